@@ -1,0 +1,329 @@
+"""What the store and the GPU workers say to each other: queues, task names, keys and messages.
+
+The only module of this package that the store imports. It needs nothing but the standard library, so a web process
+that imports it loads no torch. Every message is a frozen dataclass of JSON values; `to_json` and `from_json` are the
+wire form used in Celery task arguments and in Valkey streams.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+# ---------------------------------------------------------------- queues and tasks
+
+LOAD_QUEUE = "generation.load"  # placement: requests for a base that no live worker holds
+TRAINING_QUEUE = "jobs.training"
+CHECKS_QUEUE = "jobs.checks"
+EVENTS_QUEUE = "store.events"  # the only queue a worker may publish to
+
+GENERATE = "inference.generate"
+RUN_JOB = "inference.run_job"
+
+GENERATION_FINISHED = "store.generation.finished"
+JOB_CLAIM = "store.jobs.claim"
+JOB_HEARTBEAT = "store.jobs.heartbeat"
+JOB_SEGMENT = "store.jobs.segment"
+JOB_FINISHED = "store.jobs.finished"
+JOB_FAILED = "store.jobs.failed"
+WORKER_TASKS = frozenset({GENERATION_FINISHED, JOB_CLAIM, JOB_HEARTBEAT, JOB_SEGMENT, JOB_FINISHED, JOB_FAILED})
+
+
+def base_queue(base: str) -> str:
+    """The Celery queue that gathers all requests for one base; `base` is its manifest digest."""
+    return f"generation.base.{base[:32]}"
+
+
+# ---------------------------------------------------------------- Valkey keys
+
+GENERATION_WORKERS = "workers:generation"  # sorted set: worker name -> unix time of its last heartbeat
+JOB_WORKERS = "workers:jobs"
+HEARTBEAT_EVERY_S = 1.0
+ALIVE_WITHIN_S = 8.0  # a worker or engine whose last heartbeat is older than this is taken for dead
+LEASE_S = 15  # a stream nobody reads for this long is cancelled
+STREAM_TTL_S = 900  # how long a finished stream can still be read
+CANCELLED = "cancel"  # value of a lease that asks for cancellation; any other value keeps the request alive
+
+
+def holders_key(base: str) -> str:
+    """Sorted set: name of each worker that holds the base -> unix time of its engine's last heartbeat."""
+    return f"bases:{base}:holders"
+
+
+def engine_key(engine: str) -> str:
+    """String, expiring after ALIVE_WITHIN_S: the engine's `stats()` as JSON, its heartbeat."""
+    return f"engines:{engine}"
+
+
+def stream_key(request: str) -> str:
+    """Valkey stream of a request's events; each entry has one field `event` holding JSON with a `type`."""
+    return f"requests:{request}:events"
+
+
+def lease_key(request: str) -> str:
+    """String with LEASE_S to live, renewed by whoever reads the stream; CANCELLED asks the engine to stop."""
+    return f"requests:{request}:lease"
+
+
+def claim_key(request: str, attempt: int) -> str:
+    """String set once (NX) by the worker that takes an attempt at a request: a second delivery does nothing."""
+    return f"requests:{request}:claim:{attempt}"
+
+
+def inflight_key(base: str) -> str:
+    """Sorted set of admitted requests of a base -> unix time after which they no longer count."""
+    return f"bases:{base}:inflight"
+
+
+def progress_key(job: str) -> str:
+    """Valkey stream of a job's live progress; may be lost, the segments are the record."""
+    return f"jobs:{job}:progress"
+
+
+# ---------------------------------------------------------------- messages
+
+
+class Message:
+    """Base of the frozen dataclasses below: JSON out, JSON in."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises TypeError when a field is missing or unknown."""
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class SamplingParams(Message):
+    """How the next token is chosen. Names and meanings are OpenAI's; `top_k` and `min_p` are vLLM's."""
+
+    max_tokens: int = 256
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", tuple(self.stop))
+
+
+class Priority(StrEnum):
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class GenerationRequest(Message):
+    """One chat completion for an engine.
+
+    `messages` are complete: a prompt GPT's instructions stand first, and `own_messages` says how many of them belong
+    to the version itself (0 or 1), which is what the prefix cache may share between tenants.
+    """
+
+    id: str  # "req_…"
+    base: str  # sha256 of the base version's manifest
+    version: str  # public id of the version asked for
+    tenant: str
+    messages: list[dict[str, str]]  # {"role": system | user | assistant, "content": text}
+    sampling: dict[str, Any]  # SamplingParams.to_json()
+    deadline: float  # unix time after which nobody waits for the answer
+    adapter: str | None = None  # sha256 of the adapter's manifest
+    own_messages: int = 0
+    attempt: int = 1
+    priority: str = Priority.INTERACTIVE
+    leased: bool = True  # False: runs to its end though nobody reads
+    trace: str = ""  # the web request's id, for the logs
+
+
+@dataclass(frozen=True)
+class Usage(Message):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0  # of prompt_tokens, those whose keys and values were reused
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"  # asked to, or nobody read the stream
+    DEADLINE = "deadline"
+    ERROR = "error"
+
+
+class FailureCode(StrEnum):
+    """Why a request failed, for the store to say in the user's language."""
+
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"  # detail: {"prompt_tokens", "context_length"}
+    TEMPLATE_FAILED = "template_failed"
+    BASE_UNAVAILABLE = "base_unavailable"  # could not be read, verified or fitted into memory
+    ADAPTER_UNAVAILABLE = "adapter_unavailable"
+    ENGINE_DIED = "engine_died"
+    NO_WORKER = "no_worker"
+    OVERLOADED = "overloaded"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Started(Message):
+    engine: str
+    attempt: int
+    prompt_tokens: int
+    type: str = "started"
+
+
+@dataclass(frozen=True)
+class Delta(Message):
+    text: str  # never ends inside a character or inside what may become a stop string
+    tokens: int  # completion tokens so far
+    type: str = "delta"
+
+
+@dataclass(frozen=True)
+class Finished(Message):
+    """The last event of a request, also sent to the store as GENERATION_FINISHED."""
+
+    request: str
+    reason: str  # FinishReason
+    usage: dict[str, int]  # Usage.to_json()
+    attempt: int = 1
+    failure: str | None = None  # FailureCode, when reason is "error"
+    message: str = ""  # in English, for logs and for API clients
+    detail: dict[str, Any] = field(default_factory=dict)
+    first_token_ms: float | None = None  # from the engine's receipt to its first token
+    duration_ms: float = 0.0
+    type: str = "finished"
+
+
+# ---------------------------------------------------------------- jobs
+
+
+class JobKind(StrEnum):
+    IMPORT = "import"
+    VALIDATION = "validation"
+    FINETUNE = "finetune"
+    CHECK = "check"
+
+
+@dataclass(frozen=True)
+class JobTask(Message):
+    """What RUN_JOB carries. Inputs are digests of manifests or blobs in the artifact store, never database ids."""
+
+    job: str  # "job_…"
+    attempt: int
+    kind: str  # JobKind
+    params: dict[str, Any]
+    checkpoint: str | None = None  # digest of the manifest to resume from
+    segment: int = 0  # number of the next segment
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Claim(Message):
+    job: str
+    attempt: int
+    claim: str  # random; whatever carries another claim is refused
+    worker: str
+
+
+class Verdict(StrEnum):
+    """The store's answer to JOB_CLAIM, JOB_HEARTBEAT and JOB_SEGMENT."""
+
+    GO_ON = "go_on"
+    PAUSE = "pause"  # stop after the segment under way
+    CANCEL = "cancel"
+    LOST = "lost"  # somebody else holds this job: stop at once and write nothing
+
+
+@dataclass(frozen=True)
+class Segment(Message):
+    """A finished segment: its checkpoint and its complete events. Becomes current only by the store's pointer update."""
+
+    job: str
+    attempt: int
+    claim: str
+    number: int
+    checkpoint: str  # digest of the checkpoint's manifest
+    events: list[dict[str, Any]]  # {"step", "loss", "learning_rate", "grad_norm", "tokens_per_s", …}
+    done: float  # share of the whole job, 0 to 1
+
+
+@dataclass(frozen=True)
+class Outcome(Message):
+    """JOB_FINISHED (error is empty) or JOB_FAILED."""
+
+    job: str
+    attempt: int
+    claim: str
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str = ""  # what went wrong and how to mend it, in English
+    code: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    retriable: bool = False
+
+
+# ---------------------------------------------------------------- artifacts
+
+BLOB_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".txt", ".md", ".jinja"})
+
+
+def blob_key(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def manifest_key(digest: str) -> str:
+    return f"manifests/{digest}.json"
+
+
+@dataclass(frozen=True)
+class ManifestFile(Message):
+    path: str  # relative, forward slashes, no ".."
+    size_bytes: int
+    sha256: str
+    git_oid: str  # sha1 of "blob <size>\0" + content: what git and the Hub protocol call its id
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of an artifact. Its digest names the artifact; two folders with equal files are one artifact."""
+
+    files: tuple[ManifestFile, ...]
+
+    def encode(self) -> bytes:
+        """Canonical JSON: sorted by path, no spaces."""
+        files = [f.to_json() for f in sorted(self.files, key=lambda f: f.path)]
+        return json.dumps({"files": files, "format": 1}, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Manifest:
+        """Raises ValueError when `raw` is not a manifest."""
+        try:
+            value = json.loads(raw)
+            if value["format"] != 1:
+                raise ValueError(f"manifest format {value['format']} is not known")
+            return cls(tuple(ManifestFile.from_json(f) for f in value["files"]))
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.encode()).hexdigest()
+
+    @property
+    def revision(self) -> str:
+        """40 hex digits, the form the Hub protocol wants for a commit."""
+        return self.digest[:40]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(f.size_bytes for f in self.files)

@@ -1,0 +1,289 @@
+"""Listings, their moderated texts, versions and lineage, artifacts, use cases and measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.models import Publisher, slug_validator
+from store.accounts.public_ids import PublicIdField
+from store.catalog.querysets import ListingQuerySet, VersionQuerySet
+
+if TYPE_CHECKING:
+    from store.accounts.models import User
+
+version_validator = RegexValidator(
+    r"^(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})\.(0|[1-9]\d{0,4})$", _("Write the version as three numbers, for example 1.2.0.")
+)
+
+
+class UseCase(models.Model):
+    slug = models.SlugField(max_length=40, unique=True)
+    name_en = models.CharField(max_length=40)
+    name_zh = models.CharField(max_length=40)
+    icon = models.CharField(max_length=20)
+    position = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ["position", "slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+    @property
+    def name(self) -> str:
+        return self.name_zh if (get_language() or "").startswith("zh") else self.name_en
+
+
+class Tag(models.Model):
+    slug = models.SlugField(max_length=40, unique=True)
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Artifact(models.Model):
+    """The files of a version, content-addressed: equal folders are one artifact."""
+
+    public_id = PublicIdField("art")
+    digest = models.CharField(max_length=64, unique=True)  # sha256 of the manifest
+    revision = models.CharField(max_length=40, unique=True)  # what the Hub protocol calls a commit
+    manifest = models.JSONField()  # {"format": 1, "files": [{path, size_bytes, sha256, git_oid}]}
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.digest[:12]
+
+
+class Listing(models.Model):
+    """One GPT in the catalogue, `publisher/slug`."""
+
+    class Visibility(models.TextChoices):
+        DRAFT = "draft", _("Draft")  # members only
+        UNLISTED = "unlisted", _("Unlisted")  # whoever has the address
+        PUBLIC = "public", _("Public")
+
+    public_id = PublicIdField("lst")
+    publisher = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="listings")
+    slug = models.CharField(_("name in addresses"), max_length=48, validators=[slug_validator])
+    visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.DRAFT)
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    live_revision = models.ForeignKey("ListingRevision", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    current_version = models.ForeignKey("Version", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    use_cases: models.ManyToManyField = models.ManyToManyField(UseCase, blank=True, related_name="listings")
+    tags: models.ManyToManyField = models.ManyToManyField(Tag, blank=True, related_name="listings")
+    licence = models.CharField(_("licence"), max_length=60, help_text=_("An SPDX identifier, for example Apache-2.0."))
+    languages = models.JSONField(default=list)  # BCP 47 tags the GPT works in: claimed, then checked
+    input_price_micro = models.PositiveBigIntegerField(
+        _("price of a million input tokens"), default=0, validators=[MaxValueValidator(1_000_000_000)]
+    )
+    output_price_micro = models.PositiveBigIntegerField(
+        _("price of a million output tokens"), default=0, validators=[MaxValueValidator(1_000_000_000)]
+    )
+    allow_finetune = models.BooleanField(_("others may fine-tune it"), default=False)
+    allow_download = models.BooleanField(_("weights can be downloaded"), default=False)
+    featured = models.PositiveSmallIntegerField(default=0, help_text="0: not featured; else its place on the home page.")
+    request_count = models.PositiveBigIntegerField(default=0)
+    search_text = models.TextField(blank=True, editable=False)  # normalised; written by store.catalog.search
+    created_at = models.DateTimeField(auto_now_add=True)
+    published_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ListingQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["publisher", "slug"], name="one_listing_per_name")]
+
+    def __str__(self) -> str:
+        return self.full_name
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.publisher.slug}/{self.slug}"
+
+    @property
+    def is_free(self) -> bool:
+        return not (self.input_price_micro or self.output_price_micro)
+
+    def text(self, language: str | None = None) -> ListingText:
+        """The live text in `language` (default: the active one), else in English, else in any language it has.
+
+        A listing that was never approved shows its newest revision: only members and reviewers can reach it.
+        """
+        revision = self.live_revision or self.revisions.order_by("-id").first()
+        if revision is None:
+            return ListingText(language="en", name=self.slug)
+        texts = {t.language: t for t in revision.texts.all()}
+        wanted = (language or get_language() or "en").lower()
+        return texts.get(wanted) or texts.get("en") or next(iter(texts.values()), ListingText(language="en", name=self.slug))
+
+
+class ListingRevision(models.Model):
+    """Name, summary and card in all its languages, moderated as one unit. The live one stays until its successor is approved."""
+
+    class State(models.TextChoices):
+        DRAFT = "draft", _("Draft")
+        SEALED = "sealed", _("Submitted")
+        LIVE = "live", _("Live")
+        SUPERSEDED = "superseded", _("Superseded")
+        REFUSED = "refused", _("Refused")
+
+    public_id = PublicIdField("rev")
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="revisions")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.DRAFT)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["listing"], condition=Q(state="live"), name="one_live_revision_per_listing")]
+
+    def __str__(self) -> str:
+        return f"{self.listing} text {self.public_id}"
+
+
+class ListingText(models.Model):
+    revision = models.ForeignKey(ListingRevision, on_delete=models.CASCADE, related_name="texts")
+    language = models.CharField(max_length=10, choices=[("en", _("English")), ("zh-hans", _("Simplified Chinese"))])
+    name = models.CharField(_("name"), max_length=60)
+    summary = models.CharField(_("summary"), max_length=200)
+    card = models.TextField(_("description"), max_length=20_000, blank=True)  # Markdown
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["revision", "language"], name="one_text_per_revision_and_language")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Version(models.Model):
+    """A release of a listing. Editable as a draft, sealed by digest when submitted, never changed after."""
+
+    class Kind(models.TextChoices):
+        WEIGHTS = "weights", _("Full weights")
+        ADAPTER = "adapter", _("Adapter")
+        PROMPT = "prompt", _("Prompt GPT")
+
+    class State(models.TextChoices):
+        DRAFT = "draft", _("Draft")
+        SEALED = "sealed", _("Submitted")
+        RELEASED = "released", _("Released")
+        REFUSED = "refused", _("Refused")
+        SUSPENDED = "suspended", _("Suspended")
+        YANKED = "yanked", _("Withdrawn")
+
+    public_id = PublicIdField("ver")
+    listing = models.ForeignKey(Listing, on_delete=models.PROTECT, related_name="versions")
+    number = models.CharField(_("version"), max_length=20, validators=[version_validator])
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
+    base = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="derived")
+    artifact = models.ForeignKey(Artifact, on_delete=models.PROTECT, null=True, blank=True, related_name="versions")
+    instructions = models.TextField(_("instructions"), blank=True, max_length=8000)
+    starters = models.JSONField(_("conversation starters"), default=list, blank=True)  # ["text", …], at most 6
+    parameters = models.JSONField(_("default parameters"), default=dict, blank=True)  # temperature, top_p, max_tokens, …
+    facts = models.JSONField(default=dict, blank=True)  # read at import: architecture, parameters, context_length, dtype, …
+    change_log = models.TextField(_("what changed"), blank=True, max_length=4000)
+    digest = models.CharField(max_length=64, blank=True)  # sha256 over everything above, set on sealing
+    made_by = models.CharField(max_length=40, blank=True)  # public id of the job that made it
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    sealed_at = models.DateTimeField(null=True, blank=True)
+    released_at = models.DateTimeField(null=True, blank=True)
+
+    objects = VersionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["listing", "number"], name="one_version_per_number"),
+            models.CheckConstraint(
+                condition=(
+                    Q(kind="weights", base__isnull=True, instructions="")
+                    | Q(kind="adapter", base__isnull=False, instructions="")
+                    | Q(kind="prompt", base__isnull=False, artifact__isnull=True)
+                ),
+                name="version_has_the_parts_of_its_kind",
+            ),
+            models.CheckConstraint(condition=Q(state="draft") | ~Q(digest=""), name="version_sealed_by_digest"),
+        ]
+
+    def __str__(self) -> str:
+        return self.full_name
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.listing.full_name}@{self.number}"
+
+    @property
+    def is_editable(self) -> bool:
+        return self.state == self.State.DRAFT
+
+    def weights(self) -> Version:
+        """The root of the lineage, whose engine runs this version. Lineage is at most three deep: weights, adapter, prompt."""
+        version = self
+        while version.base is not None:
+            version = version.base
+        return version
+
+    def adapter(self) -> Version | None:
+        """The nearest adapter at or above this version."""
+        version: Version | None = self
+        while version is not None and version.kind != self.Kind.ADAPTER:
+            version = version.base
+        return version
+
+
+class Ancestry(models.Model):
+    """The transitive closure of lineage: one row per version and ancestor, so that availability and shares need no recursion."""
+
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="ancestry")
+    ancestor = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="descendants")
+    depth = models.PositiveSmallIntegerField()  # 1: its direct base
+
+    class Meta:
+        ordering = ["depth"]
+        constraints = [
+            models.UniqueConstraint(fields=["version", "ancestor"], name="one_row_per_version_and_ancestor"),
+            models.CheckConstraint(condition=~Q(version=F("ancestor")), name="no_version_is_its_own_ancestor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version_id} ← {self.ancestor_id} ({self.depth})"
+
+
+class Measurement(models.Model):
+    """A measured number of a version, with its interval and how it was measured."""
+
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="measurements")
+    name = models.CharField(max_length=40)  # "perplexity"
+    value = models.FloatField()
+    low = models.FloatField(null=True)  # 95 % interval
+    high = models.FloatField(null=True)
+    base_value = models.FloatField(null=True)
+    unit = models.CharField(max_length=20, blank=True)
+    lower_is_better = models.BooleanField(default=False)
+    method = models.JSONField(default=dict)  # data set, seed, engine version, weight digests
+    made_by = models.CharField(max_length=40, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["version", "name"], name="one_measurement_per_version_and_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.version_id}: {self.value}"
+
+
+def may_see(user: User | None, listing: Listing) -> bool:
+    """Whether a listing's page exists for this person: public and unlisted for all, drafts and suspended for members and reviewers."""
+    return Listing.objects.reachable_by(user).filter(pk=listing.pk).exists()

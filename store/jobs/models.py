@@ -1,0 +1,139 @@
+"""Jobs survive everything: the row is the truth, the broker is disposable.
+
+A job runs as numbered attempts. An attempt is claimed by one worker, renewed by heartbeats, and made of segments that
+end in a checkpoint; only a conditional update of the job's pointer makes a checkpoint current.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.models import Publisher
+from store.accounts.public_ids import PublicIdField
+
+
+class UploadedFile(models.Model):
+    """A user's file in artifact storage; equal bytes are stored once."""
+
+    class Purpose(models.TextChoices):
+        FINETUNE = "fine-tune", _("Fine-tuning")
+
+    public_id = PublicIdField("file")
+    publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, related_name="files")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    purpose = models.CharField(max_length=20, choices=Purpose.choices)
+    name = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64, db_index=True)
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Job(models.Model):
+    class Kind(models.TextChoices):
+        IMPORT = "import", _("Import")
+        VALIDATION = "validation", _("Data validation")
+        FINETUNE = "finetune", _("Fine-tune")
+        CHECK = "check", _("Check")
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")  # for another job (a fine-tune for its validation)
+        QUEUED = "queued", _("Queued")
+        RUNNING = "running", _("Running")
+        PAUSED = "paused", _("Paused")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+    class Wish(models.TextChoices):
+        NONE = "", _("None")
+        PAUSE = "pause", _("Pause")
+        CANCEL = "cancel", _("Cancel")
+
+    public_id = PublicIdField("job")
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED, db_index=True)
+    wish = models.CharField(max_length=8, choices=Wish.choices, default=Wish.NONE, blank=True)  # told to the worker at its next heartbeat
+    publisher = models.ForeignKey(Publisher, on_delete=models.PROTECT, null=True, blank=True, related_name="jobs")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="jobs")
+    subject = models.CharField(max_length=40, blank=True, db_index=True)  # public id of what it is about
+    after = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="followers")
+    params = models.JSONField(default=dict)  # what the worker gets
+    result = models.JSONField(default=dict, blank=True)
+    error = models.TextField(blank=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_detail = models.JSONField(default=dict, blank=True)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    max_attempts = models.PositiveSmallIntegerField(default=3)
+    claim = models.CharField(max_length=40, blank=True)  # empty: nobody works on it
+    worker = models.CharField(max_length=120, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    checkpoint = models.CharField(max_length=64, blank=True)  # digest of the current checkpoint's manifest
+    segment = models.PositiveIntegerField(default=0)  # number of the next segment
+    done = models.FloatField(default=0.0)  # share of the whole, 0 to 1
+    not_before = models.DateTimeField(null=True, blank=True)  # back-off after a failed attempt
+    dispatched_at = models.DateTimeField(null=True, blank=True)  # last time it was sent to the broker
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["state", "heartbeat_at"]), models.Index(fields=["publisher", "-id"])]
+        constraints = [models.CheckConstraint(condition=Q(done__gte=0) & Q(done__lte=1), name="done_is_a_share")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.public_id}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in self.ENDED
+
+    @property
+    def cause(self) -> str:
+        """Names its reservation and its transaction."""
+        return f"job:{self.public_id}"
+
+
+class JobSegment(models.Model):
+    """A segment that became current: its checkpoint and its complete events."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="segments")
+    number = models.PositiveIntegerField()
+    attempt = models.PositiveSmallIntegerField()
+    checkpoint = models.CharField(max_length=64)
+    events = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="one_segment_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} segment {self.number}"
+
+
+class JobEvent(models.Model):
+    """What happened to a job, for people: queued, claimed, lost, retried, paused, failed with its traceback."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=30)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    detail = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.kind}"

@@ -1,0 +1,41 @@
+"""In-site messages. What a notification says is rendered from its kind in the reader's language when it is read."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.public_ids import PublicIdField
+
+
+class Notification(models.Model):
+    class Kind(models.TextChoices):
+        SUBMISSION_APPROVED = "submission_approved", _("Approved")
+        SUBMISSION_CHANGES = "submission_changes", _("Changes requested")
+        SUBMISSION_REJECTED = "submission_rejected", _("Rejected")
+        SUBMISSION_CHECKS_FAILED = "submission_checks_failed", _("Automated checks failed")
+        VERSION_SUSPENDED = "version_suspended", _("Suspended")
+        VERSION_RESTORED = "version_restored", _("Restored")
+        JOB_SUCCEEDED = "job_succeeded", _("Job finished")
+        JOB_FAILED = "job_failed", _("Job failed")
+        RATING_RECEIVED = "rating_received", _("New rating")
+        RATING_REPLY = "rating_reply", _("Reply to your rating")
+
+    public_id = PublicIdField("ntf")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
+    kind = models.CharField(max_length=40, choices=Kind.choices)
+    params = models.JSONField(default=dict, blank=True)  # what the sentence of this kind names
+    url = models.CharField(max_length=300, blank=True)  # path without the language prefix
+    key = models.CharField(
+        max_length=120, unique=True, help_text="One notification per cause and person, however often the cause is reported."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["user", "read_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} for {self.user_id}"
