@@ -31,6 +31,7 @@ class Account(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        permissions = [("grant_credit", "Can grant credit")]
         constraints = [
             models.UniqueConstraint(
                 fields=["kind"], condition=Q(kind__in=["platform", "grants"]), name="one_platform_and_one_grants_account"
@@ -65,7 +66,8 @@ class Transaction(models.Model):
     public_id = PublicIdField("txn")
     kind = models.CharField(max_length=12, choices=Kind.choices)
     cause = models.CharField(max_length=120, unique=True)  # "generation:req_…": one transaction per cause, whatever is retried
-    memo = models.CharField(max_length=200, blank=True)
+    memo = models.CharField(max_length=200, blank=True)  # what a receipt calls it: the listing and version that was used
+    detail = models.JSONField(default=dict, blank=True)  # measured: {"prompt_tokens": …, "completion_tokens": …}
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:
@@ -85,6 +87,7 @@ class Entry(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "entries"
+        indexes = [models.Index(fields=["account", "-id"], name="entries_of_an_account")]
         constraints = [models.CheckConstraint(condition=~Q(amount_micro=0), name="no_entry_of_nothing")]
 
     def __str__(self) -> str:

@@ -1,0 +1,193 @@
+"""The ledger: every movement of money is one transaction, named by its cause, whose entries sum to zero.
+
+Each act is safe to repeat and to run beside itself. What decides a race is one statement in the database: the unique
+cause of a transaction or reservation, the reservation's `UPDATE … WHERE state = 'held'`, or the wallet's
+`UPDATE … WHERE balance - held >= amount`. Accounts are updated in one order everywhere, wallets first, so that two
+transactions never wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from store.accounts import audit
+from store.accounts.models import Publisher, User
+from store.billing.errors import InsufficientCredit, InvalidAmount
+from store.billing.models import Account, Entry, Reservation, Transaction
+from store.catalog.models import Version
+from store.errors import Conflict, NotAllowed
+
+MAX_GRANT_MICRO = 1_000_000_000_000
+USAGE, CREDIT = "usage", "credit"
+PLATFORM_SHARE, LISTING_SHARE, ANCESTOR_SHARE = "platform share", "listing share", "ancestor share"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry to be written: `amount_micro` is added to the account's balance."""
+
+    account: Account
+    amount_micro: int
+    reason: str
+    version: Version | None = None
+
+
+def wallet_of(user: User) -> Account:
+    """The user's wallet, made empty on first use."""
+    return Account.objects.get_or_create(kind=Account.Kind.WALLET, user=user)[0]
+
+
+def earnings_of(publisher: Publisher) -> Account:
+    """What the store owes the publisher, made empty on first use."""
+    return Account.objects.get_or_create(kind=Account.Kind.EARNINGS, publisher=publisher)[0]
+
+
+def grant(by: User | None, user: User, amount_micro: int, *, cause: str, memo: str = "") -> Transaction:
+    """Give credit as an operator; `by` is None only for whoever can run commands on the store's machine.
+
+    Raises NotAllowed, InvalidAmount, and Conflict when the cause already names another grant.
+    """
+    if by is not None and not by.has_perm("billing.grant_credit"):
+        raise NotAllowed
+    if not 0 < amount_micro <= MAX_GRANT_MICRO:
+        raise InvalidAmount
+    with transaction.atomic():
+        wallet = wallet_of(user)
+        source = Account.objects.get_or_create(kind=Account.Kind.GRANTS)[0]
+        lines = [Line(wallet, amount_micro, CREDIT), Line(source, -amount_micro, CREDIT)]
+        posted, created = post(Transaction.Kind.GRANT, cause=cause, lines=lines, memo=memo)
+        if created:
+            audit.record(by, "billing.grant", user.public_id, amount_micro=amount_micro, transaction=posted.public_id, memo=memo)
+        elif not posted.entries.filter(account=wallet, amount_micro=amount_micro).exists():
+            raise Conflict
+    return posted
+
+
+def reserve(user: User, *, cause: str, amount_micro: int, expires_at: datetime) -> Reservation:
+    """Hold the most that `cause` can cost. The same cause again returns the reservation that is there.
+
+    Raises InsufficientCredit when the wallet can't cover it, and Conflict when the cause is held for something else.
+    """
+    kind_of(cause)
+    with transaction.atomic():
+        wallet = wallet_of(user)
+        reservation, created = Reservation.objects.get_or_create(
+            cause=cause, defaults={"account": wallet, "amount_micro": amount_micro, "expires_at": expires_at}
+        )
+        if not created:
+            if (reservation.account_id, reservation.amount_micro) != (wallet.pk, amount_micro):
+                raise Conflict
+            return reservation
+        covered = Account.objects.filter(pk=wallet.pk, balance_micro__gte=F("held_micro") + amount_micro)
+        if not covered.update(held_micro=F("held_micro") + amount_micro):
+            wallet.refresh_from_db()
+            raise InsufficientCredit(needed_micro=amount_micro, available_micro=wallet.available_micro)
+    return reservation
+
+
+def settle(
+    cause: str, *, amount_micro: int, version: Version | None, memo: str = "", detail: dict[str, Any] | None = None
+) -> Transaction | None:
+    """Charge what it really cost, never above what was reserved, and share it out. `version` is what was used.
+
+    Returns the transaction, also when it was settled before; None when nothing was charged: it cost nothing, or the
+    reservation was voided or never made.
+    """
+    with transaction.atomic():
+        reservation = Reservation.objects.select_related("account").filter(cause=cause).first()
+        if reservation is None:
+            return None
+        charged = min(max(amount_micro, 0), reservation.amount_micro)
+        held = Reservation.objects.filter(pk=reservation.pk, state=Reservation.State.HELD)
+        if not held.update(state=Reservation.State.SETTLED, settled_micro=charged):
+            return Transaction.objects.filter(cause=cause).first()
+        _release(reservation)
+        if charged == 0:
+            return None
+        payer = Line(reservation.account, -charged, USAGE, version)
+        lines = [payer, *_shares(charged, version)]
+        return post(kind_of(cause), cause=cause, lines=lines, memo=memo, detail=detail)[0]
+
+
+def void(cause: str) -> bool:
+    """Give back what was reserved; whether this call did it."""
+    with transaction.atomic():
+        reservation = Reservation.objects.filter(cause=cause).first()
+        if reservation is None:
+            return False
+        held = Reservation.objects.filter(pk=reservation.pk, state=Reservation.State.HELD)
+        if not held.update(state=Reservation.State.VOIDED):
+            return False
+        _release(reservation)
+    return True
+
+
+def void_expired(limit: int = 500) -> int:
+    """Void up to `limit` reservations that nobody settled in time; how many."""
+    expired = Reservation.objects.filter(state=Reservation.State.HELD, expires_at__lt=timezone.now()).order_by("expires_at")
+    return sum(void(cause) for cause in expired.values_list("cause", flat=True)[:limit])
+
+
+def post(
+    kind: Transaction.Kind, *, cause: str, lines: Iterable[Line], memo: str = "", detail: dict[str, Any] | None = None
+) -> tuple[Transaction, bool]:
+    """Write a transaction and move the balances with it; the one of this cause and False when there already is one.
+
+    Raises ValueError when the lines do not sum to zero. Lines of nothing are left out.
+    """
+    written = [line for line in lines if line.amount_micro]
+    if sum(line.amount_micro for line in written):
+        raise ValueError(f"the entries of {cause} do not sum to zero")
+    with transaction.atomic():
+        posted, created = Transaction.objects.get_or_create(
+            cause=cause, defaults={"kind": kind, "memo": memo[:200], "detail": detail or {}}
+        )
+        if not created:
+            return posted, False
+        Entry.objects.bulk_create(
+            Entry(transaction=posted, account=line.account, amount_micro=line.amount_micro, reason=line.reason, version=line.version)
+            for line in written
+        )
+        moved: dict[tuple[bool, int], int] = {}
+        for line in written:
+            key = (line.account.kind != Account.Kind.WALLET, line.account.pk)
+            moved[key] = moved.get(key, 0) + line.amount_micro
+        for (_, pk), amount_micro in sorted(moved.items()):
+            Account.objects.filter(pk=pk).update(balance_micro=F("balance_micro") + amount_micro)
+    return posted, True
+
+
+def kind_of(cause: str) -> Transaction.Kind:
+    """The kind that a cause such as "generation:req_…" or "job:job_…" names; ValueError when it names none."""
+    return Transaction.Kind(cause.partition(":")[0])
+
+
+def _release(reservation: Reservation) -> None:
+    Account.objects.filter(pk=reservation.account_id).update(held_micro=F("held_micro") - reservation.amount_micro)
+
+
+def _shares(amount_micro: int, version: Version | None) -> list[Line]:
+    """Who gets what of a charge: the store its percentage; of what is left each ancestor's publisher theirs, the listing's the rest.
+
+    Shares are rounded down and stay separate by version; the remainder goes to the listing's publisher.
+    """
+    platform = Account.objects.get_or_create(kind=Account.Kind.PLATFORM)[0]
+    if version is None:
+        return [Line(platform, amount_micro, PLATFORM_SHARE)]
+    store_micro = amount_micro * settings.PLATFORM_SHARE_PERCENT // 100
+    lines = [Line(platform, store_micro, PLATFORM_SHARE, version)]
+    left_micro = rest_micro = amount_micro - store_micro
+    for row in version.ancestry.select_related("ancestor__listing__publisher"):
+        share_micro = min(left_micro * settings.ANCESTOR_SHARE_PERCENT // 100, rest_micro)
+        rest_micro -= share_micro
+        lines.append(Line(earnings_of(row.ancestor.listing.publisher), share_micro, ANCESTOR_SHARE, row.ancestor))
+    lines.append(Line(earnings_of(version.listing.publisher), rest_micro, LISTING_SHARE, version))
+    return lines
