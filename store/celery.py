@@ -55,6 +55,7 @@ def _configuration() -> dict[str, Any]:
         beat_schedule={
             "reconcile-jobs": {"task": "store.jobs.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
+            "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},
             "void-expired-reservations": {"task": "store.billing.void_expired", "schedule": 60.0, "options": {"expires": 60}},
         },
     )

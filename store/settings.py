@@ -86,6 +86,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
+    "store.refusals.RefusalMiddleware",
 ]
 
 ROOT_URLCONF = "store.urls"
@@ -177,6 +178,7 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "GPT Store <store@localhost>"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "store" / "locale"]
+FORMAT_MODULE_PATH = ["store.formats"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = env.str("TIME_ZONE", "UTC")
@@ -189,7 +191,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if env.bool("PLAIN_STATIC", False)
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "store.static_files.BundledStaticFilesStorage"
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG or env.bool("PLAIN_STATIC", False)

@@ -32,10 +32,14 @@ class Notification(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     read_at = models.DateTimeField(null=True, blank=True)
+    emailed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["user", "read_at"])]
+        indexes = [
+            models.Index(fields=["user", "read_at"]),
+            models.Index(fields=["created_at"], condition=models.Q(emailed_at__isnull=True), name="notifications_unsent"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} for {self.user_id}"

@@ -1,0 +1,50 @@
+"""What each kind of notification says, in the language that is active when it is read or sent.
+
+A sentence names its subject, the listing or version it is about; `reason`, where given, is quoted under it as its writer wrote it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from store.notifications.models import Notification
+
+Kind = Notification.Kind
+
+SENTENCES: dict[str, Promise] = {
+    Kind.SUBMISSION_APPROVED: _("%(subject)s was approved."),
+    Kind.SUBMISSION_CHANGES: _("The reviewer of %(subject)s asks for changes."),
+    Kind.SUBMISSION_REJECTED: _("%(subject)s was rejected."),
+    Kind.SUBMISSION_CHECKS_FAILED: _("%(subject)s did not pass the automated checks."),
+    Kind.VERSION_SUSPENDED: _("%(subject)s was suspended: nobody can use it until it is restored."),
+    Kind.VERSION_RESTORED: _("%(subject)s can be used again."),
+    Kind.JOB_SUCCEEDED: _("The job %(subject)s is finished."),
+    Kind.JOB_FAILED: _("The job %(subject)s failed."),
+    Kind.RATING_RECEIVED: _("%(subject)s was rated: %(stars)s of 5 stars."),
+    Kind.RATING_REPLY: _("%(publisher)s replied to your rating of %(subject)s."),
+}
+
+
+def sentence(notification: Notification) -> str:
+    """What happened, in one sentence without markup."""
+    params = {key: str(value) for key, value in notification.params.items()}
+    return str(SENTENCES[notification.kind]) % defaultdict(str, params | {"subject": subject(notification.params)})
+
+
+def subject(params: dict[str, Any]) -> str:
+    """What it is about: `subject` itself, else the listing and, where there is one, its version; else the job."""
+    if params.get("subject"):
+        return str(params["subject"])
+    listing, version = str(params.get("listing", "")), str(params.get("version", ""))
+    if listing and version:
+        return version if "/" in version else f"{listing}@{version}"
+    return listing or version or str(params.get("name") or params.get("job", ""))
+
+
+def quote(notification: Notification) -> str:
+    """The reason or text that a person wrote, as they wrote it."""
+    return str(notification.params.get("reason") or notification.params.get("text") or "")

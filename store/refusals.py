@@ -1,0 +1,26 @@
+"""The edge of the pages: what an act refused becomes a page that says why. The APIs have edges of their own."""
+
+from __future__ import annotations
+
+import math
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.deprecation import MiddlewareMixin
+
+from store.errors import DomainError, NotAllowed, NotFound, TooMany
+
+
+class RefusalMiddleware(MiddlewareMixin):
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, DomainError):
+            return None
+        if isinstance(exception, NotFound):
+            raise Http404(str(exception)) from exception
+        if isinstance(exception, NotAllowed):
+            raise PermissionDenied(str(exception)) from exception
+        response = render(request, "refused.html", {"error": exception}, status=exception.status)
+        if isinstance(exception, TooMany):
+            response["Retry-After"] = str(math.ceil(exception.retry_after_s))
+        return response
