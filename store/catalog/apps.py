@@ -1,6 +1,12 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class CatalogConfig(AppConfig):
     name = "store.catalog"
     label = "catalog"
+
+    def ready(self) -> None:
+        from store.catalog.use_cases import create_missing
+
+        post_migrate.connect(create_missing, sender=self)

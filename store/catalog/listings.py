@@ -1,0 +1,164 @@
+"""Making a listing, what its publisher may change of it at any time, and taking it down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from store.accounts import audit
+from store.accounts.models import Publisher, User, slug_validator
+from store.accounts.publishers import require_role
+from store.catalog import search
+from store.catalog.errors import BaseUnavailable, InvalidListing, NameTaken, Sealed
+from store.catalog.models import Listing, ListingRevision, ListingText, UseCase, Version
+from store.catalog.revisions import EDITORS, clean_texts
+from store.errors import Conflict, NotFound
+
+MAX_PRICE_MICRO = 1_000_000_000  # for a million tokens
+MAX_USE_CASES = 4
+LANGUAGE_TAGS = ("en", "zh", "es", "fr", "de", "it", "pt", "ru", "ja", "ko", "ar", "hi")
+
+
+def create_listing(
+    user: User,
+    publisher: Publisher,
+    *,
+    slug: str,
+    texts: Mapping[str, Mapping[str, str]],
+    use_cases: Sequence[str],
+    licence: str,
+    languages: Sequence[str],
+    input_price_micro: int = 0,
+    output_price_micro: int = 0,
+    allow_finetune: bool = False,
+    allow_download: bool = False,
+) -> Listing:
+    """A draft listing with a draft of its texts, seen by the publisher's members only. Raises InvalidListing, InvalidText, NameTaken."""
+    require_role(user, publisher, *EDITORS)
+    slug = slug.strip().lower()
+    try:
+        slug_validator(slug)
+    except ValidationError as error:
+        raise InvalidListing(error.message, param="slug") from error
+    cleaned = clean_texts(texts)
+    chosen = clean_use_cases(use_cases)
+    fields = {"licence": clean_licence(licence), "languages": clean_languages(languages)}
+    fields |= clean_prices(input_price_micro, output_price_micro)
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                listing = Listing.objects.create(
+                    publisher=publisher, slug=slug, allow_finetune=allow_finetune, allow_download=allow_download, **fields
+                )
+        except IntegrityError as error:
+            raise NameTaken(param="slug") from error
+        listing.use_cases.set(chosen)
+        revision = ListingRevision.objects.create(listing=listing, created_by=user)
+        ListingText.objects.bulk_create(ListingText(revision=revision, language=lang, **text) for lang, text in cleaned.items())
+        audit.record(user, "listing.create", listing.public_id, name=listing.full_name)
+        search.refresh(listing)
+    return listing
+
+
+def describe(user: User, listing: Listing, *, use_cases: Sequence[str], licence: str, languages: Sequence[str]) -> None:
+    """What the listing claims of itself. It was approved with these, so they change only before its first approval."""
+    require_role(user, listing.publisher, *EDITORS)
+    chosen = clean_use_cases(use_cases)
+    fields = {"licence": clean_licence(licence), "languages": clean_languages(languages)}
+    with transaction.atomic():
+        if not Listing.objects.filter(pk=listing.pk, visibility=Listing.Visibility.DRAFT).update(**fields):
+            raise Sealed(_("Use cases, licence and languages were approved with the listing and can't be changed any more."))
+        listing.use_cases.set(chosen)
+        audit.record(user, "listing.describe", listing.public_id, **fields, use_cases=[u.slug for u in chosen])
+        search.refresh(listing)
+    listing.refresh_from_db()
+
+
+def set_permissions(user: User, listing: Listing, *, allow_finetune: bool, allow_download: bool) -> None:
+    """What others may do with the weights from now on."""
+    require_role(user, listing.publisher, *EDITORS)
+    with transaction.atomic():
+        Listing.objects.filter(pk=listing.pk).update(allow_finetune=allow_finetune, allow_download=allow_download)
+        audit.record(user, "listing.permit", listing.public_id, finetune=allow_finetune, download=allow_download)
+    listing.refresh_from_db(fields=["allow_finetune", "allow_download"])
+
+
+def set_prices(user: User, listing: Listing, *, input_price_micro: int, output_price_micro: int) -> None:
+    """Prices of a million tokens, in micro-units, for requests that are admitted from now on."""
+    require_role(user, listing.publisher, *EDITORS)
+    prices = clean_prices(input_price_micro, output_price_micro)
+    with transaction.atomic():
+        old = Listing.objects.select_for_update().values(*prices).get(pk=listing.pk)
+        Listing.objects.filter(pk=listing.pk).update(**prices)
+        audit.record(user, "listing.price", listing.public_id, old=old, new=prices)
+    listing.refresh_from_db(fields=list(prices))
+
+
+def make_current(user: User, listing: Listing, version: Version) -> None:
+    """Lets the unpinned name mean `version`, an available one of this listing: roll back, or forward again."""
+    require_role(user, listing.publisher, *EDITORS)
+    if version.listing_id != listing.pk:
+        raise NotFound
+    with transaction.atomic():
+        available = Version.objects.select_for_update().filter(pk__in=Version.objects.available().filter(pk=version.pk).values("pk"))
+        if not available.exists():
+            raise BaseUnavailable(_("This version can't be used at the moment, so it can't be made the current one."))
+        audit.record(user, "listing.make_current", listing.public_id, version=version.public_id)
+        Listing.objects.filter(pk=listing.pk).update(current_version=version)
+    listing.current_version = version
+
+
+def publish(listing: Listing, *, version: Version | None, visibility: str) -> None:
+    """Shows the listing as a reviewer approved it; a new version becomes the current one. Called by moderation."""
+    now = timezone.now()
+    Listing.objects.filter(pk=listing.pk).update(visibility=visibility, **({"current_version": version} if version else {}))
+    Listing.objects.filter(pk=listing.pk, published_at__isnull=True).update(published_at=now)
+    listing.refresh_from_db()
+
+
+def suspend(listing: Listing) -> None:
+    """Takes every version down at once, and with them whatever builds on one. Called by moderation."""
+    if not Listing.objects.filter(pk=listing.pk, suspended_at__isnull=True).update(suspended_at=timezone.now()):
+        raise Conflict
+    listing.refresh_from_db(fields=["suspended_at"])
+
+
+def restore(listing: Listing) -> None:
+    if not Listing.objects.filter(pk=listing.pk, suspended_at__isnull=False).update(suspended_at=None):
+        raise Conflict
+    listing.refresh_from_db(fields=["suspended_at"])
+
+
+def clean_prices(input_price_micro: int, output_price_micro: int) -> dict[str, int]:
+    prices = {"input_price_micro": input_price_micro, "output_price_micro": output_price_micro}
+    for name, price in prices.items():
+        if not isinstance(price, int) or isinstance(price, bool) or not 0 <= price <= MAX_PRICE_MICRO:
+            raise InvalidListing(_("A price is a number from 0 to 1,000 for a million tokens."), param=name)
+    return prices
+
+
+def clean_use_cases(slugs: Iterable[str]) -> list[UseCase]:
+    wanted = list(dict.fromkeys(slugs))
+    found = list(UseCase.objects.filter(slug__in=wanted))
+    if not 1 <= len(wanted) <= MAX_USE_CASES or len(found) != len(wanted):
+        raise InvalidListing(_("Choose one to four of the use cases."), param="use_cases")
+    return found
+
+
+def clean_licence(licence: Any) -> str:
+    licence = str(licence).strip()
+    if not 1 <= len(licence) <= 60 or not licence.isascii() or not licence.isprintable():
+        raise InvalidListing(_("Name the licence by its SPDX identifier, for example Apache-2.0."), param="licence")
+    return licence
+
+
+def clean_languages(tags: Iterable[str]) -> list[str]:
+    wanted = sorted(set(tags))
+    if not wanted or any(tag not in LANGUAGE_TAGS for tag in wanted):
+        raise InvalidListing(_("Choose the languages it works in."), param="languages")
+    return wanted

@@ -1,0 +1,48 @@
+"""What a model name means to the person who says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import F, Q
+from django.utils.translation import gettext as _
+
+from store.catalog.models import Version
+from store.errors import NotFound
+
+MAX_NAME_CHARS = 120
+
+
+class UnknownModel(NotFound):
+    """Also what a name that exists but is not this person's to use answers."""
+
+    code = "model_not_found"
+
+
+def resolve(name: str, user: Any) -> Version:
+    """The version that `name` means: `publisher/slug` (the current one), `publisher/slug@1.2.0`, or a version's public id.
+
+    Raises UnknownModel unless this person may generate with it (`VersionQuerySet.usable_by`). Its listing, publisher,
+    artifact and whole lineage come with it, so that what follows asks the database for nothing more.
+    """
+    found = Version.objects.usable_by(user).filter(_meaning(name)) if 0 < len(name) <= MAX_NAME_CHARS else Version.objects.none()
+    version = found.select_related(
+        "listing__publisher",
+        "artifact",
+        "base__artifact",
+        "base__listing__publisher",
+        "base__base__artifact",
+        "base__base__listing__publisher",
+    ).first()
+    if version is None:
+        raise UnknownModel(_("There is no GPT %(name)s, or you may not use it.") % {"name": name[:MAX_NAME_CHARS]}, param="model")
+    return version
+
+
+def _meaning(name: str) -> Q:
+    if name.startswith("ver_"):
+        return Q(public_id=name)
+    path, pinned, number = name.partition("@")
+    publisher, _slash, slug = path.partition("/")
+    of_listing = Q(listing__publisher__slug=publisher, listing__slug=slug)
+    return of_listing & (Q(number=number) if pinned else Q(listing__current_version=F("pk")))

@@ -1,0 +1,26 @@
+"""The acts of publishing in one place: a listing and its texts, its versions, and what moderation does with them."""
+
+from store.catalog.listings import create_listing, describe, make_current, set_permissions, set_prices
+from store.catalog.releases import refuse, release, restore, seal, suspend
+from store.catalog.revisions import edit_texts, make_live
+from store.catalog.versions import create_adapter_version, create_prompt_version, create_weights_version, delete_draft, edit_version
+
+__all__ = [
+    "create_adapter_version",
+    "create_listing",
+    "create_prompt_version",
+    "create_weights_version",
+    "delete_draft",
+    "describe",
+    "edit_texts",
+    "edit_version",
+    "make_current",
+    "make_live",
+    "refuse",
+    "release",
+    "restore",
+    "seal",
+    "set_permissions",
+    "set_prices",
+    "suspend",
+]

@@ -1,0 +1,105 @@
+"""The moderated texts of a listing: name, summary and description in its languages, drafted, sealed and made live as one unit."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from store.accounts import audit
+from store.accounts.models import Membership, User
+from store.accounts.publishers import require_role
+from store.catalog import search
+from store.catalog.errors import InvalidText, Sealed
+from store.catalog.models import Listing, ListingRevision, ListingText
+from store.errors import Conflict
+
+EDITORS = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
+LANGUAGES = ("en", "zh-hans")
+LIMITS = {"name": 60, "summary": 200, "card": 20_000}
+State = ListingRevision.State
+
+
+def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str, str]]) -> ListingRevision:
+    """The draft revision, holding exactly `texts`: {language: {"name", "summary", "card"}}.
+
+    The live revision stays as it is until the draft was submitted and approved. Raises InvalidText.
+    """
+    require_role(user, listing.publisher, *EDITORS)
+    cleaned = clean_texts(texts)
+    with transaction.atomic():
+        Listing.objects.select_for_update().get(pk=listing.pk)  # one draft for each listing, edited by one at a time
+        revision = ListingRevision.objects.filter(listing=listing, state=State.DRAFT).first()
+        if revision is None:
+            revision = ListingRevision.objects.create(listing=listing, created_by=user)
+        revision.texts.all().delete()
+        ListingText.objects.bulk_create(ListingText(revision=revision, language=lang, **fields) for lang, fields in cleaned.items())
+        audit.record(user, "revision.edit", revision.public_id, listing=listing.public_id, languages=sorted(cleaned))
+    return revision
+
+
+def clean_texts(texts: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The texts, normalised and within their limits. A language all of whose fields are empty is left out."""
+    cleaned = {}
+    for language, fields in texts.items():
+        if language not in LANGUAGES:
+            raise InvalidText(_("Texts can be written in English and in Simplified Chinese."), param=language)
+        values = {name: clean_text(fields.get(name, ""), param=f"{language}.{name}", limit=limit) for name, limit in LIMITS.items()}
+        if not any(values.values()):
+            continue
+        for name in ("name", "summary"):
+            if not values[name]:
+                raise InvalidText(_("Every language needs a name and a summary."), param=f"{language}.{name}")
+            values[name] = " ".join(values[name].split())
+        cleaned[language] = values
+    if not cleaned:
+        raise InvalidText(_("Give the GPT a name and a summary in at least one language."), param="en.name")
+    return cleaned
+
+
+def clean_text(value: Any, *, param: str, limit: int) -> str:
+    """`value` in NFC with `\\n` line ends. Raises InvalidText for control characters, lone surrogates and too much text."""
+    if not isinstance(value, str):
+        raise InvalidText(_("Write this as text."), param=param)
+    text = unicodedata.normalize("NFC", value.replace("\r\n", "\n")).strip()
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t" for char in text):
+        raise InvalidText(_("The text holds characters that can't be shown. Remove control characters."), param=param)
+    if len(text) > limit:
+        raise InvalidText(_("This is too long: at most %(limit)s characters.") % {"limit": limit}, param=param)
+    return text
+
+
+def seal(revision: ListingRevision) -> None:
+    """DRAFT → SEALED: from now on its texts stay as they are."""
+    _move(revision, {State.DRAFT}, State.SEALED)
+
+
+def refuse(revision: ListingRevision) -> None:
+    """SEALED → REFUSED."""
+    _move(revision, {State.SEALED}, State.REFUSED)
+
+
+def make_live(revision: ListingRevision) -> None:
+    """SEALED → LIVE; the one that was live is superseded, and the search index follows."""
+    with transaction.atomic():
+        listing = Listing.objects.select_for_update().get(pk=revision.listing_id)
+        ListingRevision.objects.filter(listing=listing, state=State.LIVE).update(state=State.SUPERSEDED)
+        _move(revision, {State.SEALED}, State.LIVE)
+        Listing.objects.filter(pk=listing.pk).update(live_revision=revision)
+        search.refresh(listing)
+
+
+def latest(listing: Listing, *states: str) -> ListingRevision | None:
+    """The newest revision in one of `states` (in any, when none is named)."""
+    wanted = Q(state__in=states) if states else Q()
+    return ListingRevision.objects.filter(wanted, listing=listing).first()
+
+
+def _move(revision: ListingRevision, expected: set[State], state: State) -> None:
+    if not ListingRevision.objects.filter(pk=revision.pk, state__in=expected).update(state=state):
+        raise Sealed if state == State.SEALED else Conflict
+    revision.state = state
