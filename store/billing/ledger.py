@@ -26,8 +26,6 @@ from store.catalog.models import Version
 from store.errors import Conflict, NotAllowed
 
 MAX_GRANT_MICRO = 1_000_000_000_000
-USAGE, CREDIT = "usage", "credit"
-PLATFORM_SHARE, LISTING_SHARE, ANCESTOR_SHARE = "platform share", "listing share", "ancestor share"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Line:
 
     account: Account
     amount_micro: int
-    reason: str
+    reason: Entry.Reason
     version: Version | None = None
 
 
@@ -62,7 +60,7 @@ def grant(by: User | None, user: User, amount_micro: int, *, cause: str, memo: s
     with transaction.atomic():
         wallet = wallet_of(user)
         source = Account.objects.get_or_create(kind=Account.Kind.GRANTS)[0]
-        lines = [Line(wallet, amount_micro, CREDIT), Line(source, -amount_micro, CREDIT)]
+        lines = [Line(wallet, amount_micro, Entry.Reason.CREDIT), Line(source, -amount_micro, Entry.Reason.CREDIT)]
         posted, created = post(Transaction.Kind.GRANT, cause=cause, lines=lines, memo=memo)
         if created:
             audit.record(by, "billing.grant", user.public_id, amount_micro=amount_micro, transaction=posted.public_id, memo=memo)
@@ -112,7 +110,7 @@ def settle(
         _release(reservation)
         if charged == 0:
             return None
-        payer = Line(reservation.account, -charged, USAGE, version)
+        payer = Line(reservation.account, -charged, Entry.Reason.USAGE, version)
         lines = [payer, *_shares(charged, version)]
         return post(kind_of(cause), cause=cause, lines=lines, memo=memo, detail=detail)[0]
 
@@ -181,13 +179,13 @@ def _shares(amount_micro: int, version: Version | None) -> list[Line]:
     """
     platform = Account.objects.get_or_create(kind=Account.Kind.PLATFORM)[0]
     if version is None:
-        return [Line(platform, amount_micro, PLATFORM_SHARE)]
+        return [Line(platform, amount_micro, Entry.Reason.PLATFORM_SHARE)]
     store_micro = amount_micro * settings.PLATFORM_SHARE_PERCENT // 100
-    lines = [Line(platform, store_micro, PLATFORM_SHARE, version)]
+    lines = [Line(platform, store_micro, Entry.Reason.PLATFORM_SHARE, version)]
     left_micro = rest_micro = amount_micro - store_micro
     for row in version.ancestry.select_related("ancestor__listing__publisher"):
         share_micro = min(left_micro * settings.ANCESTOR_SHARE_PERCENT // 100, rest_micro)
         rest_micro -= share_micro
-        lines.append(Line(earnings_of(row.ancestor.listing.publisher), share_micro, ANCESTOR_SHARE, row.ancestor))
-    lines.append(Line(earnings_of(version.listing.publisher), rest_micro, LISTING_SHARE, version))
+        lines.append(Line(earnings_of(row.ancestor.listing.publisher), share_micro, Entry.Reason.ANCESTOR_SHARE, row.ancestor))
+    lines.append(Line(earnings_of(version.listing.publisher), rest_micro, Entry.Reason.LISTING_SHARE, version))
     return lines

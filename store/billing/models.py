@@ -78,16 +78,23 @@ class Transaction(models.Model):
 
 
 class Entry(models.Model):
+    class Reason(models.TextChoices):
+        USAGE = "usage", _("Usage")
+        CREDIT = "credit", _("Credit granted")
+        PLATFORM_SHARE = "platform share", _("The store's share")
+        LISTING_SHARE = "listing share", _("Your GPT was used")
+        ANCESTOR_SHARE = "ancestor share", _("A GPT built on yours was used")
+
     transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="entries")
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="entries")
     amount_micro = models.BigIntegerField()  # added to the account's balance
-    reason = models.CharField(max_length=40)  # "usage", "listing share", "ancestor share", "platform share", …
+    reason = models.CharField(max_length=40, choices=Reason.choices)
     version = models.ForeignKey("catalog.Version", on_delete=models.PROTECT, null=True, blank=True, related_name="+")  # whose share it is
 
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "entries"
-        indexes = [models.Index(fields=["account", "-id"], name="entries_of_an_account")]
+        indexes = [models.Index(fields=["account", "-transaction"], name="entries_of_an_account")]
         constraints = [models.CheckConstraint(condition=~Q(amount_micro=0), name="no_entry_of_nothing")]
 
     def __str__(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from store.catalog.models import Listing
 
 PER_TOKENS = 1_000_000  # prices are for this many tokens
+MICRO = 1_000_000  # micro-units in one unit of the currency
 
 
 def cost(*, prompt_tokens: int, completion_tokens: int, input_price_micro: int, output_price_micro: int) -> int:
@@ -20,3 +23,8 @@ def most_it_can_cost(listing: Listing, *, prompt_tokens: int, max_tokens: int) -
         input_price_micro=listing.input_price_micro,
         output_price_micro=listing.output_price_micro,
     )
+
+
+def micro(amount: Decimal) -> int:
+    """An amount that a person wrote, in micro-units; what is smaller than one is cut off."""
+    return int(amount * MICRO)

@@ -206,7 +206,7 @@ def test_expired_reservations_are_given_back(rich: User) -> None:
 
 
 def test_a_transaction_that_does_not_sum_to_zero_is_refused(rich: User) -> None:
-    line = ledger.Line(ledger.wallet_of(rich), 5, "gift")
+    line = ledger.Line(ledger.wallet_of(rich), 5, Entry.Reason.CREDIT)
 
     with pytest.raises(ValueError, match="do not sum to zero"):
         ledger.post(Transaction.Kind.REFUND, cause="refund:1", lines=[line])
