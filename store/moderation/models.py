@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.public_ids import PublicIdField
 from store.catalog.models import Listing, ListingRevision, Version
+
+CLAIMED_FOR = timedelta(minutes=30)
 
 
 class Submission(models.Model):
@@ -33,6 +38,7 @@ class Submission(models.Model):
     note = models.TextField(_("note to the reviewer"), blank=True, max_length=2000)
     submitted_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     claimed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    claimed_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -53,6 +59,13 @@ class Submission(models.Model):
     @property
     def is_open(self) -> bool:
         return self.state in self.OPEN
+
+    @property
+    def claim_ends_at(self) -> datetime | None:
+        """Until when only who claimed it may decide it; None when nobody holds it."""
+        if self.claimed_by_id is None or self.claimed_at is None or self.claimed_at + CLAIMED_FOR <= timezone.now():
+            return None
+        return self.claimed_at + CLAIMED_FOR
 
 
 class Check(models.Model):
