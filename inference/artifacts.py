@@ -81,7 +81,7 @@ class ArtifactStore:
         if len(paths) > MAX_FILES:
             raise ArtifactRejected(f"{folder.name} has {len(paths)} files; an artifact has at most {MAX_FILES}")
         for path in paths:
-            _check_file(folder, path)
+            check_file(folder, path)
         total = sum((folder / path).stat().st_size for path in paths) or 1
         files = []
         so_far = 0
@@ -98,7 +98,7 @@ class ArtifactStore:
 
     def put_file(self, path: Path) -> ManifestFile:
         """Stores one file as a blob. Raises ArtifactRejected."""
-        _check_file(path.parent, path.name)
+        check_file(path.parent, path.name)
         file = _describe(path, path.name)
         self._upload(path, file)
         return file
@@ -267,7 +267,8 @@ def _relative_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _check_file(folder: Path, path: str) -> None:
+def check_file(folder: Path, path: str) -> None:
+    """Raises ArtifactRejected when this file may not be part of an artifact."""
     if reason := _unsafe(path):
         raise ArtifactRejected(f"{path}: {reason}")
     place = folder

@@ -1,0 +1,235 @@
+"""The Celery application of the workers. It knows the broker, Valkey and the artifact store, and nothing of the store's database.
+
+    WORKER_ROLE=generation celery -A inference.worker worker --pool=threads --concurrency=4 -Q generation.load
+    WORKER_ROLE=jobs       celery -A inference.worker worker --pool=threads --concurrency=1 -Q jobs.training,jobs.checks
+
+A generation worker begins on the placement queue alone; it subscribes to the queue of each base it holds and leaves that
+queue a while after the base is gone, when nobody can believe any more that it is held here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.exceptions
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+
+from inference import jobs, logs
+from inference.delivery import Delivery, celery_sender, connect
+from inference.engines import EngineHouse, Engines
+from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS, base_queue
+
+log = structlog.get_logger(__name__)
+
+MEMORY_SHARE = 0.5  # of the machine's memory, when WORKER_MEMORY_BYTES is not given
+LEAVE_QUEUE_AFTER_S = ALIVE_WITHIN_S + 4.0  # a store that saw the last heartbeat may still send here for ALIVE_WITHIN_S
+DRAIN_WITHIN_S = 10.0
+ROLES = {"generation": GENERATION_WORKERS, "jobs": JOB_WORKERS}
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What the environment says about this worker."""
+
+    role: str
+    name: str
+    broker_url: str
+    redis_url: str
+    artifact_url: str
+    cache: Path
+    memory_bytes: int
+    dtype: str
+    threads: int  # of an engine's computations; 0: torch decides
+    idle_s: float  # after which an unused base is unloaded
+    cache_bytes: int  # budget of the artifact cache; 0: none
+
+    @classmethod
+    def from_environment(cls) -> WorkerSettings:
+        """Raises ValueError naming the variable that is wrong."""
+        role = os.environ.get("WORKER_ROLE") or "generation"
+        if role not in ROLES:
+            raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
+        dtype = os.environ.get("WORKER_DTYPE") or "bfloat16"
+        if dtype not in ("bfloat16", "float32"):
+            raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is bfloat16 or float32")
+        redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
+        return cls(
+            role=role,
+            name=os.environ.get("WORKER_NAME") or f"{role}-{socket.gethostname()}-{os.getpid()}",
+            broker_url=os.environ.get("BROKER_URL") or redis_url,
+            redis_url=redis_url,
+            artifact_url=os.environ.get("ARTIFACT_URL") or Path("var/artifacts").resolve().as_uri(),
+            cache=Path(os.environ.get("WORKER_CACHE_DIR") or "var/cache").resolve(),
+            memory_bytes=_number("WORKER_MEMORY_BYTES") or int(_machine_memory_bytes() * MEMORY_SHARE),
+            dtype=dtype,
+            threads=_number("WORKER_THREADS"),
+            idle_s=float(_number("WORKER_IDLE_S") or 900),
+            cache_bytes=_number("WORKER_CACHE_BYTES"),
+        )
+
+
+def _number(name: str) -> int:
+    raw = os.environ.get(name) or "0"
+    if not raw.isdigit():
+        raise ValueError(f"{name} is {raw!r}; it is a whole number")
+    return int(raw)
+
+
+def _machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+settings = WorkerSettings.from_environment()
+
+app = Celery("inference", include=["inference.tasks"])
+app.conf.update(
+    broker_url=settings.broker_url,
+    result_backend=settings.redis_url,  # only for the store's answers to a job's questions
+    task_ignore_result=True,
+    result_expires=300,
+    task_default_queue="generation.load",
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    task_acks_late=False,  # the store sends again what was lost; a broker's redelivery is never relied on
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5},
+    task_create_missing_queues=True,
+)
+
+
+class Worker:
+    """This worker's own things, made when its Celery worker is ready for them."""
+
+    def __init__(self, worker_settings: WorkerSettings, application: Celery) -> None:
+        self.settings = worker_settings
+        self._app = application
+        self._hostname = ""
+        self._left_at: dict[str, float] = {}  # base -> when its engine went away
+        self._lock = threading.Lock()
+        self.stopping = threading.Event()
+
+    @cached_property
+    def valkey(self) -> redis.Redis:
+        return connect(self.settings.redis_url)
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        return Delivery(self.valkey, celery_sender(self._app))
+
+    @cached_property
+    def engines(self) -> Engines:
+        house = EngineHouse(
+            worker=self.settings.name,
+            redis_url=self.settings.redis_url,
+            artifacts=self.settings.artifact_url,
+            cache=self.settings.cache,
+            memory_bytes=self.settings.memory_bytes,
+            options={"dtype": self.settings.dtype},
+            threads=self.settings.threads,
+            idle_s=self.settings.idle_s,
+            cache_bytes=self.settings.cache_bytes,
+        )
+        return Engines(house, delivery=self.delivery, valkey=self.valkey, on_change=self._base_changed)
+
+    @cached_property
+    def jobs_place(self) -> jobs.Place:
+        return jobs.Place(
+            worker=self.settings.name,
+            artifacts=self.settings.artifact_url,
+            cache=self.settings.cache,
+            progress=jobs.ProgressStream(self.valkey).add,
+            memory_bytes=self.settings.memory_bytes,
+            stopping=self.stopping,
+        )
+
+    def begin(self, hostname: str) -> None:
+        """Starts the heartbeat; called once, when the Celery worker takes tasks."""
+        self._hostname = hostname
+        if self.settings.role == "generation":
+            self.engines  # noqa: B018 made before the first request, so that two do not make it at once
+        else:
+            self.jobs_place  # noqa: B018
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        log.info("worker ready", worker=self.settings.name, role=self.settings.role, memory_mb=self.settings.memory_bytes // 2**20)
+
+    def stop_taking(self) -> None:
+        """The first thing of a shutdown: be found no longer, and have a job end after its segment."""
+        self.stopping.set()
+        try:
+            self.valkey.zrem(ROLES[self.settings.role], self.settings.name)
+        except redis.exceptions.RedisError as error:
+            log.warning("heartbeat left to expire", error=repr(error))
+
+    def end(self) -> None:
+        """The last thing: let the engines finish and deliver what they said."""
+        if self.settings.role == "generation":
+            self.engines.drain(within_s=DRAIN_WITHIN_S)
+            if not self.delivery.flush(within_s=3.0):
+                log.error("last events not delivered before the end")
+
+    def _beat(self) -> None:
+        while not self.stopping.wait(HEARTBEAT_EVERY_S):
+            try:
+                now = time.time()
+                workers = ROLES[self.settings.role]
+                self.valkey.zadd(workers, {self.settings.name: now})
+                self.valkey.zremrangebyscore(workers, 0, now - 10 * ALIVE_WITHIN_S)
+            except redis.exceptions.RedisError as error:
+                log.warning("heartbeat not written", error=repr(error))
+            self._leave_queues()
+
+    # ------------------------------------------------------------ the queues of bases
+
+    def _base_changed(self, base: str, held: bool) -> None:
+        with self._lock:
+            if held:
+                self._left_at.pop(base, None)
+            else:
+                self._left_at.setdefault(base, time.monotonic())
+        if held:
+            self._app.control.add_consumer(base_queue(base), destination=[self._hostname])
+
+    def _leave_queues(self) -> None:
+        with self._lock:
+            over = [base for base, left_at in self._left_at.items() if time.monotonic() - left_at > LEAVE_QUEUE_AFTER_S]
+            for base in over:
+                del self._left_at[base]
+        for base in over:
+            self._app.control.cancel_consumer(base_queue(base), destination=[self._hostname])
+
+
+worker = Worker(settings, app)
+
+
+@setup_logging.connect
+def _use_own_logging(**_: Any) -> None:
+    logs.configure()
+
+
+@worker_ready.connect
+def _begin(sender: Any = None, **_: Any) -> None:
+    worker.begin(sender.hostname)
+
+
+@worker_shutting_down.connect
+def _stop_taking(**_: Any) -> None:
+    worker.stop_taking()
+
+
+@worker_shutdown.connect
+def _end(**_: Any) -> None:
+    worker.end()
