@@ -20,7 +20,9 @@ class RefusalMiddleware(MiddlewareMixin):
             raise Http404(str(exception)) from exception
         if isinstance(exception, NotAllowed):
             raise PermissionDenied(str(exception)) from exception
-        response = render(request, "refused.html", {"error": exception}, status=exception.status)
         if isinstance(exception, TooMany):
-            response["Retry-After"] = str(math.ceil(exception.retry_after_s))
-        return response
+            wait_s = math.ceil(exception.retry_after_s)
+            response = render(request, "429.html", {"error": exception, "retry_after": wait_s}, status=exception.status)
+            response["Retry-After"] = str(wait_s)
+            return response
+        return render(request, "refused.html", {"error": exception}, status=exception.status)

@@ -1,3 +1,159 @@
+"""The vocabulary of the templates: icons, the generated icon of a listing, stars, safe Markdown, money and numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
 from django import template
+from django.templatetags.static import static
+from django.utils import formats
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
+
+from store.pages import figures
+from store.pages.markdown import render_markdown
+from store.pages.measured import Bar, bar
+
+if TYPE_CHECKING:
+    from store.catalog.models import Listing, Version
 
 register = template.Library()
+
+# ---------------------------------------------------------------- icons
+
+
+@register.simple_tag
+def icon(name: str, label: str = "", css: str = "") -> SafeString:
+    """A symbol of the sprite; decorative unless `label` says what it means."""
+    shown = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
+    css = f"icon {css}".strip()
+    return format_html('<svg class="{}" viewBox="0 0 16 16" {}><use href="{}#i-{}"/></svg>', css, shown, static("icons.svg"), name)
+
+
+@register.simple_tag
+def star() -> SafeString:
+    """The filled star that stands before the mean of ratings."""
+    return format_html('<svg class="star" viewBox="0 0 16 16" aria-hidden="true"><use href="{}#star"/></svg>', static("icons.svg"))
+
+
+_OPACITIES = (0.16, 0.36, 0.64, 1)
+_DIAGONAL_LEAST = 0.64
+
+
+def glyph(full_name: str, kind: str, size: str = "") -> SafeString:
+    """The lower triangle of a causal attention map, drawn from sha256(full name).
+
+    Byte 0 mod 8 is the hue, bytes 1 to 15 mod 4 are the opacities of the 5×5 triangle, row by row.
+    """
+    digest = hashlib.sha256(full_name.encode()).digest()
+    cells = [(row, column) for row in range(5) for column in range(row + 1)]
+    marks = []
+    for byte, (row, column) in zip(digest[1:16], cells, strict=True):
+        opacity = _OPACITIES[byte % 4]
+        if row == column:
+            opacity = max(opacity, _DIAGONAL_LEAST)
+        marks.append(_mark(kind, 11.2 + 5 * column, 11 + 5 * row, opacity))
+    return format_html(
+        '<svg class="glyph {} hue-{} {}" viewBox="0 0 41 41" aria-hidden="true">'
+        '<rect class="tile" x=".5" y=".5" width="40" height="40" rx="8.5"/>{}</svg>',
+        kind,
+        digest[0] % 8,
+        size,
+        format_html_join("", "{}", ((mark,) for mark in marks)),
+    )
+
+
+def _mark(kind: str, x: float, y: float, opacity: float) -> SafeString:
+    if kind == "weights":
+        shape = format_html('<rect class="cell" x="{:.1f}" y="{:.1f}" width="4" height="4" rx=".8"', x - 2, y - 2)
+    elif kind == "adapter":
+        shape = format_html('<circle class="cell" cx="{:.1f}" cy="{:.1f}" r="2.15"', x, y)
+    else:
+        shape = format_html('<path class="cell" d="M{:.1f} {:.1f}l2.5 2.5-2.5 2.5-2.5-2.5z"', x, y - 2.5)
+    return format_html('{} opacity="{}"/>', shape, opacity)
+
+
+@register.simple_tag
+def listing_icon(listing: Listing, size: str = "") -> SafeString:
+    """The generated icon of a listing; its shape says what kind the current version is."""
+    version = listing.current_version or next(iter(listing.versions.all()), None)
+    return glyph(listing.full_name, version.kind if version else "prompt", size)
+
+
+@register.simple_tag
+def version_icon(version: Version, size: str = "") -> SafeString:
+    return glyph(version.listing.full_name, version.kind, size)
+
+
+@register.simple_tag
+def stars(value: float, size: str = "") -> SafeString:
+    """Five stars, filled to `value` of 5, read aloud as a sentence."""
+    whole = int(value)
+    rest = value - whole
+    width = max(0.0, 16 * whole - 1 + (1 + 14.3 * rest if rest else 0))
+    label = gettext("%(value)s of 5 stars") % {"value": formats.localize(round(float(value), 1))}
+    sprite = static("icons.svg")
+    return format_html(
+        '<svg class="stars {}" viewBox="0 0 80 14" role="img" aria-label="{}"><use class="off" href="{}#five" width="80" height="14"/>'
+        '<svg width="{:.1f}" height="14"><use class="on" href="{}#five" width="80" height="14"/></svg></svg>',
+        size,
+        label,
+        sprite,
+        width,
+        sprite,
+    )
+
+
+# ---------------------------------------------------------------- text
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    """Untrusted Markdown as safe HTML; put it inside an element of class `prose`."""
+    return render_markdown(text or "")
+
+
+@register.filter
+def bcp47(code: str) -> str:
+    """Django's language code as the `lang` attribute wants it: zh-hans → zh-Hans."""
+    first, *rest = (code or "").split("-")
+    return "-".join([first, *(part.title() if len(part) == 4 else part.upper() for part in rest)])
+
+
+_LANGUAGE_NAMES = {"en": "English", "zh": "中文", "zh-hans": "中文", "fr": "Français", "de": "Deutsch", "es": "Español", "ja": "日本語"}
+
+
+@register.filter
+def language_name(code: str) -> str:
+    """A language in its own words."""
+    return _LANGUAGE_NAMES.get((code or "").lower(), code)
+
+
+# ---------------------------------------------------------------- numbers
+
+for _filter in (
+    *(figures.number, figures.signed, figures.compact, figures.parameter_count),
+    *(figures.money, figures.price, figures.offer, figures.short_price, figures.duration),
+):
+    register.filter(_filter.__name__, _filter)
+
+
+@register.filter
+def percent_of(value: float, whole: float) -> str:
+    """A width for an SVG attribute: 3|percent_of:4 → 75.0%."""
+    return f"{100 * value / whole:.1f}%" if whole else "0%"
+
+
+@register.filter
+def item(mapping: Any, key: Any) -> Any:
+    """`mapping[key]`, or nothing."""
+    return mapping.get(key) if mapping else None
+
+
+@register.filter
+def first_bar(listing: Listing) -> Bar | None:
+    """The first measured number of the current version, ready to draw."""
+    measurements = listing.current_version.measurements.all() if listing.current_version else []
+    return next((bar(measurement) for measurement in measurements), None)

@@ -1,0 +1,97 @@
+"""One listing: should I use this one?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from store.accounts.models import User
+from store.catalog.models import Ancestry, Listing, Measurement, Version
+from store.moderation.models import Submission
+from store.pages import front, measured, snippets
+from store.ratings import pages as ratings
+
+DESCENDANTS, SIMILAR, VERSIONS = 3, 4, 20
+
+
+@require_safe
+def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = front.cards(Listing.objects.reachable_by(request.user).filter(publisher__slug=publisher, slug=slug)).first()
+    if found is None:
+        raise Http404
+    version = _shown_version(found)
+    context: dict[str, Any] = {
+        "listing": found,
+        "version": version,
+        "text": found.text(),
+        "role": found.publisher.role_of(request.user),
+        "similar": _similar(found),
+        "summary": getattr(found, "rating_summary", None),
+        **_standing(request.user, found, version),
+        **ratings.section(found, request.user),
+    }
+    if version is not None:
+        context |= {
+            "bars": [measured.bar(measurement) for measurement in version.measurements.all()],
+            "speed": measured.speed(version),
+            "root": version.weights(),
+            "approved_at": version.released_at,
+            "lineage": _lineage(version),
+            "versions": _versions(found, context["role"]),
+            **snippets.tabs(request, found, model=found.full_name if found.current_version else version.full_name),
+        }
+    return render(request, "pages/listing.html", context)
+
+
+def _shown_version(listing: Listing) -> Version | None:
+    """The current version; the newest one of a listing that never had any, which only members and reviewers see."""
+    return (
+        listing.current_version
+        or listing.versions.select_related("listing__publisher", "base__listing__publisher").prefetch_related("measurements").first()
+    )
+
+
+def _standing(user: User | AnonymousUser, listing: Listing, version: Version | None) -> dict[str, Any]:
+    """What members and reviewers must know about a listing that not everybody sees as it is."""
+    is_public = listing.visibility != Listing.Visibility.DRAFT and not listing.suspended_at and listing.current_version is not None
+    submission = None
+    if isinstance(user, User) and (user.is_reviewer or listing.publisher.role_of(user)):
+        submission = Submission.objects.filter(listing=listing, state__in=Submission.OPEN).first()
+    return {"is_public": is_public, "submission": submission}
+
+
+def _lineage(version: Version) -> dict[str, list[Version]]:
+    """What it was made from, the root first, and the listed ones that were made from it."""
+    texts = "listing__live_revision__texts"
+    ancestors = Version.objects.filter(descendants__version=version).order_by("-descendants__depth")
+    made_from_it = Ancestry.objects.filter(ancestor=version, depth=1).values("version")
+    descendants = Version.objects.available().filter(pk__in=made_from_it, listing__in=Listing.objects.listed())
+    descendants = descendants.filter(listing__current_version__pk__in=made_from_it).order_by("-listing__request_count")
+    load = ("listing__publisher", "listing__live_revision")
+    return {
+        "ancestors": list(ancestors.select_related(*load).prefetch_related(texts)),
+        "descendants": list(descendants.select_related(*load).prefetch_related(texts)[:DESCENDANTS]),
+    }
+
+
+def _versions(listing: Listing, role: str | None) -> list[dict[str, Any]]:
+    """Released versions, and all of them for members, with their first measured number."""
+    versions = listing.versions.prefetch_related("measurements")
+    if role is None:
+        versions = versions.filter(state=Version.State.RELEASED)
+    rows = []
+    for version in versions[:VERSIONS]:
+        first: Measurement | None = next(iter(version.measurements.all()), None)
+        rows.append({"version": version, "bar": measured.bar(first) if first else None})
+    return rows
+
+
+def _similar(listing: Listing) -> list[Listing]:
+    """Other listings for the same use cases, most used first."""
+    shared = [use_case.pk for use_case in listing.use_cases.all()]
+    others = Listing.objects.listed().filter(use_cases__in=shared).exclude(pk=listing.pk).distinct()
+    return list(front.cards(others).order_by("-request_count", "-pk")[:SIMILAR]) if shared else []

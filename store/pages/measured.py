@@ -1,0 +1,98 @@
+"""Measured numbers as the pages draw them: the listing's bar over its base's line, with the interval as a whisker."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from store.catalog.models import Measurement, Version
+from store.generation.models import Request
+from store.pages.figures import number, signed
+
+NAMES: dict[str, str | Promise] = {"perplexity": _("Perplexity"), "speed": _("Speed")}
+SAMPLE = 200  # of the latest answers, from which speed is told
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measurement ready to draw; widths are percentages of the track."""
+
+    label: str | Promise
+    value: str
+    margin: str  # half the interval, "" when none was measured
+    base: str
+    delta: str
+    verdict: str  # up | down | same, by what is better
+    lower_is_better: bool
+    own_width: str
+    base_width: str
+    low: str
+    high: str
+    unit: str
+    method: str
+
+
+def bar(measurement: Measurement) -> Bar:
+    value, base = measurement.value, measurement.base_value
+    low, high = measurement.low, measurement.high
+    longest = 100.0 if measurement.unit == "%" else max(value, base or 0, high or 0) * 1.08 or 1.0
+    decimals = 1 if max(abs(value), abs(base or 0)) >= 10 else 2
+    return Bar(
+        label=NAMES.get(measurement.name, measurement.name.replace("_", " ").capitalize()),
+        value=number(value, decimals),
+        margin=number((high - low) / 2, decimals) if low is not None and high is not None else "",
+        base=number(base, decimals) if base is not None else "",
+        delta=signed(value - base, decimals) if base is not None else "",
+        verdict=_verdict(measurement),
+        lower_is_better=measurement.lower_is_better,
+        own_width=_width(value, longest),
+        base_width=_width(base, longest),
+        low=_width(low, longest),
+        high=_width(high, longest),
+        unit=measurement.unit if measurement.unit != measurement.name else "",
+        method=method_line(measurement),
+    )
+
+
+def _width(amount: float | None, longest: float) -> str:
+    return "" if amount is None else f"{min(100 * amount / longest, 100):.1f}%"
+
+
+def _verdict(measurement: Measurement) -> str:
+    """Up when better than the base, same when the difference lies inside the interval."""
+    base = measurement.base_value
+    if base is None or base == measurement.value:
+        return "same"
+    if measurement.low is not None and measurement.high is not None and measurement.low <= base <= measurement.high:
+        return "same"
+    return "up" if (measurement.value < base) == measurement.lower_is_better else "down"
+
+
+def method_line(measurement: Measurement) -> str:
+    """What it was measured on, from the record of the method."""
+    wanted = ("data_set", "dataset", "text", "texts", "tokens", "prompts", "seed")
+    method = measurement.method
+    return " · ".join(f"{key.replace('_', ' ')} {method[key]}" for key in wanted if isinstance(method.get(key), (str, int, float)))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over the latest finished answers of a version."""
+
+    answers: int
+    tokens_per_s: float
+    first_token_ms: float
+
+
+def speed(version: Version) -> Speed | None:
+    rows = Request.objects.filter(
+        version=version, state=Request.State.FINISHED, completion_tokens__gt=1, duration_ms__gt=0, first_token_ms__isnull=False
+    ).values_list("completion_tokens", "duration_ms", "first_token_ms")[:SAMPLE]
+    answers = [(tokens, duration, first) for tokens, duration, first in rows if duration > first]
+    if not answers:
+        return None
+    rates = [(tokens - 1) / ((duration - first) / 1000) for tokens, duration, first in answers]
+    return Speed(len(answers), statistics.median(rates), statistics.median(first for _tokens, _duration, first in answers))

@@ -1,0 +1,199 @@
+"""The forms of the studio. They shape what people type; whether it is allowed is the acts' to say, and `refuse` shows it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.models import Publisher, User
+from store.catalog.listings import LANGUAGE_TAGS
+from store.catalog.models import Listing, UseCase, Version
+from store.errors import DomainError
+from store.pages.templatetags.ui import language_name
+
+MICRO = 1_000_000
+PARAMETERS = ("temperature", "top_p", "max_tokens")
+TEXT_LANGUAGES = {"en": "en", "zh": "zh-hans"}
+
+
+class ActForm(forms.Form):
+    """A form whose act may refuse: the refusal stands at the field it is about."""
+
+    params: dict[str, str] = {}  # an act's name of a field → the form's
+
+    def refuse(self, error: DomainError) -> None:
+        field = self.params.get(error.param or "", error.param or "")
+        self.add_error(field if field in self.fields else None, str(error))
+
+
+class PublisherForm(ActForm):
+    name = forms.CharField(label=_("Name"), max_length=80, help_text=_("As people see it, for example Harbour Works."))
+    slug = forms.SlugField(
+        label=_("Name in addresses"), max_length=48, help_text=_("Lower-case letters, digits and hyphens. It stays as it is.")
+    )
+    kind = forms.ChoiceField(label=_("Kind"), choices=Publisher.Kind.choices, initial=Publisher.Kind.PERSON)
+    about = forms.CharField(label=_("About"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+
+class TextsForm(ActForm):
+    """Name, summary and description in both languages of the store."""
+
+    params = {f"{tag}.{field}": f"{field}_{short}" for short, tag in TEXT_LANGUAGES.items() for field in ("name", "summary", "card")}
+
+    name_en = forms.CharField(label=_("Name"), max_length=60, required=False)
+    summary_en = forms.CharField(label=_("Summary"), max_length=200, required=False, help_text=_("What it does, in one sentence."))
+    card_en = forms.CharField(
+        label=_("Description"),
+        max_length=20_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6}),
+        help_text=_("Markdown. Say what it is good at, what it is not, and how to ask it."),
+    )
+    name_zh = forms.CharField(label=_("Name"), max_length=60, required=False)
+    summary_zh = forms.CharField(label=_("Summary"), max_length=200, required=False, help_text=_("What it does, in one sentence."))
+    card_zh = forms.CharField(
+        label=_("Description"), max_length=20_000, required=False, widget=forms.Textarea(attrs={"rows": 6}), help_text=_("Markdown.")
+    )
+
+    def texts(self) -> dict[str, dict[str, str]]:
+        values = self.cleaned_data
+        return {tag: {field: values[f"{field}_{short}"] for field in ("name", "summary", "card")} for short, tag in TEXT_LANGUAGES.items()}
+
+    @staticmethod
+    def initial_of(listing: Listing) -> dict[str, str]:
+        """The texts of the newest draft, else of what is live."""
+        revision = listing.revisions.filter(state="draft").first() or listing.live_revision or listing.revisions.first()
+        texts = {text.language: text for text in revision.texts.all()} if revision else {}
+        return {
+            f"{field}_{short}": getattr(texts[tag], field)
+            for short, tag in TEXT_LANGUAGES.items()
+            if tag in texts
+            for field in ("name", "summary", "card")
+        }
+
+
+class PricesForm(ActForm):
+    params = {"input_price_micro": "input_price", "output_price_micro": "output_price"}
+
+    input_price = forms.DecimalField(label=_("Price of 1M input tokens, $"), min_value=0, max_value=1000, decimal_places=6, initial=0)
+    output_price = forms.DecimalField(label=_("Price of 1M output tokens, $"), min_value=0, max_value=1000, decimal_places=6, initial=0)
+
+    def prices(self) -> dict[str, int]:
+        return {f"{name}_micro": int(self.cleaned_data[name] * MICRO) for name in ("input_price", "output_price")}
+
+    @staticmethod
+    def initial_of(listing: Listing) -> dict[str, Decimal]:
+        return {
+            "input_price": Decimal(listing.input_price_micro) / MICRO,
+            "output_price": Decimal(listing.output_price_micro) / MICRO,
+        }
+
+
+class ClaimsForm(ActForm):
+    """What a listing says of itself: what it is for, in which languages, under which licence."""
+
+    use_cases = forms.MultipleChoiceField(label=_("Use cases"), widget=forms.CheckboxSelectMultiple, help_text=_("One to four."))
+    languages = forms.MultipleChoiceField(
+        label=_("Works in"),
+        widget=forms.CheckboxSelectMultiple,
+        choices=[(tag, language_name(tag)) for tag in LANGUAGE_TAGS],
+        help_text=_("Only languages you have tried it in: the reviewer tries them too."),
+    )
+    licence = forms.CharField(
+        label=_("Licence"), max_length=60, initial="Apache-2.0", help_text=_("An SPDX identifier, for example Apache-2.0.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        use_cases = self.fields["use_cases"]
+        assert isinstance(use_cases, forms.MultipleChoiceField)
+        use_cases.choices = [(use_case.slug, use_case.name) for use_case in UseCase.objects.all()]
+
+
+class PromptForm(ActForm):
+    """Instructions, starters and default parameters on a base."""
+
+    base = forms.ChoiceField(label=_("Base"), help_text=_("The model that answers. A price of the base is not part of yours."))
+    instructions = forms.CharField(
+        label=_("Instructions"),
+        max_length=8000,
+        widget=forms.Textarea(attrs={"rows": 8}),
+        help_text=_("What the model is told before every conversation. Nobody else sees it but reviewers."),
+    )
+    starters = forms.CharField(
+        label=_("Conversation starters"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text=_("One on each line, at most six. People press them to try it."),
+    )
+    temperature = forms.FloatField(
+        label=_("Temperature"), min_value=0, max_value=2, required=False, help_text=_("Low repeats the likeliest words.")
+    )
+    top_p = forms.FloatField(label=_("Top p"), min_value=0, max_value=1, required=False, help_text=_("1 leaves every word possible."))
+    max_tokens = forms.IntegerField(label=_("Longest answer, tokens"), min_value=1, max_value=2048, required=False)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bases = {version.public_id: version for version in usable_bases(user)}
+        base = self.fields["base"]
+        assert isinstance(base, forms.ChoiceField)
+        base.choices = [(public_id, version.full_name) for public_id, version in self.bases.items()]
+
+    def prompt(self) -> dict[str, Any]:
+        """What the acts of prompt versions take, apart from the base."""
+        values = self.cleaned_data
+        return {
+            "instructions": values["instructions"],
+            "starters": [line.strip() for line in values["starters"].splitlines() if line.strip()],
+            "parameters": {name: values[name] for name in PARAMETERS if values[name] is not None},
+        }
+
+
+class NewGPTForm(PromptForm, ClaimsForm, PricesForm, TextsForm):
+    """A prompt GPT from nothing: the listing and its first version together."""
+
+    params = {**TextsForm.params, **PricesForm.params}
+
+    slug = forms.SlugField(
+        label=_("Name in addresses"),
+        max_length=48,
+        help_text=_("Lower-case letters, digits and hyphens. It stays as it is."),
+    )
+
+
+class VersionForm(PromptForm):
+    """A further version of a prompt GPT, or an edit of a draft."""
+
+    number = forms.CharField(label=_("Version"), max_length=20, help_text=_("Three numbers, higher than the last: 1.1.0."))
+    change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+    @staticmethod
+    def initial_of(version: Version) -> dict[str, Any]:
+        return {
+            "base": version.base.public_id if version.base else "",
+            "instructions": version.instructions,
+            "starters": "\n".join(version.starters),
+            **{name: version.parameters.get(name) for name in PARAMETERS},
+        }
+
+
+class SubmissionForm(ActForm):
+    visibility = forms.ChoiceField(
+        label=_("When approved"),
+        choices=[("public", _("Public: listed for everybody")), ("unlisted", _("Unlisted: for whoever has the address"))],
+    )
+    note = forms.CharField(label=_("Note to the reviewer"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+
+def usable_bases(user: User) -> list[Version]:
+    """The current versions of weights and adapters that this user can build on."""
+    reachable = Listing.objects.reachable_by(user)
+    return list(
+        Version.objects.available()
+        .filter(kind__in=[Version.Kind.WEIGHTS, Version.Kind.ADAPTER], listing__in=reachable, listing__current_version__pk__isnull=False)
+        .select_related("listing__publisher")
+        .order_by("kind", "listing__publisher__slug", "listing__slug", "-pk")
+    )

@@ -1,0 +1,54 @@
+"""The pages everybody sees: home, explore, a publisher, and the explaining ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from store.accounts.models import Publisher
+from store.catalog import search
+from store.catalog.models import Listing, UseCase
+from store.pages import front, snippets
+from store.pages.exploring import Exploration
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/home.html", front.home_page(request))
+
+
+@require_safe
+def explore(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/explore.html", {"exploration": Exploration.of(request.GET)})
+
+
+@require_safe
+def publisher(request: HttpRequest, slug: str) -> HttpResponse:
+    found = get_object_or_404(Publisher, slug=slug)
+    listings = list(front.cards(Listing.objects.listed().filter(publisher=found).order_by("-request_count", "-pk"))[:60])
+    context: dict[str, Any] = {
+        "publisher": found,
+        "listings": listings,
+        "request_count": sum(listing.request_count for listing in listings),
+        "role": found.role_of(request.user),
+    }
+    return render(request, "pages/publisher.html", context)
+
+
+@require_safe
+def developers(request: HttpRequest) -> HttpResponse:
+    example = front.cards(search.find(free=True)).first() or front.cards(search.find()).first()
+    return render(request, "pages/developers.html", {"example": example, **snippets.tabs(request, example)})
+
+
+@require_safe
+def about(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/about.html")
+
+
+@require_safe
+def policy(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/policy.html", {"use_cases": UseCase.objects.all()})

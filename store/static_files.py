@@ -1,0 +1,36 @@
+"""Static files in production: hashed and compressed, and the style sheet in one piece.
+
+`css/site.css` imports one file per component, which browsers read as it stands; `collectstatic` puts the parts in place of the
+imports, so that a page waits for one request instead of a chain of thirty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.core.files.base import ContentFile
+from whitenoise.storage import CompressedManifestStaticFilesStorage
+
+STYLE_SHEET = "css/site.css"
+_IMPORT = re.compile(r'^@import "(?P<path>[^"]+)";\n', re.MULTILINE)
+
+
+class BundledStaticFilesStorage(CompressedManifestStaticFilesStorage):
+    def post_process(self, paths: dict[str, Any], dry_run: bool = False, **options: Any) -> Iterator[Any]:
+        if STYLE_SHEET in paths and not dry_run:
+            bundle = _inlined(paths, STYLE_SHEET)
+            self.delete(STYLE_SHEET)
+            self.save(STYLE_SHEET, ContentFile(bundle.encode()))
+            paths = {**paths, STYLE_SHEET: (self, STYLE_SHEET)}
+        return super().post_process(paths, dry_run=dry_run, **options)
+
+
+def _inlined(paths: dict[str, Any], name: str) -> str:
+    storage, path = paths[name]
+    with storage.open(path) as file:
+        text = file.read().decode()
+    folder = PurePosixPath(name).parent
+    return _IMPORT.sub(lambda match: _inlined(paths, str(folder / match["path"])), text)
