@@ -1,0 +1,65 @@
+"""What the pages show of a listing's ratings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+
+from store.accounts.models import User
+from store.catalog.models import Listing
+from store.keyset import Page, newest_first
+from store.ratings.models import Rating, RatingSummary
+from store.ratings.rating import REPLYING, finished_requests
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Bar:
+    stars: int
+    count: int
+    width: str  # of the longest possible bar, as an SVG length
+
+
+def section(listing: Listing, user: Any) -> dict[str, Any]:
+    """The context of `ratings/section.html`, under the one name `ratings`."""
+    summary = summary_of(listing)
+    role = listing.publisher.role_of(user)
+    person = user if isinstance(user, User) else None
+    return {
+        "ratings": {
+            "listing": listing,
+            "summary": summary,
+            "distribution": distribution(summary),
+            "page": written(listing, size=SHOWN) if summary.count else Page([], ""),
+            "with_text": visible(listing).exclude(text="").count() if summary.count else 0,
+            "mine": Rating.objects.filter(listing=listing, user=person).first() if person else None,
+            "may_rate": person is not None and role is None and finished_requests(person, listing).exists(),
+            "may_reply": role in REPLYING,
+            "is_own": role is not None,
+        }
+    }
+
+
+def summary_of(listing: Listing) -> RatingSummary:
+    """The kept aggregate; an empty one that is not stored before the first rating."""
+    return getattr(listing, "rating_summary", None) or RatingSummary(listing=listing)
+
+
+def distribution(summary: RatingSummary) -> list[Bar]:
+    """Five stars first."""
+    counts = [(stars, getattr(summary, f"stars_{stars}")) for stars in range(5, 0, -1)]
+    return [Bar(stars, count, f"{100 * count / summary.count:.1f}%" if summary.count else "0%") for stars, count in counts]
+
+
+def visible(listing: Listing) -> QuerySet[Rating]:
+    return Rating.objects.filter(listing=listing, hidden_at__isnull=True)
+
+
+def written(listing: Listing, *, stars: int | None = None, before: str = "", size: int = 25) -> Page:
+    """Visible ratings, newest first: those with text, or, where `stars` is given, all of that many stars."""
+    rows = visible(listing).select_related("version", "reply")
+    rows = rows.exclude(text="") if stars is None else rows.filter(stars=stars)
+    return newest_first(rows, before=before, size=size)

@@ -1,0 +1,163 @@
+"""Acts on ratings: rate, withdraw, reply, flag, and what a moderator decides about a flag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.urls import reverse
+from django.utils import timezone, translation
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts import audit
+from store.accounts.models import Membership, User
+from store.accounts.publishers import require_role
+from store.catalog.models import Listing, may_see
+from store.errors import Conflict, NotAllowed, NotFound
+from store.generation.models import Request
+from store.notifications.messages import notify
+from store.notifications.models import Notification
+from store.ratings import summaries
+from store.ratings.errors import AlreadySettled, InvalidRating, NotUsedYet, OwnListing
+from store.ratings.models import Flag, Rating, Reply
+
+REPLYING = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
+MAX_TEXT, MAX_REPLY = 4000, 2000
+
+
+def rate(user: User, listing: Listing, *, stars: int, text: str = "", language: str = "en") -> Rating:
+    """The user's one rating of the listing, made or changed, bound to the version they used last.
+
+    Raises NotFound for a listing they can't see, OwnListing, NotUsedYet and InvalidRating.
+    """
+    require_may_rate(user, listing)
+    text = _clean(text, MAX_TEXT)
+    if stars not in range(1, 6):
+        raise InvalidRating(_("Choose one to five stars."), param="stars")
+    used = finished_requests(user, listing)
+    last = used.order_by("-id").first()
+    assert last is not None  # require_may_rate saw one, and requests are never deleted
+    fields = {"stars": stars, "text": text, "language": language, "version_id": last.version_id, "requests_used": used.count()}
+    with transaction.atomic():
+        rating, created = Rating.objects.get_or_create(listing=listing, user=user, defaults=fields)
+        if created:
+            summaries.apply(listing.pk, before=None, after=stars)
+            _tell_publisher(rating)
+            return rating
+        current = Rating.objects.select_for_update().filter(pk=rating.pk).first()
+        if current is None:
+            raise Conflict
+        Rating.objects.filter(pk=current.pk).update(**fields, updated_at=timezone.now())
+        if current.hidden_at is None:
+            summaries.apply(listing.pk, before=current.stars, after=stars)
+    rating.refresh_from_db()
+    return rating
+
+
+def withdraw(user: User, rating: Rating) -> None:
+    """Delete the user's own rating, with its reply and flags."""
+    with transaction.atomic():
+        current = Rating.objects.select_for_update().filter(pk=rating.pk, user=user).first()
+        if current is None:
+            raise NotFound
+        current.delete()
+        if current.hidden_at is None:
+            summaries.apply(current.listing_id, before=current.stars, after=None)
+
+
+def reply(user: User, rating: Rating, *, text: str) -> Reply:
+    """The publisher's one public reply, made or changed; its author is told the first time."""
+    publisher = rating.listing.publisher
+    require_role(user, publisher, *REPLYING)
+    if rating.hidden_at is not None:
+        raise NotFound
+    text = _clean(text, MAX_REPLY)
+    if not text:
+        raise InvalidRating(_("Write a reply."), param="text")
+    with transaction.atomic():
+        written, created = Reply.objects.update_or_create(rating=rating, defaults={"author": user, "text": text})
+        audit.record(user, "rating.reply", rating.public_id)
+        if created:
+            notify(
+                [rating.user],
+                Notification.Kind.RATING_REPLY,
+                key=f"rating:{rating.public_id}:reply",
+                params={"listing": rating.listing.full_name, "publisher": publisher.name, "text": text},
+                url=_path_of(rating.listing),
+            )
+    return written
+
+
+def flag(user: User, rating: Rating, *, reason: str) -> Flag:
+    """Say that a rating breaks the rules. The same person's second flag is their first one."""
+    if rating.hidden_at is not None or not may_see(user, rating.listing):
+        raise NotFound
+    if rating.user_id == user.pk:
+        raise NotAllowed(_("This is your own rating: you can change or withdraw it."))
+    if reason not in Flag.Reason.values:
+        raise InvalidRating(_("Choose one of the reasons."), param="reason")
+    return Flag.objects.get_or_create(rating=rating, user=user, defaults={"reason": reason})[0]
+
+
+def settle_flag(user: User, flag: Flag, *, uphold: bool) -> None:
+    """A moderator hides the rating, which settles every open flag on it, or dismisses this flag.
+
+    Raises NotFound for who does not review, OwnListing for a member of the publisher, AlreadySettled.
+    """
+    if not user.is_reviewer:
+        raise NotFound
+    with transaction.atomic():
+        rating = Rating.objects.select_for_update().select_related("listing__publisher").filter(pk=flag.rating_id).first()
+        if rating is None:
+            raise NotFound
+        if rating.listing.publisher.role_of(user) or rating.user_id == user.pk:
+            raise OwnListing
+        state = Flag.State.UPHELD if uphold else Flag.State.DISMISSED
+        if not Flag.objects.filter(pk=flag.pk, state=Flag.State.OPEN).update(state=state):
+            raise AlreadySettled
+        if uphold:
+            Flag.objects.filter(rating=rating, state=Flag.State.OPEN).update(state=state)
+            if Rating.objects.filter(pk=rating.pk, hidden_at__isnull=True).update(hidden_at=timezone.now()):
+                summaries.apply(rating.listing_id, before=rating.stars, after=None)
+        audit.record(user, "rating.hide" if uphold else "flag.dismiss", rating.public_id, flag=flag.public_id, reason=flag.reason)
+
+
+def require_may_rate(user: User, listing: Listing) -> None:
+    """Passes when the user can see the listing, is no member of its publisher, and has used it."""
+    if not may_see(user, listing):
+        raise NotFound
+    if listing.publisher.role_of(user):
+        raise OwnListing
+    if not finished_requests(user, listing).exists():
+        raise NotUsedYet
+
+
+def finished_requests(user: User, listing: Listing) -> Any:
+    """The user's answered requests to any version of the listing."""
+    return Request.objects.filter(user=user, version__listing=listing, state=Request.State.FINISHED)
+
+
+def _clean(text: str, most: int) -> str:
+    text = text.strip()
+    if len(text) > most:
+        raise InvalidRating(_("Write at most %(most)s characters.") % {"most": most}, param="text")
+    if any(ord(character) < 32 and character not in "\n\r\t" for character in text):
+        raise InvalidRating(_("The text contains control characters. Remove them."), param="text")
+    return text
+
+
+def _tell_publisher(rating: Rating) -> None:
+    listing = rating.listing
+    notify(
+        User.objects.filter(memberships__publisher=listing.publisher, memberships__role__in=REPLYING),
+        Notification.Kind.RATING_RECEIVED,
+        key=f"rating:{rating.public_id}:received",
+        params={"listing": listing.full_name, "stars": rating.stars, "text": rating.text},
+        url=_path_of(listing),
+    )
+
+
+def _path_of(listing: Listing) -> str:
+    """The path of the listing's ratings, without the language."""
+    with translation.override("en"):
+        return reverse("pages:listing", args=[listing.publisher.slug, listing.slug]).removeprefix("/en") + "#ratings"

@@ -1,0 +1,149 @@
+"""Screens about ratings: all of a listing's, the forms, and the moderators' queue of flags."""
+
+from __future__ import annotations
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from store.accounts.models import User
+from store.accounts.publishers import require_role
+from store.catalog.models import Listing
+from store.errors import DomainError
+from store.keyset import newest_first
+from store.ratings import pages
+from store.ratings import rating as acts
+from store.ratings.forms import FlagForm, RateForm, ReplyForm
+from store.ratings.models import Flag, Rating
+
+
+def _listing(request: HttpRequest, public_id: str) -> Listing:
+    reachable = Listing.objects.reachable_by(request.user).select_related("publisher", "live_revision")
+    return get_object_or_404(reachable, public_id=public_id)
+
+
+def _rating(request: HttpRequest, public_id: str) -> Rating:
+    """A visible rating of a listing that the person can see."""
+    found = get_object_or_404(Rating.objects.select_related("listing__publisher", "version", "user"), public_id=public_id, hidden_at=None)
+    _listing(request, found.listing.public_id)
+    return found
+
+
+def _back(listing: Listing) -> HttpResponse:
+    response = redirect("pages:listing", listing.publisher.slug, listing.slug)
+    response["Location"] += "#ratings"
+    return response
+
+
+def _refused(form: forms.Form, error: DomainError) -> None:
+    """Puts what an act says where the person can mend it; what no field can mend becomes a page."""
+    if error.param not in form.fields:
+        raise error
+    form.add_error(error.param, str(error))
+
+
+@require_GET
+def all_ratings(request: HttpRequest, public_id: str) -> HttpResponse:
+    listing = _listing(request, public_id)
+    wanted = request.GET.get("stars", "")
+    stars = int(wanted) if wanted in {"1", "2", "3", "4", "5"} else None
+    page = pages.written(listing, stars=stars, before=request.GET.get("before", ""))
+    summary = pages.summary_of(listing)
+    context = {
+        "listing": listing,
+        "page": page,
+        "stars": stars,
+        "summary": summary,
+        "distribution": pages.distribution(summary),
+        "may_reply": listing.publisher.role_of(request.user) in acts.REPLYING,
+    }
+    return render(request, "ratings/all.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def rate(request: HttpRequest, public_id: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    listing = _listing(request, public_id)
+    acts.require_may_rate(request.user, listing)
+    mine = Rating.objects.filter(listing=listing, user=request.user).first()
+    initial = {"stars": mine.stars, "text": mine.text} if mine else None
+    form = RateForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            acts.rate(request.user, listing, **form.cleaned_data, language=get_language() or "en")
+        except DomainError as error:
+            _refused(form, error)
+        else:
+            messages.success(request, _("Your rating is shown. Thank you."))
+            return _back(listing)
+    return render(request, "ratings/rate.html", {"listing": listing, "form": form, "mine": mine}, status=422 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def withdraw(request: HttpRequest, public_id: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    mine = get_object_or_404(Rating.objects.select_related("listing__publisher"), public_id=public_id, user=request.user)
+    acts.withdraw(request.user, mine)
+    messages.success(request, _("Your rating is withdrawn."))
+    return _back(mine.listing)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def reply(request: HttpRequest, public_id: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    rating = _rating(request, public_id)
+    require_role(request.user, rating.listing.publisher, *acts.REPLYING)
+    written = getattr(rating, "reply", None)
+    form = ReplyForm(request.POST or None, initial={"text": written.text} if written else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            acts.reply(request.user, rating, text=form.cleaned_data["text"])
+        except DomainError as error:
+            _refused(form, error)
+        else:
+            messages.success(request, _("Your reply is shown."))
+            return _back(rating.listing)
+    return render(request, "ratings/reply.html", {"rating": rating, "form": form}, status=422 if form.errors else 200)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def flag(request: HttpRequest, public_id: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    rating = _rating(request, public_id)
+    form = FlagForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        acts.flag(request.user, rating, reason=form.cleaned_data["reason"])
+        messages.success(request, _("Thank you. A moderator will look at it."))
+        return _back(rating.listing)
+    return render(request, "ratings/flag.html", {"rating": rating, "form": form}, status=422 if form.errors else 200)
+
+
+@login_required
+@require_GET
+def flags(request: HttpRequest) -> HttpResponse:
+    assert isinstance(request.user, User)
+    if not request.user.is_reviewer:
+        raise Http404
+    waiting = Flag.objects.filter(state=Flag.State.OPEN).select_related("rating__listing__publisher", "rating__version", "user")
+    return render(request, "ratings/flags.html", {"page": newest_first(waiting, before=request.GET.get("before", ""))})
+
+
+@login_required
+@require_POST
+def settle_flag(request: HttpRequest, public_id: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    if not request.user.is_reviewer:
+        raise Http404
+    found = get_object_or_404(Flag, public_id=public_id)
+    acts.settle_flag(request.user, found, uphold=request.POST.get("decision") == "uphold")
+    messages.success(request, _("Decided."))
+    return redirect("ratings:flags")

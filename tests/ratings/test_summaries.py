@@ -1,0 +1,90 @@
+"""The kept aggregate equals what a recount of the visible ratings gives, whoever writes at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from store.accounts.models import User
+from store.catalog.models import Listing
+from store.errors import Conflict, NotFound
+from store.ratings import rating as acts
+from store.ratings import summaries
+from store.ratings.models import Rating, RatingSummary
+from tests import making
+from tests.ratings.test_rating import use
+
+
+def assert_recount_agrees(listing: Listing) -> None:
+    stars = list(Rating.objects.filter(listing=listing, hidden_at=None).values_list("stars", flat=True))
+    summary = RatingSummary.objects.get(listing=listing)
+    assert (summary.count, summary.total) == (len(stars), sum(stars))
+    assert [getattr(summary, f"stars_{number}") for number in range(1, 6)] == [stars.count(number) for number in range(1, 6)]
+    assert summary.bayesian == pytest.approx(summaries.bayesian(len(stars), sum(stars)))
+
+
+STARS = st.none() | st.integers(1, 5)
+
+
+@pytest.mark.django_db
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(changes=st.lists(STARS, max_size=12))
+def test_any_sequence_of_changes_of_one_rating_leaves_the_last(changes: list[int | None]) -> None:
+    listing = making.make_listing()
+    before = None
+    for after in changes:
+        summaries.apply(listing.pk, before=before, after=after)
+        before = after
+
+    summary = RatingSummary.objects.filter(listing=listing).first() or RatingSummary()
+    assert (summary.count, summary.total) == (int(before is not None), before or 0)
+    assert summary.bayesian == pytest.approx(summaries.bayesian(summary.count, summary.total))
+
+
+def test_few_ratings_are_pulled_towards_the_prior() -> None:
+    assert summaries.bayesian(0, 0) == 0.0
+    assert summaries.bayesian(1, 5) == pytest.approx(3.75)
+    assert summaries.bayesian(100, 480) > summaries.bayesian(2, 10)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_people_who_rate_and_withdraw_at_once_leave_the_right_sums() -> None:
+    version = making.make_base()
+    listing = version.listing
+    people = [making.make_user() for _ in range(4)]
+    for person in people:
+        use(person, version)
+    start = Barrier(8)
+
+    def act(worker: int) -> None:
+        chance = random.Random(worker)
+        start.wait(timeout=10)
+        person = people[worker % 4]  # two threads for each person
+        try:
+            for _ in range(6):
+                _rate_or_withdraw(person, listing, chance.choice)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(act, range(8)))
+
+    assert_recount_agrees(listing)
+    assert Rating.objects.count() <= 4
+
+
+def _rate_or_withdraw(person: User, listing: Listing, choose: Callable[[list[int]], int]) -> None:
+    stars = choose([0, 1, 2, 3, 4, 5])
+    with suppress(Conflict, NotFound):
+        if stars:
+            acts.rate(person, listing, stars=stars)
+        elif (mine := Rating.objects.filter(listing=listing, user=person).first()) is not None:
+            acts.withdraw(person, mine)
