@@ -91,7 +91,7 @@ def _machine_memory_bytes() -> int:
 
 settings = WorkerSettings.from_environment()
 
-app = Celery("inference", include=["inference.tasks"])
+app = Celery("inference", include=["inference.tasks"], fixups=[])  # no Django, whatever the environment says
 app.conf.update(
     broker_url=settings.broker_url,
     result_backend=settings.redis_url,  # only for the store's answers to a job's questions

@@ -1,0 +1,254 @@
+"""Engine processes on a real broker: what they stream, what ends them, and what becomes of the requests they held."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference.artifacts import ArtifactStore
+from inference.engines import Engines
+from inference.protocol import CANCELLED, engine_key, holders_key, stream_key
+from tests.inference.serving import Reader, a_request, engines_in, wait_until
+from tests.inference.tiny import tiny_adapter, tiny_base
+
+LONG = 400  # tokens: long enough to be interrupted
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return (tmp_path_factory.mktemp("artifacts") / "store").as_uri()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def bases(artifacts: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Digests of two bases."""
+    store = ArtifactStore(artifacts)
+    return [store.put_folder(tiny_base(tmp_path_factory.mktemp("base"), seed=seed)).digest for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def shared(valkey: str, artifacts: str, cache: Path) -> Iterator[tuple[Engines, list[dict[str, Any]]]]:
+    """Engines with room for everything, used by the tests that break nothing."""
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts) as both:
+        yield both
+
+
+@pytest.fixture
+def reader(valkey: str) -> Reader:
+    return Reader(valkey)
+
+
+def test_an_answer_is_streamed_and_reported_once(shared, bases: list[str], reader: Reader) -> None:
+    engines, sent = shared
+    request = a_request(bases[0], max_tokens=12)
+
+    engines.submit(request)
+
+    last = reader.last(request)
+    events = reader.events(request)
+    assert [event["type"] for event in events[:2]] == ["started", "delta"]
+    assert events[-1] == last
+    assert last["reason"] in ("length", "stop")
+    assert last["usage"]["completion_tokens"] == events[-2]["tokens"]
+    assert wait_until(lambda: [event for event in sent if event["request"] == request.id]) == [last]
+    assert reader.valkey.ttl(stream_key(request.id)) > 0
+
+
+def test_an_engine_beats_and_says_what_its_worker_holds(shared, bases: list[str], reader: Reader) -> None:
+    engines, _ = shared
+    request = a_request(bases[0])
+    engines.submit(request)
+    reader.last(request)
+
+    (started,) = (event for event in reader.events(request) if event["type"] == "started")
+
+    stats = json.loads(wait_until(lambda: reader.valkey.get(engine_key(started["engine"]))))
+    assert stats["base"] == bases[0]
+    assert stats["running"] == 0
+    assert reader.valkey.zscore(holders_key(bases[0]), "worker-test") == pytest.approx(time.time(), abs=3)
+
+
+def test_a_cancelled_request_is_released(shared, bases: list[str], reader: Reader) -> None:
+    engines, _ = shared
+    request = a_request(bases[0], max_tokens=LONG, leased=True)
+    reader.lease(request)
+    engines.submit(request)
+    reader.begun(request)
+
+    reader.lease(request, CANCELLED)
+
+    last = reader.last(request)
+    assert last["reason"] == "cancelled"
+    assert 0 < last["usage"]["completion_tokens"] < LONG
+    wait_until(lambda: engines.held()[bases[0]].get("running") == 0, within_s=5)
+
+
+def test_a_request_nobody_reads_is_cancelled(shared, bases: list[str], reader: Reader) -> None:
+    engines, _ = shared
+    request = a_request(bases[0], max_tokens=LONG, leased=True)
+    reader.lease(request)
+    engines.submit(request)
+    reader.begun(request)
+
+    reader.valkey.pexpire(f"requests:{request.id}:lease", 1)
+
+    assert reader.last(request)["reason"] == "cancelled"
+
+
+def test_a_wrong_request_fails_alone(shared, bases: list[str], reader: Reader) -> None:
+    engines, sent = shared
+    good = a_request(bases[0], max_tokens=60)
+    wrong = a_request(bases[0], "word " * 20_000)
+    engines.submit(good)
+
+    engines.submit(wrong)
+
+    failure = reader.last(wrong)
+    assert (failure["reason"], failure["failure"]) == ("error", "context_length_exceeded")
+    assert failure["detail"]["prompt_tokens"] > failure["detail"]["context_length"]
+    assert reader.last(good)["reason"] != "error"
+    assert failure in wait_until(lambda: failure in sent and sent)
+
+
+def test_an_adapter_changes_the_answer_and_a_missing_one_fails_alone(
+    shared, bases: list[str], reader: Reader, artifacts: str, cache: Path, tmp_path: Path
+) -> None:
+    engines, _ = shared
+    base_folder = ArtifactStore(artifacts).materialise(bases[0], cache)
+    adapter = ArtifactStore(artifacts).put_folder(tiny_adapter(tmp_path / "adapter", base_folder)).digest
+    plain = a_request(bases[0], max_tokens=24)
+    adapted = a_request(bases[0], max_tokens=24, adapter=adapter)
+    missing = a_request(bases[0], adapter="0" * 64)
+
+    for request in (plain, adapted, missing):
+        engines.submit(request)
+
+    assert reader.last(plain)["reason"] != "error"
+    assert reader.last(adapted)["reason"] != "error"
+    assert reader.text(plain) != reader.text(adapted)
+    assert reader.last(missing)["failure"] == "adapter_unavailable"
+
+
+def test_a_base_that_cannot_be_read_is_said_to_be_unavailable(shared, reader: Reader) -> None:
+    engines, _ = shared
+    request = a_request("0" * 64)
+
+    engines.submit(request)
+
+    assert reader.last(request)["failure"] == "base_unavailable"
+
+
+def test_a_killed_engine_fails_what_it_held_and_the_next_request_starts_another(
+    valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader
+) -> None:
+    changes: list[tuple[str, bool]] = []
+
+    def note(base: str, held: bool) -> None:
+        changes.append((base, held))
+
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, on_change=note) as (engines, sent):
+        lost = [a_request(bases[0], max_tokens=LONG) for _ in range(2)]
+        for request in lost:
+            engines.submit(request)
+        for request in lost:
+            reader.begun(request)
+        first = engines.pids()[bases[0]]
+
+        os.kill(first, signal.SIGKILL)
+
+        for request in lost:
+            assert reader.last(request)["failure"] == "engine_died"
+        after = a_request(bases[0])
+        engines.submit(after)
+        assert reader.last(after)["reason"] != "error"
+        assert engines.pids()[bases[0]] != first
+        assert changes == [(bases[0], True), (bases[0], False), (bases[0], True)]
+        wait_until(lambda: {request.id for request in [*lost, after]} == {event["request"] for event in sent})
+        assert len(sent) == 3
+
+
+def test_a_hung_engine_is_killed(valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader) -> None:
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, hung_after_s=3.0) as (engines, _):
+        request = a_request(bases[0], max_tokens=LONG)
+        engines.submit(request)
+        reader.begun(request)
+
+        os.kill(engines.pids()[bases[0]], signal.SIGSTOP)
+
+        assert reader.last(request)["failure"] == "engine_died"
+        wait_until(lambda: bases[0] not in engines.pids())
+
+
+def test_an_idle_base_makes_room_for_another_but_a_busy_one_does_not(
+    valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader, tmp_path: Path
+) -> None:
+    # Each tiny engine takes more than half of this.
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, memory_bytes=600 * 2**20, room_within_s=1.0) as (engines, _):
+        busy = a_request(bases[0], max_tokens=LONG, leased=True)
+        reader.lease(busy)
+        engines.submit(busy)
+        reader.begun(busy)
+        first = engines.pids()[bases[0]]
+
+        turned_away = a_request(bases[1])
+        engines.submit(turned_away)
+        assert reader.last(turned_away)["failure"] == "overloaded"
+        assert engines.pids() == {bases[0]: first}
+
+        reader.lease(busy, CANCELLED)
+        reader.last(busy)
+        welcome = a_request(bases[1])
+        engines.submit(welcome)
+        assert reader.last(welcome)["reason"] != "error"
+        assert list(engines.pids()) == [bases[1]]
+        assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_base_that_never_fits_is_refused(valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader) -> None:
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, memory_bytes=50 * 2**20) as (engines, _):
+        request = a_request(bases[0])
+
+        engines.submit(request)
+
+        last = reader.last(request)
+        assert last["failure"] == "base_unavailable"
+        assert "MB" in last["message"]
+
+
+def test_a_full_engine_makes_the_next_request_wait(valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader) -> None:
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, held_at_most=1) as (engines, _):
+        first = a_request(bases[0], max_tokens=LONG, leased=True)
+        reader.lease(first)
+        engines.submit(first)
+        late = a_request(bases[0], deadline=time.time() + 0.3)
+
+        engines.submit(late)  # returns when its deadline has passed
+
+        assert reader.last(late)["reason"] == "deadline"
+        reader.lease(first, CANCELLED)
+        assert reader.last(first)["reason"] == "cancelled"
+
+
+def test_draining_lets_answers_finish(valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader) -> None:
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts) as (engines, _):
+        request = a_request(bases[0], max_tokens=60)
+        engines.submit(request)
+        reader.begun(request)
+        pid = engines.pids()[bases[0]]
+
+        engines.drain(within_s=30)
+
+        assert reader.last(request)["reason"] in ("length", "stop")
+        assert not Path(f"/proc/{pid}").exists()

@@ -1,0 +1,173 @@
+"""A real Celery worker process: requests come by the broker, answers by Valkey, reports by the store's event queue."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.conf import settings
+
+from inference.artifacts import ArtifactStore
+from inference.protocol import (
+    EVENTS_QUEUE,
+    GENERATE,
+    GENERATION_FINISHED,
+    GENERATION_WORKERS,
+    LOAD_QUEUE,
+    GenerationRequest,
+    base_queue,
+    holders_key,
+)
+from tests.inference.serving import Reader, a_request, wait_until
+from tests.inference.tiny import tiny_base
+
+NAME = "generation-test"
+
+
+@dataclass
+class Running:
+    """A worker under test, and the store's side of its broker."""
+
+    process: subprocess.Popen[bytes]
+    app: Celery
+    reader: Reader
+    log: Path
+
+    def ask(self, request: GenerationRequest, queue: str) -> None:
+        self.app.send_task(GENERATE, args=[request.to_json()], queue=queue)
+
+    def reports(self, request: GenerationRequest) -> list[dict[str, Any]]:
+        """What the store was told about a request."""
+        found = []
+        for raw in self.reader.valkey.lrange(EVENTS_QUEUE, 0, -1):
+            message = json.loads(raw)
+            arguments = json.loads(base64.b64decode(message["body"]))[0]
+            assert message["headers"]["task"] == GENERATION_FINISHED
+            found += [event for event in arguments if event["request"] == request.id]
+        return found
+
+    def children(self) -> list[int]:
+        """Process ids of its engines."""
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for listed in children for pid in listed.read_text().split()]
+
+
+def start(folder: Path) -> Running:
+    url = settings.REDIS_URL.removesuffix("/0") + "/2"  # the tests around empty number 0
+    environment = {
+        **os.environ,
+        "WORKER_ROLE": "generation",
+        "WORKER_NAME": NAME,
+        "BROKER_URL": url,
+        "REDIS_URL": url,
+        "ARTIFACT_URL": (folder / "artifacts").as_uri(),
+        "WORKER_CACHE_DIR": str(folder / "cache"),
+        "WORKER_DTYPE": "float32",
+        "WORKER_THREADS": "1",
+        "LOG_LEVEL": "INFO",
+        "LOG_JSON": "1",
+    }
+    log = folder / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*(sys.executable, "-m", "celery", "-A", "inference.worker", "worker", "--pool=threads", "--concurrency=4"), "-Q", LOAD_QUEUE],
+            env=environment,
+            cwd=settings.BASE_DIR,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    app = Celery("store", broker=url, fixups=[])
+    app.conf.update(task_serializer="json", task_ignore_result=True)
+    running = Running(process, app, Reader(url), log)
+
+    def beating() -> bool:
+        assert process.poll() is None, log.read_text()
+        return running.reader.valkey.zscore(GENERATION_WORKERS, NAME) is not None
+
+    wait_until(beating)
+    return running
+
+
+@pytest.fixture(scope="module")
+def worker(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = start(tmp_path_factory.mktemp("worker"))
+    yield running
+    if running.process.poll() is None:
+        running.process.terminate()
+        running.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def base(worker: Running, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tiny_base(tmp_path_factory.mktemp("base"), seed=1)
+    return ArtifactStore((worker.log.parent / "artifacts").as_uri()).put_folder(folder).digest
+
+
+def test_a_request_by_the_placement_queue_loads_its_base_and_is_reported_once(worker: Running, base: str) -> None:
+    request = a_request(base, trace="web-request-1")
+
+    worker.ask(request, LOAD_QUEUE)
+    worker.ask(request, LOAD_QUEUE)  # delivered twice
+
+    last = worker.reader.last(request)
+    assert last["reason"] in ("length", "stop")
+    assert wait_until(lambda: worker.reports(request)) == [last]
+    assert [event["type"] for event in worker.reader.events(request)].count("started") == 1
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+    assert {line["event"] for line in lines if line.get("request_id") == "web-request-1"} >= {"generation begins", "delivered twice"}
+
+
+def test_a_worker_that_holds_a_base_takes_from_its_queue(worker: Running, base: str) -> None:
+    wait_until(lambda: worker.reader.valkey.zscore(holders_key(base), NAME))
+    request = a_request(base)
+
+    worker.ask(request, base_queue(base))
+
+    assert worker.reader.last(request)["reason"] in ("length", "stop")
+
+
+def test_a_request_that_comes_too_late_or_that_nobody_reads_is_not_begun(worker: Running, base: str) -> None:
+    late = a_request(base, deadline=time.time() - 1)
+    unread = a_request(base, leased=True)
+
+    worker.ask(late, LOAD_QUEUE)
+    worker.ask(unread, LOAD_QUEUE)
+
+    assert worker.reader.last(late)["reason"] == "deadline"
+    assert worker.reader.last(unread)["reason"] == "cancelled"
+    assert [event["type"] for event in worker.reader.events(late)] == ["finished"]
+    assert len(wait_until(lambda: worker.reports(late))) == 1
+
+
+def test_a_broker_that_forgot_everything_still_gets_the_report(worker: Running, base: str) -> None:
+    worker.reader.valkey.flushdb()
+    request = a_request(base)
+
+    worker.ask(request, LOAD_QUEUE)
+
+    last = worker.reader.last(request)
+    assert wait_until(lambda: worker.reports(request)) == [last]
+
+
+def test_an_engine_does_not_outlive_a_killed_worker(worker: Running, base: str) -> None:
+    request = a_request(base, max_tokens=400)
+    worker.ask(request, LOAD_QUEUE)
+    worker.reader.begun(request)
+    engines = worker.children()
+    assert engines
+
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.wait(timeout=10)
+
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in engines))
