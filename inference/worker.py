@@ -106,6 +106,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # a broker that is away comes back
     broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5},
     task_create_missing_queues=True,
 )
