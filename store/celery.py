@@ -36,29 +36,29 @@ app = Celery("store", task_cls=StoreTask)
 @app.add_defaults
 def _configuration() -> dict[str, Any]:
     """Read when first needed: this module is imported while the settings are still being read."""
-    return dict(
-        broker_url=settings.BROKER_URL,
-        result_backend=settings.REDIS_URL,
-        timezone=settings.TIME_ZONE,
-        task_default_queue="store",
-        task_ignore_result=True,
-        result_expires=300,
-        task_serializer="json",
-        accept_content=["json"],
-        task_acks_late=False,  # the database is the truth: a reconciler re-sends, never the broker
-        worker_prefetch_multiplier=1,
-        worker_hijack_root_logger=False,
-        broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5},
-        beat_schedule_filename=str(settings.VAR_DIR / "beat-schedule"),
-        task_create_missing_queues=True,
-        beat_schedule={
+    return {
+        "broker_url": settings.BROKER_URL,
+        "result_backend": settings.REDIS_URL,
+        "timezone": settings.TIME_ZONE,
+        "task_default_queue": "store",
+        "task_ignore_result": True,
+        "result_expires": 300,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": False,  # the database is the truth: a reconciler re-sends, never the broker
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {"socket_timeout": 30, "socket_connect_timeout": 5},
+        "beat_schedule_filename": str(settings.VAR_DIR / "beat-schedule"),
+        "task_create_missing_queues": True,
+        "beat_schedule": {
             "reconcile-jobs": {"task": "store.jobs.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},
             "void-expired-reservations": {"task": "store.billing.void_expired", "schedule": 60.0, "options": {"expires": 60}},
         },
-    )
+    }
 
 
 app.autodiscover_tasks([f"store.{name}" for name in ("billing", "generation", "jobs", "notifications", "moderation")])
