@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from store.accounts.models import Publisher
 from store.catalog import search
-from store.catalog.models import Listing, UseCase
+from store.catalog.models import Listing
 from store.pages import front, snippets
 from store.pages.exploring import Exploration
 
@@ -41,14 +42,20 @@ def publisher(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 def developers(request: HttpRequest) -> HttpResponse:
     example = front.cards(search.find(free=True)).first() or front.cards(search.find()).first()
-    return render(request, "pages/developers.html", {"example": example, **snippets.tabs(request, example)})
+    limits = {
+        "requests_per_minute": settings.REQUESTS_PER_MINUTE,
+        "prompt_chars": settings.MAX_PROMPT_CHARS,
+        "completion_tokens": settings.MAX_COMPLETION_TOKENS,
+        "timeout_s": settings.GENERATION_TIMEOUT_S,
+    }
+    return render(request, "pages/developers.html", {"example": example, "limits": limits, **snippets.tabs(request, example)})
 
 
 @require_safe
 def about(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/about.html")
+    return render(request, "pages/about.html", {"platform_share": settings.PLATFORM_SHARE_PERCENT})
 
 
 @require_safe
 def policy(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/policy.html", {"use_cases": UseCase.objects.all()})
+    return render(request, "pages/policy.html")

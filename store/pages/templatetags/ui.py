@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.templatetags.static import static
 from django.utils import formats
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
@@ -42,6 +44,7 @@ _OPACITIES = (0.16, 0.36, 0.64, 1)
 _DIAGONAL_LEAST = 0.64
 
 
+@lru_cache(maxsize=2048)
 def glyph(full_name: str, kind: str, size: str = "") -> SafeString:
     """The lower triangle of a causal attention map, drawn from sha256(full name).
 
@@ -61,18 +64,19 @@ def glyph(full_name: str, kind: str, size: str = "") -> SafeString:
         kind,
         digest[0] % 8,
         size,
-        format_html_join("", "{}", ((mark,) for mark in marks)),
+        mark_safe("".join(marks)),
     )
 
 
-def _mark(kind: str, x: float, y: float, opacity: float) -> SafeString:
+def _mark(kind: str, x: float, y: float, opacity: float) -> str:
+    """One cell around (x, y): a square of full weights, a dot of an adapter, a diamond of a prompt GPT."""
     if kind == "weights":
-        shape = format_html('<rect class="cell" x="{:.1f}" y="{:.1f}" width="4" height="4" rx=".8"', x - 2, y - 2)
+        shape = f'rect class="cell" x="{x - 2:.1f}" y="{y - 2:.1f}" width="4" height="4" rx=".8"'
     elif kind == "adapter":
-        shape = format_html('<circle class="cell" cx="{:.1f}" cy="{:.1f}" r="2.15"', x, y)
+        shape = f'circle class="cell" cx="{x:.1f}" cy="{y:.1f}" r="2.15"'
     else:
-        shape = format_html('<path class="cell" d="M{:.1f} {:.1f}l2.5 2.5-2.5 2.5-2.5-2.5z"', x, y - 2.5)
-    return format_html('{} opacity="{}"/>', shape, opacity)
+        shape = f'path class="cell" d="M{x:.1f} {y - 2.5:.1f}l2.5 2.5-2.5 2.5-2.5-2.5z"'
+    return f'<{shape} opacity="{opacity}"/>'
 
 
 @register.simple_tag
@@ -97,11 +101,11 @@ def stars(value: float, size: str = "") -> SafeString:
     sprite = static("icons.svg")
     return format_html(
         '<svg class="stars {}" viewBox="0 0 80 14" role="img" aria-label="{}"><use class="off" href="{}#five" width="80" height="14"/>'
-        '<svg width="{:.1f}" height="14"><use class="on" href="{}#five" width="80" height="14"/></svg></svg>',
+        '<svg width="{}" height="14"><use class="on" href="{}#five" width="80" height="14"/></svg></svg>',
         size,
         label,
         sprite,
-        width,
+        f"{width:.1f}",
         sprite,
     )
 
@@ -157,3 +161,8 @@ def first_bar(listing: Listing) -> Bar | None:
     """The first measured number of the current version, ready to draw."""
     measurements = listing.current_version.measurements.all() if listing.current_version else []
     return next((bar(measurement) for measurement in measurements), None)
+
+
+@register.filter
+def first_draft(versions: Iterable[Version]) -> Version | None:
+    return next((version for version in versions if version.is_editable), None)
