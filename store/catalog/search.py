@@ -74,7 +74,11 @@ def find(
 def use_case_counts(found: QuerySet[Listing]) -> list[tuple[UseCase, int]]:
     """Each use case and how many of `found` serve it, in the order of the use cases; those of none are left out."""
     pks = found.order_by().values("pk")
-    counted = UseCase.objects.annotate(found=Count("listings", filter=Q(listings__in=pks), distinct=True)).filter(found__gt=0)
+    counted = (
+        UseCase.objects.annotate(found=Count("listings", filter=Q(listings__in=pks), distinct=True))
+        .filter(found__gt=0)
+        .order_by("position", "slug")
+    )
     return [(use_case, use_case.found) for use_case in counted]
 
 
