@@ -1,0 +1,191 @@
+"""One GPT for the GPT-2 and Llama families.
+
+    hidden = model(tokens, positions, attention)    # [n, hidden]
+    logits = model.logits(hidden)                   # [n, vocabulary]
+
+Tokens come flattened: sequences and parts of sequences stand one behind the other in one row of n tokens, and only the
+attention the caller gives knows where each begins and which earlier keys and values it may see. So the model is the same
+in training, scoring and serving, on CPU and CUDA.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inference.config import GPTConfig, RopeScaling
+from inference.naming import projection_name
+
+
+class Attention(Protocol):
+    """softmax(QKᵀ/√d)V over the keys and values each token may see."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+        """q: [n, heads, head_dim]; k, v: [n, kv_heads, head_dim]; returns [n, heads, head_dim].
+
+        `window` is how many positions a token sees in this layer, itself included; None: all before it.
+        """
+        ...
+
+
+class LoraPath(Protocol):
+    """The adapters of a mixed batch."""
+
+    def add(self, projection: str, x: Tensor, y: Tensor) -> Tensor:
+        """y plus what each token's adapter adds to this projection of x; x: [n, in], y: [n, out]."""
+        ...
+
+
+class GPT(nn.Module):
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.learned_positions:
+            self.positions = nn.Embedding(config.context_length, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
+        self.norm = _norm(config, config.hidden_size)
+        if not config.tied:
+            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self._frequencies = rope_frequencies(config)  # not a buffer: it stays float32 when the model is cast
+
+    def forward(self, tokens: Tensor, positions: Tensor, attention: Attention, lora: LoraPath | None = None) -> Tensor:
+        """tokens, positions: [n]; returns the normed hidden states, [n, hidden]."""
+        hidden = self.embedding(tokens)
+        rotation = None
+        if self.config.learned_positions:
+            hidden = hidden + self.positions(positions)
+        else:
+            rotation = self._rotation(positions)
+        for layer in self.layers:
+            hidden = layer(hidden, rotation, attention, lora)
+        return self.norm(hidden)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, hidden] to [n, vocabulary]."""
+        return F.linear(hidden, self.embedding.weight) if self.config.tied else self.head(hidden)
+
+    def projections(self) -> dict[str, nn.Module]:
+        """Every projection by its Hugging Face module name, which is also what PEFT calls it."""
+        return {
+            projection_name(self.config, number, name): module
+            for number, layer in enumerate(self.layers)
+            for name, module in layer.projections.items()
+        }
+
+    def replace_projection(self, name: str, module: nn.Module) -> None:
+        """Puts `module` in the place of the projection that `projections()` calls `name`."""
+        for number, layer in enumerate(self.layers):
+            for inner in layer.projections:
+                if projection_name(self.config, number, inner) == name:
+                    layer.projections[inner] = module
+                    return
+        raise KeyError(name)
+
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each token's angles in float32, [n, 1, head_dim]."""
+        if self._frequencies.device != positions.device:
+            self._frequencies = self._frequencies.to(positions.device)
+        angles = positions[:, None].float() * self._frequencies
+        angles = torch.cat((angles, angles), dim=-1)[:, None]
+        return angles.cos(), angles.sin()
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each normed before and added to the stream."""
+
+    def __init__(self, config: GPTConfig, number: int) -> None:
+        super().__init__()
+        self.config = config
+        self.number = number
+        hidden, queries, keys = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.attention_norm = _norm(config, hidden)
+        self.mlp_norm = _norm(config, hidden)
+        if config.qk_norm:
+            self.q_norm = _norm(config, config.head_dim)
+            self.k_norm = _norm(config, config.head_dim)
+        projections: dict[str, nn.Module] = {}
+        if config.learned_positions:
+            projections["qkv"] = nn.Linear(hidden, queries + 2 * keys, bias=config.qkv_bias)
+        else:
+            projections["q"] = nn.Linear(hidden, queries, bias=config.qkv_bias)
+            projections["k"] = nn.Linear(hidden, keys, bias=config.qkv_bias)
+            projections["v"] = nn.Linear(hidden, keys, bias=config.qkv_bias)
+        projections["out"] = nn.Linear(queries, hidden, bias=config.out_bias)
+        if config.gated:
+            projections["gate"] = nn.Linear(hidden, config.intermediate_size, bias=config.mlp_bias)
+        projections["up"] = nn.Linear(hidden, config.intermediate_size, bias=config.mlp_bias)
+        projections["down"] = nn.Linear(config.intermediate_size, hidden, bias=config.mlp_bias)
+        self.projections = nn.ModuleDict(projections)
+        self._names = {name: projection_name(config, number, name) for name in projections}
+
+    def forward(self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None, attention: Attention, lora: LoraPath | None) -> Tensor:
+        q, k, v = self._queries_keys_values(self.attention_norm(hidden), lora)
+        if self.config.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
+        hidden = hidden + self._project("out", seen.reshape(len(hidden), -1), lora)
+        return hidden + self._mlp(self.mlp_norm(hidden), lora)
+
+    def _queries_keys_values(self, x: Tensor, lora: LoraPath | None) -> tuple[Tensor, Tensor, Tensor]:
+        heads, kv_heads, head_dim = self.config.heads, self.config.kv_heads, self.config.head_dim
+        if "qkv" in self.projections:
+            q, k, v = self._project("qkv", x, lora).split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], dim=-1)
+        else:
+            q, k, v = (self._project(name, x, lora) for name in ("q", "k", "v"))
+        return q.reshape(-1, heads, head_dim), k.reshape(-1, kv_heads, head_dim), v.reshape(-1, kv_heads, head_dim)
+
+    def _mlp(self, x: Tensor, lora: LoraPath | None) -> Tensor:
+        inner = self._project("up", x, lora)
+        if self.config.gated:
+            inner = activate(self._project("gate", x, lora), self.config.activation) * inner
+        else:
+            inner = activate(inner, self.config.activation)
+        return self._project("down", inner, lora)
+
+    def _project(self, name: str, x: Tensor, lora: LoraPath | None) -> Tensor:
+        y: Tensor = self.projections[name](x)
+        return y if lora is None else lora.add(self._names[name], x, y)
+
+
+def _norm(config: GPTConfig, size: int) -> nn.Module:
+    return nn.RMSNorm(size, eps=config.norm_eps) if config.gated else nn.LayerNorm(size, eps=config.norm_eps)
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    if activation == "silu":
+        return F.silu(x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary position embedding, pairing each dimension with the one half a head away (Hugging Face's layout).
+
+    x: [n, heads, head_dim]; cosine, sine: float32 [n, 1, head_dim].
+    """
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x * cosine + turned * sine).to(x.dtype)
+
+
+def rope_frequencies(config: GPTConfig) -> Tensor:
+    """Radians per position of each pair of dimensions, float32 [head_dim / 2]."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
+    frequencies = 1.0 / (config.rope_theta**exponents)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    return frequencies / scaling.factor if scaling.kind == "linear" else _llama3_frequencies(frequencies, scaling)
+
+
+def _llama3_frequencies(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Llama 3.1: waves longer than the first context are stretched, short ones kept, those between blended."""
+    turns = scaling.original_context_length * frequencies / (2 * math.pi)  # over the first context
+    kept = ((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)).clamp(0, 1)
+    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
