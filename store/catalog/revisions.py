@@ -42,6 +42,15 @@ def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str,
     return revision
 
 
+def draft_again(user: User, listing: Listing) -> ListingRevision | None:
+    """The listing's draft; without one, a new draft with the newest texts it ever had. None when it never had any."""
+    newest = latest(listing, State.DRAFT) or latest(listing)
+    if newest is None or newest.state == State.DRAFT:
+        return newest
+    texts = {text.language: {"name": text.name, "summary": text.summary, "card": text.card} for text in newest.texts.all()}
+    return edit_texts(user, listing, texts=texts)
+
+
 def clean_texts(texts: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """The texts, normalised and within their limits. A language all of whose fields are empty is left out."""
     cleaned = {}

@@ -34,7 +34,7 @@ def submit(
 ) -> Submission:
     """Seals what is submitted and starts its automated checks, all or nothing.
 
-    A listing that was never approved submits its draft texts along with its first version. `visibility` is what the
+    A listing that was never approved submits its newest texts along with its version. `visibility` is what the
     listing gets on approval; by default it keeps what it has, and a new one becomes public. One submission of a listing
     is open at a time. Raises AlreadySubmitted, NothingToSubmit, Sealed, BaseUnavailable.
     """
@@ -44,7 +44,7 @@ def submit(
         current = Listing.objects.select_for_update().get(pk=listing.pk)
         _check_listing(current)
         if revision is None and current.live_revision_id is None:
-            revision = revisions.latest(current, ListingRevision.State.DRAFT)
+            revision = revisions.draft_again(user, current)
         _check_parts(current, version, revision)
         if version is not None:
             releases.seal(version)

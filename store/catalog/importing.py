@@ -1,0 +1,76 @@
+"""Runs an import as a process of its own: it needs torch and touches hostile files, so it gets neither database nor secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from store.catalog import artifacts
+from store.catalog.models import Artifact
+from store.errors import DomainError
+
+SECRETS = ("DATABASE_URL", "SECRET_KEY", "REDIS_URL", "BROKER_URL", "EMAIL_HOST_PASSWORD")
+
+
+class ImportFailed(DomainError):
+    """The source cannot become a base; the message is the importer's own, in English."""
+
+    code = "import_failed"
+
+
+@dataclass(frozen=True)
+class Imported:
+    artifact: Artifact
+    facts: dict[str, Any]  # architecture, parameters, context_length, dtype, …
+    licence: str  # as its origin states it; may be ""
+
+
+def run(source: str, progress: Callable[[str, float | None], None]) -> Imported:
+    """Imports `source`: a repository `owner/name`, a folder, or a packaged model. Safe to run again.
+
+    `progress(stage, done)` is called as it goes on, `done` being a share or None. Raises ImportFailed, ArtifactRejected.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    command = [sys.executable, "-m", "inference.importing", "--artifacts", settings.ARTIFACT_URL]
+    command += ["--cache", str(settings.VAR_DIR / "cache"), "--", source]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR, env=environment)
+    assert process.stdout is not None
+    try:
+        last = _follow(process.stdout, progress)
+    finally:
+        if process.poll() is None and sys.exc_info()[0] is not None:
+            process.terminate()
+        process.wait()
+    if last.get("type") != "result":
+        message = last.get("message") or _("The import ended without a result (exit status %(status)s).") % {"status": process.returncode}
+        raise ImportFailed(str(message), reason=last.get("code", ""))
+    facts = dict(last["facts"])
+    facts.pop("folder", None)  # a path of this machine
+    if "parameter_count" in facts:
+        facts["parameters"] = facts.pop("parameter_count")
+    licence = str(facts.pop("licence", ""))
+    return Imported(artifact=artifacts.record(last["manifest"]), facts=facts, licence=licence)
+
+
+def _follow(lines: IO[str], progress: Callable[[str, float | None], None]) -> dict[str, Any]:
+    """Reports progress until the output ends; its last JSON line."""
+    last: deque[dict[str, Any]] = deque([{}], maxlen=1)
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue  # a library printed something
+        if isinstance(said, dict):
+            last.append(said)
+            if said.get("type") == "progress":
+                progress(str(said.get("stage", "")), said.get("done"))
+    return last[0]
