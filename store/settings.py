@@ -67,11 +67,11 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "django_structlog",
 ]
 
 MIDDLEWARE = [
+    "store.request_ids.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -84,7 +84,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "store.refusals.RefusalMiddleware",
 ]
@@ -265,10 +264,9 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "GPT Store API",
     "DESCRIPTION": "Chat completions with every listed GPT, in the protocol of the OpenAI clients.",
     "VERSION": "1",
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "store.api.reference.plain_strings"],
 }
 
 # ---------------------------------------------------------------- logs

@@ -1,4 +1,11 @@
-from django.urls import URLPattern
+from django.urls import path, re_path
+
+from store.api.errors import unknown_address
+from store.api.openai.models import Model, Models
 
 app_name = "openai"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("models", Models.as_view(), name="models"),
+    path("models/<path:model>", Model.as_view(), name="model"),
+    re_path(r"^(?P<rest>.*)$", unknown_address, name="unknown"),
+]

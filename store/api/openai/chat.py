@@ -1,0 +1,149 @@
+"""`POST /v1/chat/completions`: one answer, in one piece or as a stream of server-sent events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.views import APIView
+
+from store.api.authentication import ApiKeyAuthentication, key_of
+from store.api.errors import translated
+from store.api.openai import shapes
+from store.api.openai.chunks import DONE, Answer, failure_of, sse, sse_error
+from store.api.openai.endpoint import endpoint
+from store.api.openai.parameters import ChatParameters, read_body, read_parameters
+from store.api.openai.parameters import schema as parameters_schema
+from store.catalog import naming
+from store.generation import admission, streams
+from store.generation.models import Request
+
+Events = AsyncIterator[tuple[str, dict[str, Any]]]
+
+
+@endpoint("POST")
+async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+    asked, answer, parameters, headers = await sync_to_async(_begin)(request)
+    if parameters.stream:
+        response: HttpResponseBase = await _streamed(asked, answer, parameters)
+    else:
+        response = await _whole(asked, answer)
+    for name, value in headers.items():
+        response[name] = value
+    return response
+
+
+def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters, dict[str, str]]:
+    """All that needs the database, so that its connection is given back before the answer begins."""
+    key = key_of(request)
+    parameters = read_parameters(read_body(request.body))
+    version = naming.resolve(parameters.model, key.user)
+    asked = admission.admit(
+        version, messages=parameters.messages, sampling=parameters.sampling, user=key.user, api_key=key, source=Request.Source.API
+    )
+    answer = Answer(
+        request=asked.public_id,
+        model=parameters.model,
+        fingerprint=f"fp_{version.digest[:12] or version.public_id}",
+        created=int(time.time()),
+    )
+    if not connection.in_atomic_block:
+        connection.close()
+    return asked, answer, parameters, {}
+
+
+async def _whole(asked: Request, answer: Answer) -> HttpResponseBase:
+    ended = False
+    try:
+        text, finished = await streams.collect(asked.public_id)
+        ended = True
+    finally:
+        if not ended:
+            await streams.cancel(asked.public_id)
+    if failure := failure_of(finished):
+        raise failure
+    return JsonResponse(answer.completion(text, finished), json_dumps_params={"ensure_ascii": False})
+
+
+async def _streamed(asked: Request, answer: Answer, parameters: ChatParameters) -> HttpResponseBase:
+    """Waits for the engine's first event, so that what it refuses still gets a status of its own."""
+    events = streams.read(asked.public_id)
+    begun = False
+    try:
+        _entry, first = await anext(events)
+        begun = True
+    finally:
+        if not begun:
+            await streams.cancel(asked.public_id)
+    if first["type"] == "finished" and (failure := failure_of(first)):
+        raise failure
+    response = StreamingHttpResponse(
+        _chunks(asked, answer, parameters, first, events), content_type="text/event-stream", headers={"cache-control": "no-store"}
+    )
+    response["x-accel-buffering"] = "no"  # a proxy must not gather tokens
+    return response
+
+
+async def _chunks(
+    asked: Request, answer: Answer, parameters: ChatParameters, first: dict[str, Any], events: Events
+) -> AsyncIterator[bytes]:
+    ended = False
+    try:
+        yield sse(answer.chunk({"role": "assistant", "content": ""}))
+        async for event in _following(first, events):
+            if event["type"] == "delta" and event["text"]:
+                yield sse(answer.chunk({"content": event["text"]}))
+            elif event["type"] == "finished":
+                ended = True
+                if failure := failure_of(event):
+                    yield sse_error(failure)
+                    return
+                yield sse(answer.chunk({}, finish_reason=event["reason"]))
+                if parameters.include_usage:
+                    yield sse(answer.usage_chunk(event))
+        yield DONE
+    except Exception as error:
+        yield sse_error(translated(error))
+    finally:
+        if not ended:  # the client went away, or the stream broke
+            await streams.cancel(asked.public_id)
+
+
+async def _following(first: dict[str, Any], events: Events) -> AsyncIterator[dict[str, Any]]:
+    yield first
+    if first["type"] == "finished":
+        return
+    async for _entry, event in events:
+        yield event
+        if event["type"] == "finished":
+            return
+
+
+class _Reference(APIView):
+    """Describes the view above in the schema; it never answers."""
+
+    authentication_classes = [ApiKeyAuthentication]
+
+    @extend_schema(
+        operation_id="create_chat_completion",
+        tags=["v1"],
+        summary=_("Create a chat completion"),
+        description=_("An answer to a conversation. With stream set it arrives as server-sent events, ended by data: [DONE]."),
+        request={"application/json": parameters_schema()},
+        responses={
+            (200, "application/json"): OpenApiResponse(shapes.COMPLETION, description=_("The answer.")),
+            (200, "text/event-stream"): OpenApiResponse(shapes.CHUNK, description=_("One event of the stream.")),
+            **shapes.errors(400, 401, 402, 404, 429, 503),
+        },
+    )
+    def post(self, request: object) -> None: ...
+
+
+chat_completions.cls, chat_completions.initkwargs = _Reference, {}  # type: ignore[attr-defined]

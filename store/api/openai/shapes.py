@@ -1,0 +1,91 @@
+"""The answers of /v1 as JSON Schema, for the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store.api.openai.fields import Schema
+
+
+def _object(properties: Schema, *optional: str) -> Schema:
+    return {"type": "object", "required": [name for name in properties if name not in optional], "properties": properties}
+
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_TIME: Schema = {"type": "integer", "description": "Unix time"}
+
+ERROR = _object(
+    {
+        "error": _object(
+            {
+                "message": _TEXT,
+                "type": _TEXT,
+                "param": {"type": "string", "nullable": True},
+                "code": {"type": "string", "nullable": True},
+            }
+        )
+    }
+)
+MODEL = _object({"id": _TEXT, "object": {"enum": ["model"]}, "created": _TIME, "owned_by": _TEXT})
+MODEL_LIST = _object({"object": {"enum": ["list"]}, "data": {"type": "array", "items": MODEL}})
+USAGE = _object(
+    {
+        "prompt_tokens": _COUNT,
+        "completion_tokens": _COUNT,
+        "total_tokens": _COUNT,
+        "prompt_tokens_details": _object({"cached_tokens": _COUNT}),
+        "completion_tokens_details": _object({"reasoning_tokens": _COUNT}),
+    }
+)
+_FINISH: Schema = {"type": "string", "enum": ["stop", "length"]}
+COMPLETION = _object(
+    {
+        "id": _TEXT,
+        "object": {"enum": ["chat.completion"]},
+        "created": _TIME,
+        "model": _TEXT,
+        "system_fingerprint": _TEXT,
+        "choices": {
+            "type": "array",
+            "items": _object(
+                {
+                    "index": _COUNT,
+                    "message": _object(
+                        {"role": {"enum": ["assistant"]}, "content": _TEXT, "refusal": {"type": "string", "nullable": True}}
+                    ),
+                    "logprobs": {"type": "object", "nullable": True},
+                    "finish_reason": _FINISH,
+                }
+            ),
+        },
+        "usage": USAGE,
+    }
+)
+CHUNK = _object(
+    {
+        "id": _TEXT,
+        "object": {"enum": ["chat.completion.chunk"]},
+        "created": _TIME,
+        "model": _TEXT,
+        "system_fingerprint": _TEXT,
+        "choices": {
+            "type": "array",
+            "items": _object(
+                {
+                    "index": _COUNT,
+                    "delta": _object({"role": {"enum": ["assistant"]}, "content": _TEXT}, "role", "content"),
+                    "logprobs": {"type": "object", "nullable": True},
+                    "finish_reason": _FINISH | {"nullable": True},
+                }
+            ),
+        },
+        "usage": USAGE | {"nullable": True},
+    },
+    "usage",
+)
+
+
+def errors(*statuses: int) -> dict[int, Any]:
+    """The envelope as the answer for each of these statuses."""
+    return dict.fromkeys(statuses, ERROR)

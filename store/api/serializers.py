@@ -1,0 +1,115 @@
+"""Listings as JSON. What a version is told to do (`instructions`) is never among it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from store.accounts.models import Publisher
+from store.catalog.models import Listing, Measurement, UseCase, Version
+from store.catalog.search import SORTS
+from store.ratings.models import RatingSummary
+
+
+class ListingQuery(serializers.Serializer):
+    """What `GET /api/listings` can be asked."""
+
+    q = serializers.CharField(required=False, max_length=200, default="", allow_blank=True)
+    use_case = serializers.SlugRelatedField(slug_field="slug", queryset=UseCase.objects.all(), required=False)
+    kind = serializers.ChoiceField(Version.Kind.choices, required=False)
+    language = serializers.RegexField(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", required=False, max_length=20)
+    free = serializers.BooleanField(required=False, default=False)
+    sort = serializers.ChoiceField(SORTS, required=False, default="popular")
+
+
+class PublisherSerializer(serializers.ModelSerializer):
+    verified = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Publisher
+        fields = ["slug", "name", "kind", "verified", "is_demo"]
+
+    def get_verified(self, publisher: Publisher) -> bool:
+        return publisher.verified_at is not None
+
+
+class RatingSummarySerializer(serializers.ModelSerializer):
+    class Meta:
+        model = RatingSummary
+        fields = ["count", "mean"]
+
+
+class TextSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    summary = serializers.CharField()
+
+
+class FullTextSerializer(TextSerializer):
+    card = serializers.CharField(help_text="Markdown")
+
+
+class MeasurementSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Measurement
+        fields = ["name", "value", "low", "high", "base_value", "unit", "lower_is_better", "method"]
+
+
+class VersionSerializer(serializers.ModelSerializer):
+    name = serializers.CharField(source="full_name")
+    base = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Version
+        fields = ["name", "kind", "base", "change_log", "released_at"]
+
+    def get_base(self, version: Version) -> str | None:
+        return version.base.full_name if version.base else None
+
+
+class ListingSerializer(serializers.ModelSerializer):
+    id = serializers.CharField(source="public_id")
+    name = serializers.CharField(source="full_name")
+    publisher = PublisherSerializer()
+    texts = serializers.SerializerMethodField()
+    current_version = VersionSerializer()
+    use_cases = serializers.SlugRelatedField(slug_field="slug", many=True, read_only=True)
+    languages = serializers.ListField(child=serializers.CharField())
+    rating = RatingSummarySerializer(source="rating_summary", allow_null=True, default=None)
+
+    class Meta:
+        model = Listing
+        fields = [
+            *("id", "name", "publisher", "texts", "current_version", "use_cases", "languages", "licence"),
+            *("input_price_micro", "output_price_micro", "rating", "request_count", "published_at"),
+        ]
+
+    @extend_schema_field(serializers.DictField(child=TextSerializer()))
+    def get_texts(self, listing: Listing) -> dict[str, Any]:
+        texts = listing.live_revision.texts.all() if listing.live_revision else []
+        return {text.language: TextSerializer(text).data for text in texts}
+
+
+class FullListingSerializer(ListingSerializer):
+    versions = serializers.SerializerMethodField()
+    measurements = serializers.SerializerMethodField()
+
+    class Meta(ListingSerializer.Meta):
+        fields = [*ListingSerializer.Meta.fields, "versions", "measurements"]
+
+    @extend_schema_field(serializers.DictField(child=FullTextSerializer()))
+    def get_texts(self, listing: Listing) -> dict[str, Any]:
+        texts = listing.live_revision.texts.all() if listing.live_revision else []
+        return {text.language: FullTextSerializer(text).data for text in texts}
+
+    @extend_schema_field(VersionSerializer(many=True))
+    def get_versions(self, listing: Listing) -> Any:
+        available: QuerySet[Version] = Version.objects.available().filter(listing=listing)
+        return VersionSerializer(available.select_related("listing__publisher", "base__listing__publisher"), many=True).data
+
+    @extend_schema_field(MeasurementSerializer(many=True))
+    def get_measurements(self, listing: Listing) -> Any:
+        measurements = listing.current_version.measurements.all() if listing.current_version else []
+        return MeasurementSerializer(measurements, many=True).data
