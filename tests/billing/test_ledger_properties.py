@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.models import Sum
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -23,6 +23,14 @@ from tests.billing.test_ledger import make_version
 
 AMOUNTS = st.integers(0, 3_000)
 CAUSES = st.integers(0, 5).map("generation:{}".format)
+SEARCH = settings(
+    max_examples=25,
+    stateful_step_count=30,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],  # shrinking an example would take minutes
+    suppress_health_check=list(HealthCheck),
+)
 NAMES = st.sampled_from(["ann", "bo"])
 
 
@@ -125,9 +133,7 @@ class AnyOrder(TestCase):
             def teardown(self) -> None:
                 outer.teardown_example(None)
 
-        run_state_machine_as_test(
-            Isolated, settings=settings(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
-        )
+        run_state_machine_as_test(Isolated, settings=SEARCH)
 
 
 pytestmark = pytest.mark.django_db
