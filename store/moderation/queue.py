@@ -29,15 +29,14 @@ class Entry:
     is_overdue: bool
 
 
-RISKS = {"high": _("High risk"), "medium": _("Medium risk"), "low": _("Low risk")}
-
-
 def submissions() -> QuerySet[Submission]:
     """With everything an entry shows, in a constant number of queries."""
     known = Listing.objects.filter(publisher=OuterRef("listing__publisher"), published_at__isnull=False)
-    related = ("listing__publisher", "listing__live_revision", "listing__current_version", "version__base__listing__publisher")
+    related = ("listing__publisher", "listing__live_revision", "listing__current_version", "version__listing__publisher")
     return (
-        Submission.objects.select_related(*related, "revision", "claimed_by", "submitted_by")
+        Submission.objects.select_related(
+            *related, "version__base__listing__publisher", "version__artifact", "revision", "claimed_by", "submitted_by"
+        )
         .prefetch_related("checks", "listing__live_revision__texts", "revision__texts")
         .annotate(publisher_is_known=Exists(known))
     )
@@ -83,7 +82,7 @@ def suspensions() -> QuerySet[Decision]:
 
 
 def decisions() -> QuerySet[Decision]:
-    return Decision.objects.select_related("listing__publisher", "version", "decided_by", "submission")
+    return Decision.objects.select_related("listing__publisher", "version__listing__publisher", "decided_by", "submission")
 
 
 def counts() -> dict[str, int]:

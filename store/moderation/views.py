@@ -165,7 +165,6 @@ def _submission_page(
         "metrics": changes.metric_rows(version, before) if version else [],
         "decisions": queue.decisions().filter(listing=submission.listing)[:20],
         "form": form,
-        "risk": queue.RISKS[queue.entry(submission).risk],
         "is_own": belongs,
         "is_held": held,
         "may_decide": submission.state == Submission.State.QUEUED and not belongs and not held,
