@@ -49,7 +49,7 @@ def statement(account: Account, *, before: str = "", size: int = 25) -> Statemen
     entries = Entry.objects.filter(account=account).select_related("transaction", "version__listing__publisher")
     if before and (last := Transaction.objects.filter(public_id=before).values_list("pk", flat=True).first()):
         entries = entries.filter(transaction__lt=last)
-    found = entries.order_by("-transaction", "-id")[: MOST_ENTRIES * (size + 1)]
+    found = entries.order_by("-transaction_id", "-id")[: MOST_ENTRIES * (size + 1)]
     movements = [Movement(rows[0].transaction, rows) for rows in (list(group) for _, group in groupby(found, lambda e: e.transaction_id))]
     return Statement(movements[:size], movements[size - 1].transaction.public_id if len(movements) > size else "")
 
