@@ -24,6 +24,9 @@ def number(value: float | None, decimals: int | None = None) -> str:
 
 
 def signed(value: float, decimals: int | None = None) -> str:
+    """With its sign; what rounds to nothing is ±0."""
+    if decimals is not None and round(value, decimals) == 0:
+        return "±" + number(0, decimals)
     return ("+" if value > 0 else "") + number(value, decimals)
 
 

@@ -15,7 +15,7 @@ from store.moderation.models import Submission
 from store.pages import front, measured, snippets
 from store.ratings import pages as ratings
 
-DESCENDANTS, SIMILAR, VERSIONS = 3, 4, 20
+DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
 
 
 @require_safe

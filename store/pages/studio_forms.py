@@ -116,12 +116,12 @@ class ClaimsForm(ActForm):
 class PromptForm(ActForm):
     """Instructions, starters and default parameters on a base."""
 
-    base = forms.ChoiceField(label=_("Base"), help_text=_("The model that answers. A price of the base is not part of yours."))
+    base = forms.ChoiceField(label=_("Base"), help_text=_("The model that answers. Its publisher gets a share of what yours earns."))
     instructions = forms.CharField(
         label=_("Instructions"),
         max_length=8000,
         widget=forms.Textarea(attrs={"rows": 8}),
-        help_text=_("What the model is told before every conversation. Nobody else sees it but reviewers."),
+        help_text=_("What the model is told before every conversation. Only your publisher and reviewers see it."),
     )
     starters = forms.CharField(
         label=_("Conversation starters"),

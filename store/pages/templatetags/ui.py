@@ -126,7 +126,21 @@ def bcp47(code: str) -> str:
     return "-".join([first, *(part.title() if len(part) == 4 else part.upper() for part in rest)])
 
 
-_LANGUAGE_NAMES = {"en": "English", "zh": "中文", "zh-hans": "中文", "fr": "Français", "de": "Deutsch", "es": "Español", "ja": "日本語"}
+_LANGUAGE_NAMES = {
+    "en": "English",
+    "zh": "中文",
+    "zh-hans": "中文",
+    "fr": "Français",
+    "de": "Deutsch",
+    "es": "Español",
+    "ja": "日本語",
+    "it": "Italiano",
+    "pt": "Português",
+    "ru": "Русский",
+    "ko": "한국어",
+    "ar": "العربية",
+    "hi": "हिन्दी",
+}
 
 
 @register.filter

@@ -1,0 +1,203 @@
+"""The studio: members make and change, strangers find nothing, members without the role change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from store.accounts.models import Publisher
+from store.catalog.models import Listing, Version
+from store.moderation.models import Submission
+from store.pages.studio import next_number
+from tests import making
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def base() -> Version:
+    return making.make_base(slug="small-base")
+
+
+@pytest.fixture
+def draft(base: Version) -> Version:
+    return making.draft_prompt(base)
+
+
+def new_gpt(on: Version, **changes: Any) -> dict[str, Any]:
+    fields = {
+        "slug": "plain-mail",
+        "base": on.public_id,
+        "instructions": "Write a short, polite e-mail.",
+        "starters": "Ask for a day off\n\n  Thank a colleague  ",
+        "temperature": "0.3",
+        "name_en": "Plain Mail",
+        "summary_en": "Short e-mails from bullet points.",
+        "use_cases": ["write"],
+        "languages": ["en"],
+        "licence": "Apache-2.0",
+        "input_price": "0.05",
+        "output_price": "0.1",
+    }
+    return {**fields, **changes}
+
+
+def screens(listing: Listing) -> list[tuple[str, str]]:
+    at = f"/en/studio/gpts/{listing.full_name}/"
+    number = listing.versions.get().number
+    return [
+        ("get", f"/en/studio/publishers/{listing.publisher.slug}/new/"),
+        ("get", f"{at}texts/"),
+        ("get", f"{at}versions/"),
+        ("get", f"{at}versions/{number}/"),
+        ("post", f"{at}prices/"),
+        ("post", f"{at}permissions/"),
+        ("post", f"{at}submit/"),
+        ("post", f"{at}withdraw/"),
+        ("post", f"{at}versions/{number}/current/"),
+        ("post", f"{at}versions/{number}/delete/"),
+    ]
+
+
+def test_a_publisher_makes_a_gpt_from_instructions(client: Client, base: Version) -> None:
+    owner = making.make_user()
+    client.force_login(owner)
+
+    made = client.post("/en/studio/new-publisher/", {"name": "Harbour Works", "slug": "harbour-works", "kind": "person", "about": ""})
+    saved = client.post("/en/studio/publishers/harbour-works/new/", new_gpt(base))
+
+    assert made["Location"] == "/en/studio/publishers/harbour-works/"
+    assert saved["Location"] == "/en/studio/gpts/harbour-works/plain-mail/"
+    listing = Listing.objects.get(slug="plain-mail")
+    assert (listing.visibility, listing.input_price_micro, listing.output_price_micro) == ("draft", 50_000, 100_000)
+    version = listing.versions.get()
+    assert (version.number, version.kind, version.state, version.base) == ("1.0.0", "prompt", "draft", base)
+    assert version.starters == ["Ask for a day off", "Thank a colleague"]
+    assert version.parameters == {"temperature": 0.3}
+    assert client.get(saved["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"slug": "Not A Slug"}, "slug"),
+        ({"name_en": "", "summary_en": ""}, "name_en"),
+        ({"instructions": ""}, "instructions"),
+        ({"use_cases": []}, "use_cases"),
+        ({"base": "ver_unknown"}, "base"),
+        ({"input_price": "-1"}, "input_price"),
+        ({"temperature": "3"}, "temperature"),
+        ({"starters": "\n".join("abcdefg")}, "starters"),
+        ({"instructions": "a\x07b"}, "instructions"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field_and_nothing_is_half_made(
+    client: Client, base: Version, changes: dict[str, Any], said: str
+) -> None:
+    publisher = making.make_publisher()
+    client.force_login(making.owner_of(publisher))
+
+    response = client.post(f"/en/studio/publishers/{publisher.slug}/new/", new_gpt(base, **changes))
+
+    assert response.status_code == 422
+    assert f'id="id_{said}_error"' in response.text
+    assert not Listing.objects.filter(publisher=publisher).exists()
+
+
+def test_a_taken_name_is_said_at_the_name(client: Client, draft: Version, base: Version) -> None:
+    client.force_login(making.owner_of(draft.listing.publisher))
+
+    response = client.post(f"/en/studio/publishers/{draft.listing.publisher.slug}/new/", new_gpt(base, slug=draft.listing.slug))
+
+    assert response.status_code == 422
+    assert 'id="id_slug_error"' in response.text
+    assert Listing.objects.filter(publisher=draft.listing.publisher).count() == 1
+
+
+def test_a_draft_is_edited_submitted_and_withdrawn(client: Client, draft: Version) -> None:
+    listing = draft.listing
+    client.force_login(making.owner_of(listing.publisher))
+    at = f"/en/studio/gpts/{listing.full_name}/"
+
+    edited = {"instructions": "Answer in one word.", "starters": "", "change_log": "Shorter", "temperature": ""}
+    assert client.post(f"{at}versions/{draft.number}/", edited)["Location"] == at
+    draft.refresh_from_db()
+    assert (draft.instructions, draft.starters, draft.change_log) == ("Answer in one word.", [], "Shorter")
+
+    assert (
+        client.post(f"{at}submit/", {"version": draft.number, "texts": "1", "visibility": "unlisted", "note": "Please"})["Location"] == at
+    )
+    submission = Submission.objects.get(listing=listing)
+    assert (submission.version, submission.state, submission.wanted_visibility) == (draft, "checking", "unlisted")
+    assert "Withdraw" in client.get(at).text
+
+    assert client.post(f"{at}withdraw/")["Location"] == at
+    submission.refresh_from_db()
+    assert submission.state == "withdrawn"
+
+
+def test_an_older_version_is_made_current_again(client: Client, base: Version) -> None:
+    listing = making.make_listing()
+    first = making.make_prompt(base, listing)
+    second = making.make_prompt(base, listing, number="1.1.0")
+    client.force_login(making.owner_of(listing.publisher))
+
+    response = client.post(f"/en/studio/gpts/{listing.full_name}/versions/1.0.0/current/")
+
+    assert response["Location"] == f"/en/studio/gpts/{listing.full_name}/"
+    listing.refresh_from_db()
+    assert (listing.current_version, second.pk != first.pk) == (first, True)
+
+
+def test_prices_are_typed_in_money_and_kept_in_micro_units(client: Client, draft: Version) -> None:
+    listing = draft.listing
+    client.force_login(making.owner_of(listing.publisher))
+
+    client.post(f"/en/studio/gpts/{listing.full_name}/prices/", {"input_price": "0.000001", "output_price": "12.5"})
+    refused = client.post(f"/en/studio/gpts/{listing.full_name}/prices/", {"input_price": "1001", "output_price": "0"})
+
+    listing.refresh_from_db()
+    assert (listing.input_price_micro, listing.output_price_micro) == (1, 12_500_000)
+    assert refused.status_code == 422
+
+
+def test_strangers_find_no_studio_of_others(client: Client, draft: Version) -> None:
+    client.force_login(making.make_user())
+
+    overview = ("get", f"/en/studio/gpts/{draft.listing.full_name}/")
+    for method, address in [*screens(draft.listing), overview, ("get", f"/en/studio/publishers/{draft.listing.publisher.slug}/")]:
+        assert getattr(client, method)(address).status_code == 404, address
+    assert Version.objects.get(pk=draft.pk).state == "draft"
+
+
+def test_members_see_the_studio_but_change_nothing(client: Client, draft: Version) -> None:
+    listing = draft.listing
+    client.force_login(making.join(listing.publisher, "member"))
+
+    page = client.get(f"/en/studio/gpts/{listing.full_name}/")
+    assert page.status_code == 200
+    assert "Submit for review" not in page.text
+    for method, address in screens(listing):
+        assert getattr(client, method)(address).status_code == 403, address
+    assert Version.objects.get(pk=draft.pk).state == "draft"
+    assert not Submission.objects.exists()
+
+
+def test_the_studio_asks_for_an_account(client: Client, draft: Version) -> None:
+    for _method, address in screens(draft.listing):
+        assert client.get(address)["Location"].startswith("/en/account/login/"), address
+
+
+def test_who_has_no_publisher_is_led_to_make_one(client: Client) -> None:
+    client.force_login(making.make_user())
+
+    assert "/en/studio/new-publisher/" in client.get("/en/studio/").text
+    refused = client.post("/en/studio/new-publisher/", {"name": "Admin", "slug": "admin", "kind": "person", "about": ""})
+    assert (refused.status_code, Publisher.objects.count()) == (422, 0)
+
+
+@pytest.mark.parametrize(("number", "after"), [("1.0.0", "1.1.0"), ("2.9.4", "2.10.0"), ("", "1.0.0")])
+def test_the_number_after_a_version(number: str, after: str) -> None:
+    assert next_number(number) == after
