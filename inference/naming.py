@@ -60,3 +60,15 @@ def outer_name(config: GPTConfig, inner: str) -> str:
 def is_transposed(config: GPTConfig, inner: str) -> bool:
     """GPT-2 keeps its projections as [in, out] (Conv1D); everything else is [out, in]."""
     return config.architecture == "gpt2" and ".projections." in inner and inner.endswith(".weight")
+
+
+def projection_shapes(config: GPTConfig) -> dict[str, tuple[int, int]]:
+    """(out, in) of every projection by its Hugging Face module name."""
+    hidden, queries, keys = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    inner = config.intermediate_size
+    shapes = {"out": (hidden, queries), "up": (inner, hidden), "down": (hidden, inner)}
+    if config.gated:
+        shapes |= {"q": (queries, hidden), "k": (keys, hidden), "v": (keys, hidden), "gate": (inner, hidden)}
+    else:
+        shapes["qkv"] = (queries + 2 * keys, hidden)
+    return {projection_name(config, layer, name): shape for layer in range(config.layers) for name, shape in shapes.items()}

@@ -1,0 +1,77 @@
+"""Tokens to text as they come, so that whoever reads never sees half a character or part of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inference.tokenizer import Tokenizer
+
+REPLACEMENT = "\ufffd"
+MAX_UNFINISHED = 3  # replacement characters that an unfinished character can show as: one per byte
+MAX_WINDOW = 64  # tokens decoded together while bytes that are no character keep coming
+
+
+class Detokenizer:
+    """The text of one answer. What `push` and `end` return, joined, is the answer.
+
+    A token's text depends on what stands before it (a decoder may drop a leading space), so each is decoded together with
+    the tokens of the one before, and only what is new is taken.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._tokens: list[int] = []
+        self._context = 0  # where the window begins: tokens before it are not decoded again
+        self._read = 0  # the window's tokens before this one were given out whole
+        self._taken = 0  # characters of the window's text that were given out
+        self._stop = [text for text in stop if text]
+        self._held = ""  # what may become a stop string
+        self.stopped = False  # a stop string came; nothing follows
+
+    def push(self, token: int) -> str:
+        """The text that is now certain."""
+        if self.stopped:
+            return ""
+        self._tokens.append(token)
+        text = self._tokenizer.decode(self._tokens[self._context :])
+        finished = _without_unfinished(text)
+        if endless := len(self._tokens) - self._context > MAX_WINDOW:
+            finished = text
+        new = finished[self._taken :]
+        self._taken = max(self._taken, len(finished))
+        if endless or (new and len(finished) == len(text)):
+            self._context, self._read = self._read, len(self._tokens)
+            self._taken = len(self._tokenizer.decode(self._tokens[self._context :]))
+        return self._until_stop(new)
+
+    def end(self) -> str:
+        """What was held back, when no more tokens come. A character whose last bytes never came is left out."""
+        held, self._held = self._held, ""
+        return held
+
+    def _until_stop(self, new: str) -> str:
+        text = self._held + new
+        at = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=-1)
+        if at >= 0:
+            self.stopped = True
+            self._held = ""
+            return text[:at]
+        kept = max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept]
+
+
+def _without_unfinished(text: str) -> str:
+    """The text without what may be the beginning of a character at its end."""
+    end = len(text)
+    while end and text[end - 1] == REPLACEMENT and len(text) - end < MAX_UNFINISHED:
+        end -= 1
+    return text[:end]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `stop`."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

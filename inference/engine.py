@@ -1,0 +1,324 @@
+"""The continuous-batching engine: requests join and leave at every step, and one forward pass serves all of them.
+
+    engine.submit(request)
+    while engine.has_work:
+        for request_id, event in engine.step():
+            …                                     # Started, Delta, …, Finished
+
+An engine is used by one thread. It knows nothing of processes, queues or streams.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.attention import KeyValueStore, PagedAttention, Piece
+from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
+from inference.checkpoint import load_gpt
+from inference.detokenizer import Detokenizer
+from inference.lora import Adapter, AdapterError, AdapterShelf, LoraBatch
+from inference.model import GPT
+from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, SamplingParams, Started, Usage
+from inference.sampling import Choice, choose
+from inference.scheduler import Chunk, Scheduler, Sequence
+from inference.tokenizer import TemplateFailed, Tokenizer
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+NOBODY = "\ue000"  # a user's message nobody writes, to find where a version's own part of a prompt ends
+RATE_OVER_S = 10.0
+
+Event = Started | Delta | Finished
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Sizes and numbers of an engine."""
+
+    dtype: str = "bfloat16"  # or "float32"
+    device: str = "cpu"
+    cache_tokens: int = 16_384  # that the block pool holds, for all requests together
+    max_batch_tokens: int = 256  # computed in one step
+    max_running: int = 32
+    max_waiting: int = 32  # from here on the engine says that it has no room
+    adapter_bytes: int = 512 * 1024 * 1024  # of adapters kept in memory
+    name: str = "engine"
+
+
+class RequestRefused(ValueError):
+    """The engine does not take the request. `code` and `detail` are for whoever says so in the user's language."""
+
+    def __init__(self, code: FailureCode, message: str, detail: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.detail = dict(detail or {})
+
+
+@dataclass(eq=False)
+class Answer:
+    """A request under way."""
+
+    request: GenerationRequest
+    sequence: Sequence
+    choice: Choice
+    text: Detokenizer
+    max_tokens: int
+    adapter: Adapter | None
+    received_at: float  # time.monotonic()
+    first_token_at: float | None = None
+
+    @property
+    def usage(self) -> Usage:
+        prompt_tokens = self.sequence.prompt_length
+        return Usage(prompt_tokens, self.choice.count, self.sequence.reused or 0)
+
+
+class Engine:
+    def __init__(self, model: GPT, tokenizer: Tokenizer, options: EngineOptions | None = None) -> None:
+        """`model` is used as it stands: on its device, in its dtype."""
+        self.options = options or EngineOptions()
+        self.model = model
+        self.tokenizer = tokenizer
+        weight = model.embedding.weight
+        self._device, self._dtype = weight.device, weight.dtype
+        blocks = max(self.options.cache_tokens // BLOCK_SIZE, 1)
+        self._pool = BlockPool(blocks)
+        self._store = KeyValueStore(model.config, blocks=blocks, block_size=BLOCK_SIZE, dtype=self._dtype, device=self._device)
+        self._scheduler = Scheduler(self._pool, max_batch_tokens=self.options.max_batch_tokens, max_running=self.options.max_running)
+        self._answers: dict[str, Answer] = {}
+        self._events: list[tuple[str, Event]] = []
+        self._adapters = AdapterShelf(self.options.adapter_bytes)
+        self._arrivals = 0
+        self._steps = 0
+        self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
+
+    @classmethod
+    def load(cls, folder: Path, options: EngineOptions | None = None) -> Engine:
+        """An engine for the model in `folder`. Raises CheckpointError, UnsupportedModel, TokenizerError."""
+        options = options or EngineOptions()
+        model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
+        return cls(model, Tokenizer.from_folder(folder), options)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together that one request may have."""
+        return min(self.model.config.context_length, self._pool.total * BLOCK_SIZE)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._answers or self._events)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request should be given to the engine now. One more is refused only at twice that number."""
+        return len(self._scheduler.waiting) < self.options.max_waiting
+
+    # ------------------------------------------------------------ requests in and out
+
+    def submit(self, request: GenerationRequest, *, adapter_folder: Path | None = None) -> None:
+        """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed."""
+        if len(self._scheduler.waiting) >= 2 * self.options.max_waiting:
+            raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
+        if request.id in self._answers:
+            raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
+        params = SamplingParams.from_json(request.sampling)
+        prompt = self._prompt(request)
+        adapter = self._adapter(request, adapter_folder)
+        scope = Scope(request.adapter, request.version, request.tenant, self._own_tokens(request, prompt))
+        blocks = SequenceBlocks(self._pool, scope)
+        self._arrivals += 1
+        answer = Answer(
+            request=request,
+            sequence=Sequence(request.id, prompt, blocks, self._arrivals, request.priority),
+            choice=Choice(params, secrets.randbits(63) if params.seed is None else params.seed),
+            text=Detokenizer(self.tokenizer, params.stop),
+            max_tokens=max(1, min(params.max_tokens, self.context_length - len(prompt))),
+            adapter=adapter,
+            received_at=time.monotonic(),
+        )
+        self._answers[request.id] = answer
+        self._scheduler.add(answer.sequence)
+        self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
+
+    def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
+        """Ends a request at once and releases what it holds; its Finished comes from the next step. Unknown ids are ignored."""
+        if (answer := self._answers.get(request_id)) is not None:
+            self._finish(answer, reason)
+
+    def step(self) -> list[tuple[str, Event]]:
+        """Advances every request that has its turn by one forward pass; returns what is new."""
+        self._expire()
+        if chunks := self._scheduler.plan():
+            self._zero_freed()
+            self._compute(chunks)
+        self._zero_freed()
+        events, self._events = self._events, []
+        return events
+
+    def stats(self) -> dict[str, Any]:
+        """What the engine does now; `blocks_used`, `blocks_cached` and `blocks_free` sum to `blocks_total`."""
+        return {
+            "name": self.options.name,
+            "running": len(self._scheduler.running),
+            "waiting": len(self._scheduler.waiting),
+            "blocks_total": self._pool.total,
+            "blocks_used": self._pool.used,
+            "blocks_cached": self._pool.idle,
+            "blocks_free": self._pool.free,
+            "block_tokens": BLOCK_SIZE,
+            "preemptions": self._scheduler.preemptions,
+            "adapters": len(self._adapters),
+            "steps": self._steps,
+            "tokens_per_s": round(self._tokens_per_s(), 1),
+        }
+
+    # ------------------------------------------------------------ taking a request
+
+    def _prompt(self, request: GenerationRequest) -> list[int]:
+        try:
+            prompt = self.tokenizer.render(request.messages)
+        except TemplateFailed as error:
+            raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
+        if not prompt or max(prompt) >= self.model.config.vocab_size:
+            raise RequestRefused(FailureCode.TEMPLATE_FAILED, "The model's tokenizer makes a prompt that is not of its vocabulary.")
+        if len(prompt) >= self.context_length:
+            message = f"The conversation has {len(prompt)} tokens; this model's context holds {self.context_length}, its answer included."
+            detail = {"prompt_tokens": len(prompt), "context_length": self.context_length}
+            raise RequestRefused(FailureCode.CONTEXT_LENGTH_EXCEEDED, message, detail)
+        return prompt
+
+    def _own_tokens(self, request: GenerationRequest, prompt: list[int]) -> int:
+        """How many leading tokens of the prompt are the version's and not the user's."""
+        try:
+            other = self.tokenizer.render([*request.messages[: request.own_messages], {"role": "user", "content": NOBODY}])
+        except TemplateFailed:
+            return 0
+        return next((at for at, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other)))
+
+    def _adapter(self, request: GenerationRequest, folder: Path | None) -> Adapter | None:
+        if request.adapter is None:
+            return None
+        if (adapter := self._adapters.get(request.adapter)) is not None:
+            return adapter
+        if folder is None:
+            raise RequestRefused(FailureCode.ADAPTER_UNAVAILABLE, "The adapter's files are not here.")
+        try:
+            adapter = Adapter.load(folder, self.model.config, dtype=self._dtype, device=self._device)
+        except AdapterError as error:
+            raise RequestRefused(FailureCode.ADAPTER_UNAVAILABLE, f"The adapter cannot be used: {error}") from error
+        self._adapters.put(request.adapter, adapter)
+        return adapter
+
+    # ------------------------------------------------------------ one step
+
+    @torch.inference_mode()
+    def _compute(self, chunks: list[Chunk]) -> None:
+        tokens = [token for c in chunks for token in c.sequence.tokens[c.start : c.start + c.count]]
+        positions = [position for c in chunks for position in range(c.start, c.start + c.count)]
+        attention = PagedAttention(self._store, [Piece(c.start, c.count, c.sequence.blocks.blocks) for c in chunks])
+        hidden = self.model(self._tensor(tokens), self._tensor(positions), attention, self._lora(chunks))
+        self._scheduler.advance(chunks)
+        self._steps += 1
+        ends, end = [], 0
+        for chunk in chunks:
+            end += chunk.count
+            if chunk.reaches_end:
+                ends.append((self._answers[chunk.sequence.id], end - 1))
+        if not ends:
+            return
+        logits = self.model.logits(hidden[self._tensor([row for _, row in ends])])
+        chosen = choose(logits, [answer.choice for answer, _ in ends])
+        self._note_rate(len(ends))
+        for (answer, _), token in zip(ends, chosen, strict=True):
+            self._take(answer, token)
+
+    def _lora(self, chunks: list[Chunk]) -> LoraBatch | None:
+        """The step's adapters; None when there are none, and then the model has no LoRA path at all."""
+        rows: dict[int, tuple[Adapter, list[int]]] = {}
+        row = 0
+        for chunk in chunks:
+            if (adapter := self._answers[chunk.sequence.id].adapter) is not None:
+                rows.setdefault(id(adapter), (adapter, []))[1].extend(range(row, row + chunk.count))
+            row += chunk.count
+        if not rows:
+            return None
+        return LoraBatch([(adapter, None if len(its) == row else self._tensor(its)) for adapter, its in rows.values()])
+
+    def _take(self, answer: Answer, token: int | None) -> None:
+        """Adds a chosen token to an answer and says what became of it."""
+        if token is None:
+            answer.sequence.blocks.forget()
+            self._finish(
+                answer, FinishReason.ERROR, failure=FailureCode.INTERNAL, message="The model computed numbers that are not finite."
+            )
+            return
+        answer.first_token_at = answer.first_token_at or time.monotonic()
+        answer.sequence.tokens.append(token)
+        answer.choice.note(token)
+        if token in self.tokenizer.eos_ids:
+            self._finish(answer, FinishReason.STOP)
+            return
+        text = answer.text.push(token)
+        if text:
+            self._say(answer, text)
+        if answer.text.stopped:
+            self._finish(answer, FinishReason.STOP)
+        elif answer.choice.count >= answer.max_tokens:
+            self._finish(answer, FinishReason.LENGTH)
+
+    def _say(self, answer: Answer, text: str) -> None:
+        self._events.append((answer.request.id, Delta(text, answer.choice.count)))
+
+    def _finish(self, answer: Answer, reason: FinishReason, *, failure: FailureCode | None = None, message: str = "") -> None:
+        if held := answer.text.end():
+            self._say(answer, held)
+        del self._answers[answer.request.id]
+        self._scheduler.remove(answer.sequence)
+        self._zero_freed()
+        first_token_s = None if answer.first_token_at is None else answer.first_token_at - answer.received_at
+        finished = Finished(
+            request=answer.request.id,
+            reason=reason,
+            usage=answer.usage.to_json(),
+            attempt=answer.request.attempt,
+            failure=failure,
+            message=message,
+            first_token_ms=None if first_token_s is None else round(first_token_s * 1000, 2),
+            duration_ms=round((time.monotonic() - answer.received_at) * 1000, 2),
+        )
+        self._events.append((answer.request.id, finished))
+
+    def _expire(self) -> None:
+        now = time.time()
+        for answer in [answer for answer in self._answers.values() if answer.request.deadline < now]:
+            self._finish(answer, FinishReason.DEADLINE)
+
+    def _zero_freed(self) -> None:
+        if self._pool.freed:
+            self._store.zero(self._pool.freed)
+            self._pool.freed.clear()
+
+    # ------------------------------------------------------------ small parts
+
+    def _tensor(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+    def _note_rate(self, tokens: int) -> None:
+        now = time.monotonic()
+        self._rate.append((now, tokens))
+        while self._rate[0][0] < now - RATE_OVER_S:
+            self._rate.popleft()
+
+    def _tokens_per_s(self) -> float:
+        """Tokens generated per second over the last RATE_OVER_S."""
+        since = time.monotonic() - RATE_OVER_S
+        return sum(tokens for at, tokens in self._rate if at >= since) / RATE_OVER_S

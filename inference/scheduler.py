@@ -1,0 +1,155 @@
+"""Which tokens are computed next.
+
+There are no prefill and decode phases: a sequence has tokens whose keys and values are stored and tokens that still have
+to be computed, and every step gives each as many of those as one token budget allows. Sequences that lack a single token
+(they are answering) go before those that lack many (long prompts, computed in chunks), so that a long prompt stalls
+nobody; interactive ones go before batch ones in everything, running ones before waiting ones. When blocks run out the
+last in that order gives its blocks back and waits; it later resumes from what the prefix cache still holds.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from inference.cache import BlockPool, SequenceBlocks
+from inference.protocol import Priority
+
+
+@dataclass(eq=False)
+class Sequence:
+    """The tokens of one request: its prompt, then its answer as far as it is known."""
+
+    id: str
+    tokens: list[int]
+    blocks: SequenceBlocks
+    order: int  # of arrival
+    priority: str = Priority.INTERACTIVE
+    computed: int = 0  # tokens whose keys and values are stored
+    reused: int | None = None  # of the prompt's tokens, those found in the cache when it first ran
+    prompt_length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+
+    @property
+    def lacking(self) -> int:
+        return len(self.tokens) - self.computed
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        return (self.priority == Priority.BATCH, self.order)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The part of a sequence that a step computes."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def reaches_end(self) -> bool:
+        """Whether the sequence's next token can be chosen after it."""
+        return self.start + self.count == len(self.sequence.tokens)
+
+
+class Scheduler:
+    def __init__(self, pool: BlockPool, *, max_batch_tokens: int, max_running: int) -> None:
+        self._pool = pool
+        self._max_batch_tokens = max_batch_tokens
+        self._max_running = max_running
+        self.running: list[Sequence] = []  # both sorted by rank
+        self.waiting: list[Sequence] = []
+        self.preemptions = 0
+        self._chunks: dict[Sequence, Chunk] = {}
+        self._budget = 0
+
+    def add(self, sequence: Sequence) -> None:
+        insort(self.waiting, sequence, key=_rank)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Ends a sequence, wherever it stands, and gives its blocks back."""
+        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        sequence.blocks.release()
+
+    def plan(self) -> list[Chunk]:
+        """The next step's chunks, with blocks for all of them. Empty only when there is nothing to do."""
+        self._chunks, self._budget = {}, self._max_batch_tokens
+        for batch in (False, True):
+            self._plan_running([sequence for sequence in self.running if sequence.rank[0] is batch])
+            self._admit(batch)
+        return list(self._chunks.values())
+
+    def advance(self, chunks: Iterable[Chunk]) -> None:
+        """Notes that the chunks were computed."""
+        for chunk in chunks:
+            chunk.sequence.computed += chunk.count
+            chunk.sequence.blocks.remember(chunk.sequence.tokens, chunk.sequence.computed)
+
+    def _plan_running(self, sequences: list[Sequence]) -> None:
+        for sequence in sorted(sequences, key=lambda sequence: sequence.lacking > 1):
+            if self._budget and sequence in self.running:
+                count = min(sequence.lacking, self._budget)
+                if self._reserve(sequence, sequence.computed + count):
+                    self._give(sequence, count)
+
+    def _admit(self, batch: bool) -> None:
+        while self._budget and self.waiting and self.waiting[0].rank[0] is batch:
+            sequence = self.waiting[0]
+            while not self._start(sequence):
+                if batch or not self._preempt_batch():
+                    return
+            self._give(sequence, min(sequence.lacking, self._budget))
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Moves a waiting sequence to the running ones, with blocks for all its tokens; False when there is no room."""
+        if len(self.running) >= self._max_running:
+            return False
+        reused = sequence.blocks.take_cached(sequence.tokens)
+        # Each running sequence may want a block soon: one admitted without regard to that would be preempted at once.
+        if sequence.blocks.missing(len(sequence.tokens)) + len(self.running) > self._pool.available:
+            sequence.blocks.release()
+            return False
+        sequence.blocks.grow(len(sequence.tokens))
+        sequence.computed = reused
+        sequence.reused = reused if sequence.reused is None else sequence.reused
+        self.waiting.remove(sequence)
+        insort(self.running, sequence, key=_rank)
+        return True
+
+    def _reserve(self, sequence: Sequence, length: int) -> bool:
+        """Blocks for `length` tokens, if need be those of others; False when the sequence itself had to give way."""
+        while sequence.blocks.missing(length) > self._pool.available:
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
+                return False
+        sequence.blocks.grow(length)
+        return True
+
+    def _preempt_batch(self) -> bool:
+        """Makes room for an interactive sequence at the cost of the last batch one, if there is one."""
+        if not self.running or self.running[-1].priority != Priority.BATCH:
+            return False
+        self._preempt(self.running[-1])
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        if (chunk := self._chunks.pop(sequence, None)) is not None:
+            self._budget += chunk.count
+        self.running.remove(sequence)
+        sequence.blocks.release()
+        sequence.computed = 0
+        self.preemptions += 1
+        self.add(sequence)
+
+    def _give(self, sequence: Sequence, count: int) -> None:
+        self._chunks[sequence] = Chunk(sequence, sequence.computed, count)
+        self._budget -= count
+
+
+def _rank(sequence: Sequence) -> tuple[bool, int]:
+    return sequence.rank
