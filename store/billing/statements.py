@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -75,15 +75,13 @@ def spent_micro(account: Account) -> int:
 def earned_by_listing(account: Account) -> list[dict[str, Any]]:
     """Each listing's part of what was earned within PERIOD: `name`, `direct_micro`, `ancestor_micro`, `total_micro`, `uses`."""
     recent = Entry.objects.filter(account=account, transaction__created_at__gt=timezone.now() - PERIOD, version__isnull=False)
-    rows = recent.values("version__listing__publisher__slug", "version__listing__slug").annotate(
+    rows = recent.values(publisher=F("version__listing__publisher__slug"), slug=F("version__listing__slug")).annotate(
         direct_micro=Coalesce(Sum("amount_micro", filter=Q(reason=Entry.Reason.LISTING_SHARE)), 0),
         ancestor_micro=Coalesce(Sum("amount_micro", filter=Q(reason=Entry.Reason.ANCESTOR_SHARE)), 0),
         total_micro=Sum("amount_micro"),
         uses=Count("transaction", distinct=True),
     )
-    for row in rows:
-        row["publisher"], row["slug"] = row.pop("version__listing__publisher__slug"), row.pop("version__listing__slug")
-    return sorted(rows, key=lambda row: -row["total_micro"])
+    return [dict(row) for row in rows.order_by("-total_micro", "publisher", "slug")]
 
 
 def publishers_whose_money(user: User) -> QuerySet[Publisher]:

@@ -48,16 +48,17 @@ def compose(notification: Notification) -> EmailMultiAlternatives:
     user = notification.user
     with translation.override(user.language):
         site = f"{settings.SITE_URL}/{user.language}"
+        said = sentence(notification)
         context = {
             "reader": user,
-            "sentence": sentence(notification),
+            "sentence": said,
             "quote": quote(notification),
             "link": f"{site}{notification.url}" if notification.url else "",
             "inbox": f"{site}/inbox/",
             "language": user.language,
         }
         message = EmailMultiAlternatives(
-            subject=" ".join(context["sentence"].split()),
+            subject=" ".join(said.split()),
             body=render_to_string("notifications/email/message.txt", context),
             to=[user.email],
         )
