@@ -125,6 +125,13 @@ class ArtifactStore:
 
     # ------------------------------------------------------------ reading
 
+    def has(self, digest: str) -> bool:
+        """True when the manifest and every file of it are there, in full length."""
+        try:
+            return all(self._size_of(blob_key(file.sha256)) == file.size_bytes for file in self.manifest(digest).files)
+        except ArtifactMissing:
+            return False
+
     def manifest(self, digest: str) -> Manifest:
         """The manifest named `digest`, checked against it. Raises ArtifactMissing or ArtifactCorrupt."""
         _require_sha256(digest)

@@ -124,7 +124,8 @@ class Delivery:
     def _end_stream(self, event: dict[str, Any]) -> dict[str, Any]:
         """Appends the event; returns what the stream ended with before, if it had ended."""
         request, attempt = event["request"], event["attempt"]
-        for _, fields in self._valkey.xrevrange(stream_key(request), count=1):
+        newest: Any = self._valkey.xrevrange(stream_key(request), count=1)
+        for _, fields in newest:
             last = json.loads(fields["event"])
             if last["type"] == "finished" and last["attempt"] >= attempt:
                 return dict(last)

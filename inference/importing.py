@@ -8,6 +8,7 @@ message). A second run with the same source gives the same digest and sends noth
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -54,12 +55,28 @@ def import_model(source: str, *, artifacts: str, cache: Path, progress: packaged
     """{"manifest": digest, "facts": {…}} of the imported base. Raises ImportRefused or ArtifactError."""
     folder, licence = _locate(source, cache, progress=progress)
     names = _wanted_files(folder)
+    store = ArtifactStore(artifacts)
+    memo = cache / "imports" / f"{_fingerprint(folder, names)}.json"
+    if memo.exists():
+        before: dict[str, Any] = json.loads(memo.read_text(encoding="utf-8"))
+        if store.has(before["manifest"]):
+            return before
     progress("check", what=folder.name)
     _check_texts(folder, names)
     facts = check_folder(folder)
-    manifest = ArtifactStore(artifacts).put_folder(folder, names=names, done=lambda done: progress("store", done=done))
+    manifest = store.put_folder(folder, names=names, done=lambda done: progress("store", done=round(done, 3)))
     facts |= {"licence": licence or _licence_in_card(folder), "size_bytes": manifest.size_bytes, "folder": str(folder.resolve())}
-    return {"manifest": manifest.digest, "facts": facts}
+    result = {"manifest": manifest.digest, "facts": facts}
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    memo.write_text(json.dumps(result), encoding="utf-8")
+    return result
+
+
+def _fingerprint(folder: Path, names: list[str]) -> str:
+    """Names the folder as it is now: a run that finds it unchanged need not read it again."""
+    stats = [(name, (folder / name).stat()) for name in names]
+    seen = [str(folder.resolve()), *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats)]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 
 def _locate(source: str, cache: Path, *, progress: packaged.Progress) -> tuple[Path, str]:
@@ -126,7 +143,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     """Facts about a model folder that the core can run. Raises ImportRefused."""
     from inference.checkpoint import CheckpointError, check
     from inference.config import GPTConfig, UnsupportedModel
-    from inference.tokenizer import Tokenizer
+    from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
     try:
         config = GPTConfig.from_folder(folder)
@@ -138,9 +155,12 @@ def check_folder(folder: Path) -> dict[str, Any]:
         raise ImportRefused("weights", str(error)) from error
     try:
         tokenizer = Tokenizer.from_folder(folder)
-    except Exception as error:  # the tokenizers library raises bare Exceptions
+        _check_tokenizer(tokenizer, vocab_size=config.vocab_size)
+        tokenizer.render([{"role": "user", "content": TRIAL_TEXTS[0]}])
+    except TokenizerError as error:
         raise ImportRefused("tokenizer", f"The tokenizer could not be read: {error}") from error
-    _check_tokenizer(tokenizer, vocab_size=config.vocab_size)
+    except TemplateFailed as error:
+        raise ImportRefused("template", str(error)) from error
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return {
         "architecture": (raw.get("architectures") or [raw.get("model_type", "")])[0],

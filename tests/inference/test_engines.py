@@ -18,7 +18,7 @@ from inference.protocol import CANCELLED, engine_key, holders_key, stream_key
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
 
-LONG = 400  # tokens: long enough to be interrupted
+LONG = 1800  # tokens: long enough to be interrupted
 
 
 @pytest.fixture(scope="module")

@@ -52,10 +52,13 @@ def test_a_folder_becomes_an_artifact_with_facts_and_a_second_run_changes_nothin
     first = take_in(folder, tmp_path, lambda stage, **facts: stages.append(stage))
     files = {path: path.stat().st_mtime_ns for path in stored(tmp_path) if "blobs" in path.parts}
     second = take_in(folder, tmp_path)
+    afresh = import_model(
+        str(folder), artifacts=(tmp_path / "artifacts").as_uri(), cache=tmp_path / "other", progress=lambda stage, **facts: None
+    )
 
     config = json.loads((folder / "config.json").read_text())
     facts = first["facts"]
-    assert second == first
+    assert second == first == afresh
     assert {path: path.stat().st_mtime_ns for path in stored(tmp_path) if "blobs" in path.parts} == files
     assert facts["architecture"] == config["architectures"][0]
     assert facts["vocab_size"] == config["vocab_size"]
@@ -68,6 +71,16 @@ def test_a_folder_becomes_an_artifact_with_facts_and_a_second_run_changes_nothin
     assert stages[-1] == "store"
     found = ArtifactStore((tmp_path / "artifacts").as_uri()).materialise(first["manifest"], tmp_path / "cache")
     assert sorted(file.name for file in found.iterdir()) == sorted(file.name for file in folder.iterdir())
+
+
+def test_what_the_artifact_store_lost_is_stored_again(folder: Path, tmp_path: Path) -> None:
+    first = take_in(folder, tmp_path)
+    for path in stored(tmp_path):
+        path.unlink()
+
+    assert take_in(folder, tmp_path) == first
+
+    assert ArtifactStore((tmp_path / "artifacts").as_uri()).has(first["manifest"])
 
 
 def test_a_pickle_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
@@ -141,9 +154,15 @@ def broken_tokenizer(folder: Path) -> str:
     return r"(?i)tokenizer"
 
 
+def broken_template(folder: Path) -> str:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
+    return r"chat template"
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
+        broken_template,
         without_weights,
         truncated,
         garbled,

@@ -161,7 +161,7 @@ def test_a_broker_that_forgot_everything_still_gets_the_report(worker: Running, 
 
 
 def test_an_engine_does_not_outlive_a_killed_worker(worker: Running, base: str) -> None:
-    request = a_request(base, max_tokens=400)
+    request = a_request(base, max_tokens=1800)
     worker.ask(request, LOAD_QUEUE)
     worker.reader.begun(request)
     engines = worker.children()
