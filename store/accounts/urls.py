@@ -1,4 +1,14 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from store.accounts import views
 
 app_name = "accounts"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", views.settings, name="settings"),
+    path("security/", views.security, name="security"),
+    path("keys/", views.api_keys, name="keys"),
+    path("keys/<str:key>/revoke/", views.revoke_key, name="revoke_key"),
+    path("publishers/", views.my_publishers, name="publishers"),
+    path("publishers/<str:slug>/members/", views.members, name="members"),
+    path("publishers/<str:slug>/members/<str:member>/remove/", views.remove_member, name="remove_member"),
+]

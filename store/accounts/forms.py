@@ -1,0 +1,49 @@
+"""The forms of the account pages. They shape what people type; whether it is allowed is the acts' to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.models import Membership, User
+from store.errors import DomainError
+
+
+class ActForm(forms.Form):
+    def refuse(self, error: DomainError) -> None:
+        """Shows what the act refused at the field it is about."""
+        self.add_error(error.param if error.param in self.fields else None, str(error))
+
+
+class ProfileForm(ActForm):
+    name = forms.CharField(label=_("Name"), max_length=80, required=False)
+    language = forms.ChoiceField(
+        label=_("Language"),
+        choices=[("en", "English"), ("zh-hans", "简体中文")],
+        help_text=_("Of e-mails and messages. Pages follow the switch in the header."),
+    )
+
+
+class KeyForm(ActForm):
+    name = forms.CharField(
+        label=_("Name of the new key"),
+        max_length=60,
+        help_text=_("Where you will use it, for example “laptop”."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class MemberForm(ActForm):
+    username = forms.CharField(label=_("Username"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    role = forms.ChoiceField(label=_("Role"), choices=Membership.Role.choices, initial=Membership.Role.MEMBER)
+
+    def clean_username(self) -> User:
+        user = User.objects.filter(username=self.cleaned_data["username"], is_active=True).first()
+        if user is None:
+            raise forms.ValidationError(_("Nobody here has this username."))
+        return user
+
+    def member(self) -> dict[str, Any]:
+        return {"user": self.cleaned_data["username"], "role": self.cleaned_data["role"]}

@@ -1,0 +1,159 @@
+"""The account pages: profile, security, API keys, publishers and their members. Each view calls one act."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from store.accounts import keys, profiles, publishers
+from store.accounts.forms import KeyForm, MemberForm, ProfileForm
+from store.accounts.models import ApiKey, Membership, Publisher, User
+from store.errors import DomainError, NotFound
+
+form_view = require_http_methods(["GET", "HEAD", "POST"])
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # every view here asks for a signed-in person
+    return request.user
+
+
+@login_required
+@form_view
+def settings(request: HttpRequest) -> HttpResponse:
+    user = _user(request)
+    form = ProfileForm(request.POST or None, initial={"name": user.first_name, "language": user.language})
+    if request.method == "POST" and form.is_valid():
+        try:
+            profiles.edit_profile(user, **form.cleaned_data)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            with translation.override(form.cleaned_data["language"]):
+                messages.success(request, _("Saved."))
+                return redirect("accounts:settings")
+    return render(request, "accounts/settings.html", {"form": form}, status=400 if form.errors else 200)
+
+
+@login_required
+@require_safe
+def security(request: HttpRequest) -> HttpResponse:
+    user = _user(request)
+    kinds = list(Authenticator.objects.filter(user=user).values_list("type", flat=True))
+    context = {
+        "email": EmailAddress.objects.get_primary(user),
+        "has_totp": Authenticator.Type.TOTP in kinds,
+        "has_recovery_codes": Authenticator.Type.RECOVERY_CODES in kinds,
+        "passkeys": kinds.count(Authenticator.Type.WEBAUTHN),
+        "sessions": UserSession.objects.filter(user=user).count(),
+    }
+    return render(request, "accounts/security.html", context)
+
+
+# ---------------------------------------------------------------- API keys
+
+
+@login_required
+@never_cache
+@form_view
+def api_keys(request: HttpRequest) -> HttpResponse:
+    user = _user(request)
+    form = KeyForm(request.POST or None)
+    made: ApiKey | None = None
+    secret = ""
+    if request.method == "POST" and form.is_valid():
+        try:
+            made, secret = keys.create_key(user, name=form.cleaned_data["name"])
+            form = KeyForm()
+        except DomainError as error:
+            form.refuse(error)
+    context = {
+        "form": form,
+        "keys": ApiKey.objects.filter(user=user, revoked_at__isnull=True),
+        "revoked": ApiKey.objects.filter(user=user, revoked_at__isnull=False).count(),
+        "made": made,
+        "secret": secret,  # in this one answer and nowhere else
+    }
+    return render(request, "accounts/keys.html", context, status=201 if made else 400 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def revoke_key(request: HttpRequest, key: str) -> HttpResponse:
+    user = _user(request)
+    found = ApiKey.objects.filter(user=user, public_id=key).first()
+    if found is None:
+        raise NotFound
+    keys.revoke_key(user, found)
+    messages.success(request, _("The key is revoked. Whatever used it is refused from now on."))
+    return redirect("accounts:keys")
+
+
+# ---------------------------------------------------------------- publishers and members
+
+
+@login_required
+@require_safe
+def my_publishers(request: HttpRequest) -> HttpResponse:
+    memberships = Membership.objects.filter(user=_user(request)).select_related("publisher").order_by("publisher__slug")
+    return render(request, "accounts/publishers.html", {"memberships": memberships})
+
+
+def _publisher(request: HttpRequest, slug: str) -> Publisher:
+    found = Publisher.objects.filter(slug=slug).first()
+    if found is None:
+        raise NotFound
+    publishers.require_role(request.user, found)
+    return found
+
+
+@login_required
+@form_view
+def members(request: HttpRequest, slug: str) -> HttpResponse:
+    user, publisher = _user(request), _publisher(request, slug)
+    form = MemberForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        added: dict[str, Any] = form.member()
+        try:
+            publishers.add_member(user, publisher, **added)
+        except DomainError as error:
+            if error.status in (403, 404):
+                raise
+            form.refuse(error)
+        else:
+            messages.success(request, _("%(name)s is a member now.") % {"name": added["user"].username})
+            return redirect("accounts:members", publisher.slug)
+    context = {
+        "publisher": publisher,
+        "memberships": publisher.memberships.select_related("user").order_by("created_at"),
+        "is_owner": publisher.role_of(user) == publishers.OWNER,
+        "form": form,
+    }
+    return render(request, "accounts/members.html", context, status=400 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def remove_member(request: HttpRequest, slug: str, member: str) -> HttpResponse:
+    user, publisher = _user(request), _publisher(request, slug)
+    membership = publisher.memberships.select_related("user").filter(user__public_id=member).first()
+    if membership is None:
+        raise NotFound
+    try:
+        publishers.remove_member(user, publisher, user=membership.user)
+    except publishers.LastOwner as error:
+        messages.error(request, str(error))
+        return redirect("accounts:members", publisher.slug)
+    messages.success(request, _("%(name)s is no longer a member.") % {"name": membership.user.username})
+    return redirect("accounts:publishers") if membership.user == user else redirect("accounts:members", publisher.slug)
