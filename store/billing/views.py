@@ -45,11 +45,13 @@ def earnings(request: HttpRequest, slug: str) -> HttpResponse:
     publisher = get_object_or_404(Publisher, slug=slug)
     require_role(request.user, publisher, *statements.EARNINGS_ROLES)
     account = ledger.earnings_of(publisher)
+    listings = statements.earned_by_listing(account)
     context = {
         "publisher": publisher,
         "account": account,
         "statement": statements.statement(account, before=request.GET.get("before", "")),
-        "listings": statements.earned_by_listing(account),
+        "listings": listings,
+        "earned_micro": sum(row["total_micro"] for row in listings),
         "shares": statements.shares(),
         "period_days": statements.PERIOD.days,
     }
