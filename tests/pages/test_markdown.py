@@ -59,6 +59,7 @@ def test_links_vouch_for_nothing_and_pictures_become_links() -> None:
 
 def test_headings_stand_below_those_of_the_page() -> None:
     assert render_markdown("# One\n\n#### Four") == "<h3>One</h3>\n<h6>Four</h6>\n"
+    assert render_markdown("## Two\n\n### Three") == "<h3>Two</h3>\n<h4>Three</h4>\n"
 
 
 def test_tables_lists_and_code_are_kept() -> None:
