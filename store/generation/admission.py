@@ -1,0 +1,142 @@
+"""Lets a generation begin, or says why not: every check, the price, the place in flight, the row, and the order on commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, GenerationRequest, SamplingParams, inflight_key
+from store import ratelimit
+from store.accounts.models import ApiKey, User
+from store.accounts.public_ids import new_public_id
+from store.billing import ledger, prices
+from store.catalog.models import Listing, Version
+from store.catalog.naming import UnknownModel
+from store.errors import TooMany
+from store.generation import dispatch
+from store.generation import messages as reading
+from store.generation.errors import NoWorker, Overloaded, SignInNeeded, TriesUsedUp
+from store.generation.models import Request
+from store.valkey import client
+
+RETRY_AFTER_S = 2.0
+SETTLED_WITHIN = timedelta(minutes=15)  # after its deadline a reservation that nobody settled is void
+DAY_S = 86_400
+
+_TAKE_PLACE = """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 0 end
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
+redis.call('EXPIREAT', KEYS[1], math.ceil(tonumber(ARGV[2])))
+return 1
+"""
+
+
+def admit(
+    version: Version,
+    *,
+    messages: Any,
+    sampling: SamplingParams | Mapping[str, Any],
+    user: User | Any,
+    visitor: str = "",
+    api_key: ApiKey | None = None,
+    source: Request.Source,
+) -> Request:
+    """The admitted request, whose events can be read from now on. Nothing is written when it raises.
+
+    Raises UnknownModel, BadMessages, BadSampling, TooMany and its kinds, SignInNeeded, InsufficientCredit, NoWorker.
+    """
+    person = user if isinstance(user, User) else None
+    if not Version.objects.usable_by(user).filter(pk=version.pk).exists():
+        raise UnknownModel(param="model")
+    asked = reading.checked(messages)
+    params = reading.sampling_for(version, sampling)
+    listing = version.listing
+    priced = not listing.is_free and _pays(version, person)
+    if priced and person is None:
+        raise SignInNeeded
+    _within_limits(person, visitor)
+    _a_worker_lives()
+
+    complete, own = reading.complete(version, asked)
+    request_id, deadline = new_public_id("req"), time.time() + settings.GENERATION_TIMEOUT_S
+    base, adapter = version.weights(), version.adapter()
+    assert base.artifact is not None
+    order = GenerationRequest(
+        id=request_id,
+        base=base.artifact.digest,
+        version=version.public_id,
+        tenant=person.public_id if person else visitor,
+        messages=complete,
+        sampling=params.to_json(),
+        deadline=deadline,
+        adapter=adapter.artifact.digest if adapter and adapter.artifact else None,
+        own_messages=own,
+        trace=str(structlog.contextvars.get_contextvars().get("request_id", "")),
+    )
+    with _place_in_flight(order), transaction.atomic():
+        request = Request.objects.create(
+            public_id=request_id,
+            version=version,
+            user=person,
+            visitor="" if person else visitor,
+            api_key=api_key,
+            source=source,
+            input_price_micro=listing.input_price_micro if priced else 0,
+            output_price_micro=listing.output_price_micro if priced else 0,
+            deadline_at=timezone.now() + timedelta(seconds=settings.GENERATION_TIMEOUT_S),
+        )
+        if priced and person:
+            _reserve(request, person, listing, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.max_tokens)
+        transaction.on_commit(lambda: dispatch.send(order))
+    return request
+
+
+def _pays(version: Version, person: User | None) -> bool:
+    """Everybody pays for what is released, except those who publish it; nobody pays for trying what is not released."""
+    return version.state == Version.State.RELEASED and not (person and version.listing.publisher.role_of(person))
+
+
+def _within_limits(person: User | None, visitor: str) -> None:
+    who = f"user:{person.pk}" if person else f"visitor:{visitor}"
+    ratelimit.require(f"generation:{who}", limit=settings.REQUESTS_PER_MINUTE, per_s=60)
+    if person is None:
+        try:
+            ratelimit.require(f"tries:{who}", limit=settings.VISITOR_TRIES_PER_DAY, per_s=DAY_S)
+        except TooMany as error:
+            raise TriesUsedUp(retry_after_s=error.retry_after_s) from error
+
+
+def _a_worker_lives() -> None:
+    if not client().zcount(GENERATION_WORKERS, time.time() - ALIVE_WITHIN_S, "+inf"):
+        raise NoWorker
+
+
+@contextmanager
+def _place_in_flight(order: GenerationRequest) -> Iterator[None]:
+    """Takes one of the base's places, and gives it back when what follows fails."""
+    limit = settings.MAX_INFLIGHT_PER_BASE
+    if not client().eval(_TAKE_PLACE, 1, inflight_key(order.base), time.time(), order.deadline, order.id, limit):
+        raise Overloaded(retry_after_s=RETRY_AFTER_S)
+    try:
+        yield
+    except BaseException:
+        give_place_back(order.base, order.id)
+        raise
+
+
+def give_place_back(base: str, request: str) -> None:
+    client().zrem(inflight_key(base), request)
+
+
+def _reserve(request: Request, person: User, listing: Listing, *, prompt_tokens: int, max_tokens: int) -> None:
+    amount_micro = prices.most_it_can_cost(listing, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
+    ledger.reserve(person, cause=request.cause, amount_micro=amount_micro, expires_at=request.deadline_at + SETTLED_WITHIN)

@@ -1,0 +1,206 @@
+"""A request's events as they come, readable again from any entry, and always with an end.
+
+Events live in a Valkey stream that the engine appends to. Whoever reads renews the request's lease; without a reader
+the engine gives the request up. The reader also watches that somebody is still there to answer: where nobody is, the
+request is tried again if nothing was said yet, else its stream is ended with a plain failure.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis.exceptions
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from inference.protocol import (
+    ALIVE_WITHIN_S,
+    CANCELLED,
+    GENERATION_WORKERS,
+    LEASE_S,
+    STREAM_TTL_S,
+    FailureCode,
+    Finished,
+    FinishReason,
+    Usage,
+    base_queue,
+    claim_key,
+    engine_key,
+    holders_key,
+    lease_key,
+    stream_key,
+)
+from store.generation import dispatch, settlement
+from store.valkey import async_client
+
+BLOCK_MS = 1000
+RENEW_EVERY_S = 3.0
+UNCLAIMED_AFTER_S = 2 * ALIVE_WITHIN_S
+OVERDUE_S = 10.0  # after its deadline
+LAST_NUMBER = 2**62 + 1  # of an entry written here: behind all that a worker writes of the same attempt
+
+Event = dict[str, Any]
+
+
+@dataclass
+class _Watch:
+    """What a reader knows of the request it reads."""
+
+    request: str
+    order: dict[str, Any]  # GenerationRequest.to_json(), empty when its time is over
+    attempt: int = 1
+    engine: str = ""
+    spoken: bool = False
+    since: float = field(default_factory=time.time)  # of the attempt under way, as far as this reader saw
+
+    def next_attempt(self) -> None:
+        self.attempt += 1
+        self.engine = ""
+        self.since = time.time()
+
+
+async def read(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str, Event]]:
+    """Yields (entry id, event) after the entry `after`, up to and with the finished event. Needs no database connection."""
+    valkey, key = async_client(), stream_key(request_id)
+    watch = _Watch(request_id, await _order_of(request_id))
+    last, renewed_at = (after if "-" in after else "0-0"), 0.0
+    while True:
+        if time.monotonic() - renewed_at > RENEW_EVERY_S:
+            await valkey.expire(lease_key(request_id), LEASE_S)
+            renewed_at = time.monotonic()
+        found: Any = await valkey.xread({key: last}, block=BLOCK_MS, count=200)
+        for entry, fields in found[0][1] if found else []:
+            last = entry
+            event = json.loads(fields["event"])
+            if event["type"] == "finished" and await _goes_on(watch, event):
+                continue
+            _note(watch, event)
+            yield entry, event
+            if event["type"] == "finished":
+                return
+        if not found and (failure := await _lost(watch)) is not None:
+            entry, event = await _end(watch, failure)
+            yield entry, event
+            return
+
+
+def _note(watch: _Watch, event: Event) -> None:
+    if event["type"] == "started":
+        watch.engine, watch.attempt = event["engine"], event["attempt"]
+    elif event["type"] == "delta":
+        watch.spoken = True
+
+
+async def _goes_on(watch: _Watch, event: Event) -> bool:
+    """Whether another attempt follows this end."""
+    if event["attempt"] < watch.attempt:
+        return True
+    if watch.spoken or event.get("failure") not in settlement.WORTH_ANOTHER_TRY:
+        return False
+    if await _try_again(watch.request, event["attempt"]):
+        watch.attempt = event["attempt"]
+        watch.next_attempt()
+        return True
+    return False
+
+
+async def _lost(watch: _Watch) -> FailureCode | None:
+    """Why no further event will come, None while one may. Tries again where that is possible."""
+    if not watch.order or time.time() > watch.order["deadline"] + OVERDUE_S:
+        return FailureCode.INTERNAL
+    failure = await _nobody_answers(watch)
+    if failure is None:
+        return None
+    if not watch.spoken and await _try_again(watch.request, watch.attempt):
+        watch.next_attempt()
+        return None
+    return failure
+
+
+async def _nobody_answers(watch: _Watch) -> FailureCode | None:
+    valkey, alive_since = async_client(), time.time() - ALIVE_WITHIN_S
+    if watch.engine:
+        return None if await valkey.exists(engine_key(watch.engine)) else FailureCode.ENGINE_DIED
+    worker = await valkey.get(claim_key(watch.request, watch.attempt))
+    if worker is not None:
+        beat = await valkey.zscore(GENERATION_WORKERS, worker)
+        return None if beat is not None and beat >= alive_since else FailureCode.ENGINE_DIED
+    if time.time() - watch.since < UNCLAIMED_AFTER_S:
+        return None
+    if not await valkey.zcount(GENERATION_WORKERS, alive_since, "+inf"):
+        return FailureCode.NO_WORKER
+    # Its holder died before it took the request: the queue of a base that nobody holds is read by nobody.
+    base = watch.order["base"]
+    waiting = await valkey.llen(base_queue(base))
+    held = await valkey.zcount(holders_key(base), alive_since, "+inf")
+    return FailureCode.NO_WORKER if waiting and not held else None
+
+
+async def _end(watch: _Watch, failure: FailureCode) -> tuple[str, Event]:
+    """Ends the stream on behalf of an engine that no longer can; returns what it ends with."""
+    event = Finished(
+        request=watch.request,
+        reason=FinishReason.ERROR,
+        usage=Usage().to_json(),
+        attempt=watch.attempt,
+        failure=failure,
+        message="The engine that answered has gone." if watch.engine else "No worker took the request.",
+    )
+    valkey, key, entry = async_client(), stream_key(watch.request), f"{watch.attempt}-{LAST_NUMBER}"
+    try:
+        await valkey.xadd(key, {"event": json.dumps(event.to_json())}, id=entry)
+    except redis.exceptions.ResponseError:  # another reader, or a worker, ended it first
+        newest: Any = await valkey.xrevrange(key, count=1)
+        entry, fields = newest[0]
+        return entry, json.loads(fields["event"])
+    await valkey.expire(key, STREAM_TTL_S)
+    await valkey.set(lease_key(watch.request), CANCELLED, ex=STREAM_TTL_S)
+    await sync_to_async(_apart)(settlement.finish, event)
+    return entry, event.to_json()
+
+
+async def _try_again(request: str, attempt: int) -> bool:
+    return bool(await sync_to_async(_apart)(dispatch.try_again, request, attempt=attempt))
+
+
+def _apart(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Calls the function and gives its database connection back: a stream may live for minutes."""
+    try:
+        return function(*args, **kwargs)
+    finally:
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+async def _order_of(request: str) -> dict[str, Any]:
+    raw = await async_client().get(dispatch.order_key(request))
+    return dict(json.loads(raw)) if raw else {}
+
+
+async def cancel(request_id: str) -> None:
+    """Asks the engine to stop: it does so within one step."""
+    await async_client().set(lease_key(request_id), CANCELLED, ex=STREAM_TTL_S)
+
+
+async def collect(request_id: str) -> tuple[str, Event]:
+    """The whole text and the finished event."""
+    pieces: list[str] = []
+    async for _entry, event in read(request_id):
+        if event["type"] == "delta":
+            pieces.append(event["text"])
+        if event["type"] == "finished":
+            return "".join(pieces), event
+    raise RuntimeError(f"the stream of {request_id} had no end")  # `read` always ends with one
+
+
+def text_so_far(request_id: str) -> str:
+    """What has been said, as far as the stream is still kept. For whoever stores the answer."""
+    from store.valkey import client
+
+    entries: Any = client().xrange(stream_key(request_id))
+    events = (json.loads(fields["event"]) for _, fields in entries)
+    return "".join(event["text"] for event in events if event["type"] == "delta")
