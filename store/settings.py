@@ -273,6 +273,7 @@ SPECTACULAR_SETTINGS = {
 
 # ---------------------------------------------------------------- logs
 
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 LOG_JSON = env.bool("LOG_JSON", False)
 _PROCESSORS = [
     structlog.contextvars.merge_contextvars,
