@@ -99,6 +99,19 @@ def set_prices(user: User, listing: Listing, *, input_price_micro: int, output_p
     listing.refresh_from_db(fields=list(prices))
 
 
+def set_visibility(user: User, listing: Listing, *, visibility: str) -> None:
+    """Takes an approved listing off the lists, or puts it back on them. A draft is shown by an approval only."""
+    require_role(user, listing.publisher, *EDITORS)
+    shown = (Listing.Visibility.PUBLIC, Listing.Visibility.UNLISTED)
+    if visibility not in shown:
+        raise InvalidListing(_("An approved GPT is public or unlisted."), param="visibility")
+    with transaction.atomic():
+        if not Listing.objects.filter(pk=listing.pk, visibility__in=shown).update(visibility=visibility):
+            raise Conflict(_("A draft is shown in the store once a reviewer has approved it."))
+        audit.record(user, "listing.show", listing.public_id, visibility=visibility)
+    listing.visibility = visibility
+
+
 def make_current(user: User, listing: Listing, version: Version) -> None:
     """Lets the unpinned name mean `version`, an available one of this listing: roll back, or forward again."""
     require_role(user, listing.publisher, *EDITORS)

@@ -1,6 +1,6 @@
 """The acts of publishing in one place: a listing and its texts, its versions, and what moderation does with them."""
 
-from store.catalog.listings import create_listing, describe, make_current, set_permissions, set_prices
+from store.catalog.listings import create_listing, describe, make_current, set_permissions, set_prices, set_visibility
 from store.catalog.releases import refuse, release, restore, seal, suspend
 from store.catalog.revisions import edit_texts, make_live
 from store.catalog.versions import create_adapter_version, create_prompt_version, create_weights_version, delete_draft, edit_version
@@ -22,5 +22,6 @@ __all__ = [
     "seal",
     "set_permissions",
     "set_prices",
+    "set_visibility",
     "suspend",
 ]

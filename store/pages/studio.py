@@ -284,6 +284,15 @@ def set_permissions(request: HttpRequest, publisher: str, slug: str) -> HttpResp
 
 @login_required
 @require_POST
+def set_visibility(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = _listing(request, publisher, slug, *EDITORS)
+    publishing.set_visibility(_user(request), found, visibility=request.POST.get("visibility", ""))
+    messages.success(request, _("Saved."))
+    return _to(found)
+
+
+@login_required
+@require_POST
 def make_current(request: HttpRequest, publisher: str, slug: str, number: str) -> HttpResponse:
     found = _listing(request, publisher, slug, *EDITORS)
     publishing.make_current(_user(request), found, _version(found, number))

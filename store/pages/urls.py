@@ -19,6 +19,7 @@ urlpatterns = [
     path("studio/gpts/<str:publisher>/<str:slug>/texts/", studio.edit_texts, name="studio_texts"),
     path("studio/gpts/<str:publisher>/<str:slug>/prices/", studio.set_prices, name="studio_prices"),
     path("studio/gpts/<str:publisher>/<str:slug>/permissions/", studio.set_permissions, name="studio_permissions"),
+    path("studio/gpts/<str:publisher>/<str:slug>/visibility/", studio.set_visibility, name="studio_visibility"),
     path("studio/gpts/<str:publisher>/<str:slug>/submit/", studio.submit, name="studio_submit"),
     path("studio/gpts/<str:publisher>/<str:slug>/withdraw/", studio.withdraw, name="studio_withdraw"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/", studio.new_version, name="studio_new_version"),

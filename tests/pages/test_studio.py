@@ -54,6 +54,7 @@ def screens(listing: Listing) -> list[tuple[str, str]]:
         ("get", f"{at}versions/{number}/"),
         ("post", f"{at}prices/"),
         ("post", f"{at}permissions/"),
+        ("post", f"{at}visibility/"),
         ("post", f"{at}submit/"),
         ("post", f"{at}withdraw/"),
         ("post", f"{at}versions/{number}/current/"),
@@ -161,6 +162,18 @@ def test_prices_are_typed_in_money_and_kept_in_micro_units(client: Client, draft
     listing.refresh_from_db()
     assert (listing.input_price_micro, listing.output_price_micro) == (1, 12_500_000)
     assert refused.status_code == 422
+
+
+def test_an_approved_gpt_is_taken_off_the_lists_and_a_draft_is_not_shown(client: Client, base: Version, draft: Version) -> None:
+    listed = making.make_prompt(base, making.make_listing(draft.listing.publisher)).listing
+    client.force_login(making.owner_of(listed.publisher))
+
+    hidden = client.post(f"/en/studio/gpts/{listed.full_name}/visibility/", {"visibility": "unlisted"})
+    refused = client.post(f"/en/studio/gpts/{draft.listing.full_name}/visibility/", {"visibility": "public"})
+
+    assert (hidden.status_code, refused.status_code) == (302, 409)
+    assert Listing.objects.get(pk=listed.pk).visibility == "unlisted"
+    assert Listing.objects.get(pk=draft.listing.pk).visibility == "draft"
 
 
 def test_strangers_find_no_studio_of_others(client: Client, draft: Version) -> None:
