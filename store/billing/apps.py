@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class BillingConfig(AppConfig):
     name = "store.billing"
     label = "billing"
+
+    def ready(self) -> None:
+        from store.billing import checks  # noqa: F401  (registers itself)

@@ -14,7 +14,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from store.accounts.models import AuditEntry, Publisher, User
-from store.billing import ledger, prices
+from store.billing import checks, ledger, prices
 from store.billing.errors import InsufficientCredit, InvalidAmount
 from store.billing.models import Account, Entry, Reservation, Transaction
 from store.catalog.models import Ancestry, Listing, Version
@@ -250,3 +250,9 @@ def test_settle_and_void_at_once_take_effect_once(rich: User) -> None:
     assert outcomes.count(True) == 4 - settled
     assert balances(rich) == (1_000_000 - 600 * settled, 0)
     assert Entry.objects.aggregate(total=Sum("amount_micro"))["total"] == 0
+
+
+def test_shares_that_cannot_be_paid_stop_the_start(settings: Any) -> None:
+    settings.PLATFORM_SHARE_PERCENT = 101
+
+    assert [error.id for error in checks.shares_are_percentages()] == ["billing.E001"]
