@@ -267,14 +267,12 @@ class _Attempt:
             case "result":
                 self._report(self._send.finished, self._outcome(result=event["result"]))
             case "error":
-                outcome = self._outcome(
-                    error=event["message"], code=event["code"], detail=event["detail"], retriable=event["retriable"]
-                )
+                outcome = self._outcome(error=event["message"], code=event["code"], detail=event["detail"], retriable=event["retriable"])
                 self._report(self._send.failed, outcome)
             case "cancelled":
                 self._report_cancelled()
-            case "paused":
-                log.info("job %s paused", self._task.job)
+            case "paused":  # the store knows when it asked for it; when this worker is stopping, it does not
+                self._report(self._send.failed, self._outcome(error="The job was left at a checkpoint.", code="paused", retriable=True))
         return True
 
     def _segment_ends_attempt(self, event: dict[str, Any]) -> bool:

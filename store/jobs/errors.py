@@ -1,0 +1,42 @@
+"""What can be wrong with an act on a job, a file or a fine-tune."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from store.errors import Conflict, DomainError
+
+
+class WrongState(Conflict):
+    code = "job_wrong_state"
+    message = _("The job is no longer in a state where this is possible. Reload the page to see what it is doing.")
+
+
+class NotRetriable(Conflict):
+    code = "job_not_retriable"
+    message = _("Trying again can't help: the data itself can't be trained on. Correct the file and start a new fine-tune.")
+
+
+class FileRejected(DomainError):
+    code = "file_rejected"
+
+
+class FileTooLarge(FileRejected):
+    code = "file_too_large"
+    status = 413
+
+
+class InvalidSetting(DomainError):
+    """A setting of a fine-tune is out of its bounds; `param` names it."""
+
+    code = "invalid_setting"
+
+
+class BaseNotTrainable(DomainError):
+    code = "base_not_trainable"
+    message = _("This GPT can't be fine-tuned. Choose full weights whose publisher allows it.")
+
+
+class NothingToPublish(Conflict):
+    code = "nothing_to_publish"
+    message = _("Only a fine-tune that has succeeded can become a version.")
