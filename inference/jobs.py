@@ -161,7 +161,8 @@ class Child:
             errors="replace",
         )
         self.said: queue.Queue[str | None] = queue.Queue()
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._input: IO[str] = self._process.stdin
         threading.Thread(target=self._read, args=(self._process.stdout,), name="job-output", daemon=True).start()
         self.tell(json.dumps(order.to_json()))

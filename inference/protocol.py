@@ -209,7 +209,6 @@ class Finished(Message):
 
 
 class JobKind(StrEnum):
-    IMPORT = "import"
     VALIDATION = "validation"
     FINETUNE = "finetune"
     CHECK = "check"

@@ -61,21 +61,25 @@ def create(
 
 
 def require_member(user: Any, job: Job) -> None:
-    """Whoever belongs to its publisher may see a job; for everybody else it does not exist."""
-    if job.publisher is None:
-        if not (getattr(user, "is_staff", False) and user.has_perm("jobs.view_job")):
-            raise NotFound
+    """Whoever belongs to its publisher may see a job, and operators every job; for everybody else it does not exist."""
+    if _is_operator(user, "jobs.view_job"):
         return
+    if job.publisher is None:
+        raise NotFound
     require_role(user, job.publisher)
 
 
 def require_actor(user: Any, job: Job) -> None:
-    """Owners and maintainers of its publisher may act on a job; operators on those of the store itself."""
-    if job.publisher is None:
-        if not (getattr(user, "is_staff", False) and user.has_perm("jobs.change_job")):
-            raise NotFound
+    """Owners and maintainers of its publisher may act on a job, and operators on every job."""
+    if _is_operator(user, "jobs.change_job"):
         return
+    if job.publisher is None:
+        raise NotFound
     require_role(user, job.publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
+
+
+def _is_operator(user: Any, permission: str) -> bool:
+    return bool(getattr(user, "is_staff", False) and user.has_perm(permission))
 
 
 def pause(user: User, job: Job) -> None:
@@ -97,7 +101,7 @@ def resume(user: User, job: Job) -> None:
     require_actor(user, job)
     with transaction.atomic():
         rows = Job.objects.filter(pk=job.pk)
-        if requeue(rows.filter(state=Job.State.PAUSED), counted=False):
+        if requeue(rows.filter(state=Job.State.PAUSED)):
             transaction.on_commit(partial(sending.send, job.pk))
         elif not rows.filter(state=Job.State.RUNNING, wish=Job.Wish.PAUSE).update(wish=Job.Wish.NONE):
             raise WrongState
@@ -139,10 +143,10 @@ def retry(user: User, job: Job) -> None:
         transaction.on_commit(partial(sending.send, job.pk))
 
 
-def _begin_again(rows: QuerySet[Job]) -> bool:
-    """As many new attempts as the first time."""
-    fresh: dict[str, Any] = {"error": "", "error_code": "", "error_detail": {}, "finished_at": None}
-    return requeue(rows, counted=False, max_attempts=F("attempt") + MAX_ATTEMPTS, **fresh)
+def _begin_again(ended: QuerySet[Job]) -> bool:
+    """New attempts for a job that has ended; what it had learned of its failure is forgotten, its checkpoint is not."""
+    allowed = F("attempt") + MAX_ATTEMPTS
+    return requeue(ended, allowed=allowed, error="", error_code="", error_detail={}, finished_at=None)
 
 
 def _wait_again(job: Job) -> None:

@@ -39,7 +39,6 @@ class UploadedFile(models.Model):
 
 class Job(models.Model):
     class Kind(models.TextChoices):
-        IMPORT = "import", _("Import")
         VALIDATION = "validation", _("Data validation")
         FINETUNE = "finetune", _("Fine-tune")
         CHECK = "check", _("Check")
