@@ -91,8 +91,9 @@ def speed(version: Version) -> Speed | None:
     rows = Request.objects.filter(
         version=version, state=Request.State.FINISHED, completion_tokens__gt=1, duration_ms__gt=0, first_token_ms__isnull=False
     ).values_list("completion_tokens", "duration_ms", "first_token_ms")[:SAMPLE]
-    answers = [(tokens, duration, first) for tokens, duration, first in rows if duration > first]
-    if not answers:
-        return None
-    rates = [(tokens - 1) / ((duration - first) / 1000) for tokens, duration, first in answers]
-    return Speed(len(answers), statistics.median(rates), statistics.median(first for _tokens, _duration, first in answers))
+    rates, firsts = [], []
+    for tokens, duration_ms, first_ms in rows:
+        if duration_ms is not None and first_ms is not None and duration_ms > first_ms:
+            rates.append((tokens - 1) / ((duration_ms - first_ms) / 1000))
+            firsts.append(first_ms)
+    return Speed(len(rates), statistics.median(rates), statistics.median(firsts)) if rates else None

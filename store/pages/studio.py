@@ -111,7 +111,7 @@ def _dashboard(request: HttpRequest, listing: Listing, **bound: Any) -> dict[str
         "draft_texts": listing.revisions.filter(state="draft").first(),
         "submission": latest,
         "decision": next(iter(latest.decisions.all()), None) if latest else None,
-        "prices_form": forms.PricesForm(initial=forms.PricesForm.initial_of(listing)),
+        "prices_form": forms.PricesForm(initial=forms.prices_of(listing)),
         "submission_form": forms.SubmissionForm(initial={"visibility": "unlisted" if listing.visibility == "unlisted" else "public"}),
         **bound,
     }
@@ -153,7 +153,7 @@ def new_gpt(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _create_gpt(user: User, owner: Publisher, form: forms.NewGPTForm) -> Listing:
-    values = form.cleaned_data
+    values, prices = form.cleaned_data, form.prices()
     with transaction.atomic():
         made = publishing.create_listing(
             user,
@@ -163,7 +163,8 @@ def _create_gpt(user: User, owner: Publisher, form: forms.NewGPTForm) -> Listing
             use_cases=values["use_cases"],
             licence=values["licence"],
             languages=values["languages"],
-            **form.prices(),
+            input_price_micro=prices["input_price_micro"],
+            output_price_micro=prices["output_price_micro"],
         )
         publishing.create_prompt_version(user, made, number="1.0.0", base=form.bases[values["base"]], **form.prompt())
     return made
@@ -175,7 +176,7 @@ def new_version(request: HttpRequest, publisher: str, slug: str) -> HttpResponse
     """A further prompt version, which begins as a copy of the newest one."""
     found = _listing(request, publisher, slug, *EDITORS)
     newest = found.versions.filter(kind=Version.Kind.PROMPT).select_related("base").first()
-    initial = forms.VersionForm.initial_of(newest) if newest else {}
+    initial = forms.prompt_of(newest) if newest else {}
     initial["number"] = next_number(newest.number if newest else "")
     form = forms.VersionForm(request.POST or None, user=_user(request), initial=initial)
     if request.method == "POST" and form.is_valid():
@@ -187,7 +188,7 @@ def new_version(request: HttpRequest, publisher: str, slug: str) -> HttpResponse
                 number=values["number"],
                 base=form.bases[values["base"]],
                 change_log=values["change_log"],
-                **form.prompt(),
+                **form.prompt(of=newest),
             )
         except DomainError as error:
             form.refuse(error)
@@ -212,15 +213,15 @@ def next_number(number: str) -> str:
 def edit_version(request: HttpRequest, publisher: str, slug: str, number: str) -> HttpResponse:
     found = _listing(request, publisher, slug, *EDITORS)
     version = _version(found, number)
-    initial = {**forms.VersionForm.initial_of(version), "number": version.number, "change_log": version.change_log}
+    initial = {**forms.prompt_of(version), "number": version.number, "change_log": version.change_log}
     form = forms.VersionForm(request.POST or None, user=_user(request), initial=initial)
-    for fixed in ("number", "base"):
-        form.fields[fixed].disabled = True
+    form.fields["number"].disabled = True
+    del form.fields["base"]  # what a version builds on is decided when it is made
     if version.kind != Version.Kind.PROMPT:
-        del form.fields["instructions"], form.fields["base"]
+        del form.fields["instructions"]
     if request.method == "POST" and form.is_valid():
         try:
-            publishing.edit_version(_user(request), version, **_edited(form))
+            publishing.edit_version(_user(request), version, **_edited(form, version))
         except DomainError as error:
             form.refuse(error)
         else:
@@ -230,9 +231,9 @@ def edit_version(request: HttpRequest, publisher: str, slug: str, number: str) -
     return render(request, "pages/studio/version.html", context, status=422 if form.errors else 200)
 
 
-def _edited(form: forms.VersionForm) -> dict[str, Any]:
+def _edited(form: forms.VersionForm, version: Version) -> dict[str, Any]:
     form.cleaned_data.setdefault("instructions", "")
-    fields = {**form.prompt(), "change_log": form.cleaned_data["change_log"]}
+    fields = {**form.prompt(of=version), "change_log": form.cleaned_data["change_log"]}
     return {name: value for name, value in fields.items() if name != "instructions" or name in form.fields}
 
 
@@ -247,7 +248,7 @@ def _version(listing: Listing, number: str) -> Version:
 @form_view
 def edit_texts(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     found = _listing(request, publisher, slug, *EDITORS)
-    form = forms.TextsForm(request.POST or None, initial=forms.TextsForm.initial_of(found))
+    form = forms.TextsForm(request.POST or None, initial=forms.texts_of(found))
     if request.method == "POST" and form.is_valid():
         try:
             publishing.edit_texts(_user(request), found, texts=form.texts())

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
@@ -62,18 +63,6 @@ class TextsForm(ActForm):
         values = self.cleaned_data
         return {tag: {field: values[f"{field}_{short}"] for field in ("name", "summary", "card")} for short, tag in TEXT_LANGUAGES.items()}
 
-    @staticmethod
-    def initial_of(listing: Listing) -> dict[str, str]:
-        """The texts of the newest draft, else of what is live."""
-        revision = listing.revisions.filter(state="draft").first() or listing.live_revision or listing.revisions.first()
-        texts = {text.language: text for text in revision.texts.all()} if revision else {}
-        return {
-            f"{field}_{short}": getattr(texts[tag], field)
-            for short, tag in TEXT_LANGUAGES.items()
-            if tag in texts
-            for field in ("name", "summary", "card")
-        }
-
 
 class PricesForm(ActForm):
     params = {"input_price_micro": "input_price", "output_price_micro": "output_price"}
@@ -83,13 +72,6 @@ class PricesForm(ActForm):
 
     def prices(self) -> dict[str, int]:
         return {f"{name}_micro": int(self.cleaned_data[name] * MICRO) for name in ("input_price", "output_price")}
-
-    @staticmethod
-    def initial_of(listing: Listing) -> dict[str, Decimal]:
-        return {
-            "input_price": Decimal(listing.input_price_micro) / MICRO,
-            "output_price": Decimal(listing.output_price_micro) / MICRO,
-        }
 
 
 class ClaimsForm(ActForm):
@@ -142,13 +124,14 @@ class PromptForm(ActForm):
         assert isinstance(base, forms.ChoiceField)
         base.choices = [(public_id, version.full_name) for public_id, version in self.bases.items()]
 
-    def prompt(self) -> dict[str, Any]:
-        """What the acts of prompt versions take, apart from the base."""
+    def prompt(self, *, of: Version | None = None) -> dict[str, Any]:
+        """What the acts of prompt versions take, apart from the base; parameters of `of` that have no field here are kept."""
+        kept = {name: value for name, value in of.parameters.items() if name not in PARAMETERS} if of else {}
         values = self.cleaned_data
         return {
             "instructions": values["instructions"],
             "starters": [line.strip() for line in values["starters"].splitlines() if line.strip()],
-            "parameters": {name: values[name] for name in PARAMETERS if values[name] is not None},
+            "parameters": {**kept, **{name: values[name] for name in PARAMETERS if values[name] is not None}},
         }
 
 
@@ -170,15 +153,6 @@ class VersionForm(PromptForm):
     number = forms.CharField(label=_("Version"), max_length=20, help_text=_("Three numbers, higher than the last: 1.1.0."))
     change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
-    @staticmethod
-    def initial_of(version: Version) -> dict[str, Any]:
-        return {
-            "base": version.base.public_id if version.base else "",
-            "instructions": version.instructions,
-            "starters": "\n".join(version.starters),
-            **{name: version.parameters.get(name) for name in PARAMETERS},
-        }
-
 
 class SubmissionForm(ActForm):
     visibility = forms.ChoiceField(
@@ -193,7 +167,35 @@ def usable_bases(user: User) -> list[Version]:
     reachable = Listing.objects.reachable_by(user)
     return list(
         Version.objects.available()
-        .filter(kind__in=[Version.Kind.WEIGHTS, Version.Kind.ADAPTER], listing__in=reachable, listing__current_version__pk__isnull=False)
+        .filter(kind__in=[Version.Kind.WEIGHTS, Version.Kind.ADAPTER], listing__in=reachable, listing__current_version=F("pk"))
         .select_related("listing__publisher")
-        .order_by("kind", "listing__publisher__slug", "listing__slug", "-pk")
+        .order_by("kind", "listing__publisher__slug", "listing__slug")
     )
+
+
+def texts_of(listing: Listing) -> dict[str, str]:
+    """The texts of the newest draft, else of what is live."""
+    revision = listing.revisions.filter(state="draft").first() or listing.live_revision or listing.revisions.first()
+    texts = {text.language: text for text in revision.texts.all()} if revision else {}
+    return {
+        f"{field}_{short}": getattr(texts[tag], field)
+        for short, tag in TEXT_LANGUAGES.items()
+        if tag in texts
+        for field in ("name", "summary", "card")
+    }
+
+
+def prices_of(listing: Listing) -> dict[str, Decimal]:
+    return {
+        "input_price": Decimal(listing.input_price_micro) / MICRO,
+        "output_price": Decimal(listing.output_price_micro) / MICRO,
+    }
+
+
+def prompt_of(version: Version) -> dict[str, Any]:
+    return {
+        "base": version.base.public_id if version.base else "",
+        "instructions": version.instructions,
+        "starters": "\n".join(version.starters),
+        **{name: version.parameters.get(name) for name in PARAMETERS},
+    }

@@ -122,10 +122,12 @@ def test_a_draft_is_edited_submitted_and_withdrawn(client: Client, draft: Versio
     client.force_login(making.owner_of(listing.publisher))
     at = f"/en/studio/gpts/{listing.full_name}/"
 
+    Version.objects.filter(pk=draft.pk).update(parameters={"temperature": 0.2, "stop": ["END"]})
     edited = {"instructions": "Answer in one word.", "starters": "", "change_log": "Shorter", "temperature": ""}
     assert client.post(f"{at}versions/{draft.number}/", edited)["Location"] == at
     draft.refresh_from_db()
     assert (draft.instructions, draft.starters, draft.change_log) == ("Answer in one word.", [], "Shorter")
+    assert draft.parameters == {"stop": ["END"]}
 
     assert (
         client.post(f"{at}submit/", {"version": draft.number, "texts": "1", "visibility": "unlisted", "note": "Please"})["Location"] == at
