@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class JobsConfig(AppConfig):
     name = "store.jobs"
     label = "jobs"
+
+    def ready(self) -> None:
+        from store.jobs import finetunes, outcomes
+        from store.jobs.models import Job
+
+        outcomes.on_end(Job.Kind.FINETUNE, finetunes.ended)

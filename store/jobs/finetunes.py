@@ -1,0 +1,129 @@
+"""Fine-tunes: a file is validated, an adapter is trained on it, and a maintainer makes a version of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from store.accounts import audit
+from store.accounts.models import Membership, Publisher, User
+from store.accounts.publishers import require_role
+from store.billing import ledger
+from store.catalog import artifacts, publishing
+from store.catalog.models import Listing, Version
+from store.jobs import dispatch
+from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish
+from store.jobs.models import Job, UploadedFile
+from store.notifications.messages import notify
+from store.notifications.models import Notification
+
+MAX_STEPS = 20_000
+RESERVED_FOR = timedelta(days=30)
+
+# name: (kind, lowest, highest, default)
+SETTINGS: dict[str, tuple[type, float, float, float]] = {
+    "rank": (int, 1, 64, 8),
+    "alpha": (float, 1, 256, 16),
+    "epochs": (int, 1, 50, 3),
+    "learning_rate": (float, 1e-6, 1e-2, 2e-4),
+    "batch_size": (int, 1, 64, 8),
+    "max_length": (int, 32, 4096, 512),
+    "validation_share": (float, 0.0, 0.5, 0.1),
+    "seed": (int, 0, 2**31 - 1, 1),
+}
+
+
+def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings, with defaults for what is not given. Raises InvalidSetting that names the first wrong one."""
+    if unknown := sorted(given.keys() - SETTINGS.keys()):
+        raise InvalidSetting(_("There is no setting “%(name)s”.") % {"name": unknown[0]}, param=unknown[0])
+    chosen: dict[str, Any] = {}
+    for name, (kind, low, high, default) in SETTINGS.items():
+        value = given.get(name)
+        try:
+            chosen[name] = kind(default if value is None or value == "" else value)
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting(_("%(name)s must be a number.") % {"name": name}, param=name) from error
+        if not low <= chosen[name] <= high:
+            message = _("%(name)s must lie between %(low)s and %(high)s.") % {"name": name, "low": low, "high": high}
+            raise InvalidSetting(message, param=name)
+    return chosen
+
+
+def trainable_bases(user: User) -> QuerySet[Version]:
+    """Released full weights whose publisher allows it."""
+    usable = Version.objects.usable_by(user).filter(kind=Version.Kind.WEIGHTS, state=Version.State.RELEASED, listing__allow_finetune=True)
+    return usable.select_related("listing__publisher", "artifact").order_by("listing__publisher__slug", "listing__slug", "-id")
+
+
+@transaction.atomic
+def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile, settings: Mapping[str, Any]) -> Job:
+    """The fine-tune job, waiting for its validation. Nothing is written when it raises.
+
+    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting and InsufficientCredit.
+    """
+    require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
+    chosen = checked_settings(settings)
+    if not trainable_bases(user).filter(pk=base.pk).exists() or base.artifact is None:
+        raise BaseNotTrainable(param="base")
+    if file.publisher_id != publisher.pk:
+        raise InvalidSetting(_("This file belongs to another publisher."), param="file")
+    data = {"file": file.sha256, "base": base.artifact.digest, "adapter": None}
+    of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
+    validation = dispatch.create(Job.Kind.VALIDATION, params={**data, "max_length": chosen["max_length"], "name": file.name}, **of)
+    job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
+    _reserve(user, job)
+    audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
+    return job
+
+
+def _reserve(user: User, job: Job) -> None:
+    """The most it can cost is known only to the step limit; what is not used goes back when the job ends."""
+    if settings.FINETUNE_PRICE_MICRO_PER_STEP:
+        amount_micro = settings.FINETUNE_PRICE_MICRO_PER_STEP * MAX_STEPS
+        ledger.reserve(user, cause=job.cause, amount_micro=amount_micro, expires_at=timezone.now() + RESERVED_FOR)
+
+
+def ended(job: Job) -> None:
+    """Settles or voids the reservation and tells who started it; called in the transaction that ends the job."""
+    cost_micro = settings.FINETUNE_PRICE_MICRO_PER_STEP * int(job.result.get("steps", 0)) if job.state == Job.State.SUCCEEDED else 0
+    if cost_micro:
+        ledger.settle(job.cause, amount_micro=cost_micro, version=None, memo=job.params.get("name", ""), detail={"job": job.public_id})
+    else:
+        ledger.void(job.cause)
+    if job.created_by is None or job.state == Job.State.CANCELLED:
+        return
+    kind = Notification.Kind.JOB_SUCCEEDED if job.state == Job.State.SUCCEEDED else Notification.Kind.JOB_FAILED
+    subject = job.params.get("name") or job.public_id
+    notify(
+        [job.created_by],
+        kind,
+        key=f"{job.cause}:{job.attempt}:{job.state}",
+        params={"subject": subject},
+        url=f"/studio/jobs/{job.public_id}/",
+    )
+
+
+def make_version(user: User, job: Job, *, listing: Listing, number: str, change_log: str = "") -> Version:
+    """A draft adapter version with its lineage: the base it was trained on and the job that made it."""
+    dispatch.require_actor(user, job)
+    if job.kind != Job.Kind.FINETUNE or job.state != Job.State.SUCCEEDED or listing.publisher_id != job.publisher_id:
+        raise NothingToPublish
+    base = Version.objects.get(public_id=job.subject)
+    artifact = artifacts.record(job.result["manifest"])
+    kept = ("steps", "train_loss", "validation_loss", "base_validation_loss", "tokens")
+    facts = {
+        "file": job.params["file"],
+        "settings": job.params["settings"],
+        **{name: job.result[name] for name in kept if job.result.get(name) is not None},
+    }
+    return publishing.create_adapter_version(
+        user, listing, number=number, base=base, artifact=artifact, made_by=job.public_id, facts=facts, change_log=change_log
+    )
