@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from store.accounts import audit
 from store.accounts.models import Membership, Publisher, User
+from store.accounts.publishers import create_publisher
 from store.catalog import importing, listings, publishing, releases, revisions
 from store.catalog.models import Artifact, Listing, ListingRevision, Version
 from store.errors import Conflict, DomainError
@@ -24,7 +25,8 @@ from store.moderation.models import Decision, Submission
 def import_base(
     source: str,
     *,
-    publisher: Publisher,
+    operator: User,
+    publisher: str,
     slug: str,
     number: str,
     texts: Mapping[str, Mapping[str, str]],
@@ -36,8 +38,10 @@ def import_base(
     starters: Sequence[str] = (),
     progress: Callable[[str, float | None], None],
 ) -> Version:
-    """The version of `publisher/slug` that holds the weights of `source`, made as a draft unless it is there already."""
-    owner = owner_of(publisher)
+    """The version of `publisher/slug` that holds the weights of `source`, made as a draft unless it is there already.
+
+    A publisher that does not exist yet is made, with `operator` as its owner. A refused source leaves nothing behind.
+    """
     imported = importing.run(source, progress)
     known = _known(publisher, slug, imported.artifact)
     if known is not None:
@@ -46,9 +50,12 @@ def import_base(
     if not licence:
         raise DomainError(_("The source states no licence. Name it with --licence."), param="licence")
     with transaction.atomic():
-        listing = Listing.objects.filter(publisher=publisher, slug=slug).first() or publishing.create_listing(
+        name = publisher.replace("-", " ").title()
+        lister = Publisher.objects.filter(slug=publisher).first() or create_publisher(operator, slug=publisher, name=name)
+        owner = owner_of(lister)
+        listing = Listing.objects.filter(publisher=lister, slug=slug).first() or publishing.create_listing(
             owner,
-            publisher,
+            lister,
             slug=slug,
             texts=texts,
             use_cases=use_cases,
@@ -110,6 +117,6 @@ def owner_of(publisher: Publisher) -> User:
     return membership.user
 
 
-def _known(publisher: Publisher, slug: str, artifact: Artifact) -> Version | None:
-    versions = Version.objects.filter(listing__publisher=publisher, listing__slug=slug, artifact=artifact)
+def _known(publisher: str, slug: str, artifact: Artifact) -> Version | None:
+    versions = Version.objects.filter(listing__publisher__slug=publisher, listing__slug=slug, artifact=artifact)
     return versions.select_related("listing__publisher").first()

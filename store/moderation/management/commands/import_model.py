@@ -6,8 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from store.accounts.models import Publisher, User
-from store.accounts.publishers import create_publisher
+from store.accounts.models import User
 from store.catalog.models import Version
 from store.errors import DomainError
 from store.moderation import imports
@@ -30,7 +29,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", help="owner/name on the hub, a folder, or smollm2")
-        parser.add_argument("--publisher", default="models", help="slug of the publisher; made when there is none (default: models)")
+        parser.add_argument(
+            "--publisher", default="base-models", help="its slug; made when there is none (default: base-models)"
+        )
         parser.add_argument("--slug", default="", help="name of the listing in addresses (default: from the source)")
         parser.add_argument("--name", default="", help="name people read (default: from the source)")
         parser.add_argument("--summary", default="", help="one sentence about it")
@@ -47,7 +48,8 @@ class Command(BaseCommand):
         try:
             version = imports.import_base(
                 options["source"],
-                publisher=_publisher(options["publisher"], operator),
+                operator=operator,
+                publisher=options["publisher"],
                 slug=slug,
                 number=options["number"],
                 texts={"en": {"name": name[:60], "summary": summary, "card": ""}},
@@ -86,8 +88,3 @@ def _operator(username: str) -> User:
     if operator is None:
         raise CommandError("There is no superuser yet. Make one with: manage.py createsuperuser")
     return operator
-
-
-def _publisher(slug: str, operator: User) -> Publisher:
-    known = Publisher.objects.filter(slug=slug).first()
-    return known or create_publisher(operator, slug=slug, name=slug.replace("-", " ").title())
