@@ -87,7 +87,8 @@ def _end(request: Request, event: Finished) -> bool:
 def _settle(request: Request, cost_micro: int, usage: dict[str, int]) -> None:
     if cost_micro:
         version = request.version
-        ledger.settle(request.cause, amount_micro=cost_micro, version=version, memo=version.full_name, detail=usage)
+        prices_then = {"input_price_micro": request.input_price_micro, "output_price_micro": request.output_price_micro}
+        ledger.settle(request.cause, amount_micro=cost_micro, version=version, memo=version.full_name, detail=usage | prices_then)
     else:
         ledger.void(request.cause)
 
