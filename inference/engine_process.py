@@ -36,6 +36,7 @@ from inference.protocol import (
     Finished,
     GenerationRequest,
     Message,
+    SamplingParams,
     engine_key,
     holders_key,
     lease_key,
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 UNFIT_STATUS = 4
 VALKEY_RETRY_S = 0.2
+WARM_UP_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -231,12 +233,35 @@ def load(order: Order, output: Output) -> Any:
     from inference.engine import Engine, EngineOptions
 
     try:
-        return Engine.load(Path(order.folder), EngineOptions(**order.options))
+        engine = Engine.load(Path(order.folder), EngineOptions(**order.options))
+        warm_up(engine, order.base)
+        return engine
     except Exception as error:
         log.exception("base not loaded", engine=order.engine, base=order.base)
         output.say("unfit", message=f"{type(error).__name__}: {error}")
         sys.stderr.flush()
         os._exit(UNFIT_STATUS)
+
+
+def warm_up(engine: Any, base: str) -> None:
+    """One token, so that what is imported and compiled at first use is not waited for by the first person who asks."""
+    from inference.engine import RequestRefused
+
+    request = GenerationRequest(
+        id="warm-up",
+        base=base,
+        version="",
+        tenant="",
+        messages=[{"role": "user", "content": "Hello"}],
+        sampling=SamplingParams(max_tokens=1).to_json(),
+        deadline=time.time() + WARM_UP_WITHIN_S,
+    )
+    try:
+        engine.submit(request)
+    except RequestRefused as error:
+        log.warning("engine not warmed up", base=base, reason=str(error))
+    while engine.has_work:
+        engine.step()
 
 
 def main() -> None:
