@@ -26,7 +26,7 @@ _TYPES: dict[int, str] = {
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-_RETRIABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_RETRIABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})  # and nothing was billed
 
 
 class InvalidKey(DomainError):
@@ -130,8 +130,7 @@ def _of_drf(exception: drf.APIException) -> DomainError:
 
 
 def _set_headers(response: HttpResponseBase, error: DomainError) -> None:
-    billed = bool(error.detail.get("completion_tokens"))
-    response["x-should-retry"] = "true" if error.status in _RETRIABLE and not billed else "false"
+    response["x-should-retry"] = "true" if error.status in _RETRIABLE else "false"
     if isinstance(error, TooMany):
         response["retry-after"] = str(math.ceil(error.retry_after_s))
         response["retry-after-ms"] = str(math.ceil(error.retry_after_s * 1000))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -14,6 +15,8 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.views import APIView
 
+from store import ratelimit
+from store.accounts.models import User
 from store.api.authentication import ApiKeyAuthentication, key_of
 from store.api.errors import translated
 from store.api.openai import shapes
@@ -30,33 +33,38 @@ Events = AsyncIterator[tuple[str, dict[str, Any]]]
 
 @endpoint("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
-    asked, answer, parameters, headers = await sync_to_async(_begin)(request)
-    if parameters.stream:
-        response: HttpResponseBase = await _streamed(asked, answer, parameters)
-    else:
-        response = await _whole(asked, answer)
-    for name, value in headers.items():
-        response[name] = value
-    return response
+    asked, answer, parameters = await sync_to_async(_begin)(request)
+    return await (_streamed(asked, answer, parameters) if parameters.stream else _whole(asked, answer))
 
 
-def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters, dict[str, str]]:
+def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
     """All that needs the database, so that its connection is given back before the answer begins."""
-    key = key_of(request)
-    parameters = read_parameters(read_body(request.body))
-    version = naming.resolve(parameters.model, key.user)
-    asked = admission.admit(
-        version, messages=parameters.messages, sampling=parameters.sampling, user=key.user, api_key=key, source=Request.Source.API
-    )
-    answer = Answer(
-        request=asked.public_id,
-        model=parameters.model,
-        fingerprint=f"fp_{version.digest[:12] or version.public_id}",
-        created=int(time.time()),
-    )
-    if not connection.in_atomic_block:
-        connection.close()
-    return asked, answer, parameters, {}
+    try:
+        key = key_of(request)
+        parameters = read_parameters(read_body(request.body))
+        version = naming.resolve(parameters.model, key.user)
+        try:
+            asked = admission.admit(
+                version, messages=parameters.messages, sampling=parameters.sampling, user=key.user, api_key=key, source=Request.Source.API
+            )
+        finally:
+            request.answer_headers = _rate_headers(key.user)  # type: ignore[attr-defined]
+    finally:
+        if not connection.in_atomic_block:
+            connection.close()
+    fingerprint = f"fp_{version.digest[:12] or version.public_id}"
+    return asked, Answer(request=asked.public_id, model=parameters.model, fingerprint=fingerprint, created=int(time.time())), parameters
+
+
+def _rate_headers(user: User) -> dict[str, str]:
+    """What this person has left of the generations of a minute."""
+    left = ratelimit.take(f"generation:user:{user.pk}", limit=settings.REQUESTS_PER_MINUTE, per_s=60, cost=0)
+    full_in_s = (left.limit - left.remaining) * 60 / left.limit
+    return {
+        "x-ratelimit-limit-requests": str(left.limit),
+        "x-ratelimit-remaining-requests": str(left.remaining),
+        "x-ratelimit-reset-requests": f"{full_in_s:.0f}s",
+    }
 
 
 async def _whole(asked: Request, answer: Answer) -> HttpResponseBase:

@@ -13,40 +13,28 @@ from django.utils.translation import gettext_lazy as _
 from inference.protocol import FailureCode, FinishReason
 from store.api.errors import envelope
 from store.errors import DomainError
-
-_FAILURES: dict[str, tuple[int, str | Promise]] = {
-    FailureCode.CONTEXT_LENGTH_EXCEEDED: (400, _("The messages are longer than this GPT can read at once. Shorten them.")),
-    FailureCode.TEMPLATE_FAILED: (400, _("This GPT can't read messages in this order. Let user and assistant alternate.")),
-    FailureCode.BASE_UNAVAILABLE: (503, _("The model could not be loaded. Try again later.")),
-    FailureCode.ADAPTER_UNAVAILABLE: (503, _("The fine-tuned part of this model could not be loaded. Try again later.")),
-    FailureCode.ENGINE_DIED: (502, _("The model stopped in the middle of the answer. Try again.")),
-    FailureCode.NO_WORKER: (503, _("No worker is running that could answer. Try again later; nothing was charged.")),
-    FailureCode.OVERLOADED: (503, _("The model has as much to do as it can take. Try again in a moment.")),
-    FailureCode.INTERNAL: (500, _("The model failed. Try again; if it stays, tell the store's operator the request id.")),
-}
+from store.generation import failures
 
 
 class GenerationFailed(DomainError):
-    code = "generation_failed"
-    status = 500
+    def __init__(self, message: str | Promise, *, status: int, code: str) -> None:
+        super().__init__(message, param="messages" if status == 400 else None)
+        self.status = status
+        self.code = code
 
 
 def failure_of(finished: Mapping[str, Any]) -> GenerationFailed | None:
     """The error that a request's last event stands for, None when it ended as it should."""
     reason = finished["reason"]
-    completion_tokens = finished.get("usage", {}).get("completion_tokens", 0)
     if reason in (FinishReason.STOP, FinishReason.LENGTH):
         return None
     if reason == FinishReason.DEADLINE:
-        status, message, code = 504, _("The answer took longer than allowed and was stopped. Ask for fewer tokens."), "timeout"
-    elif reason == FinishReason.CANCELLED:
-        status, message, code = 499, _("The request was cancelled."), "cancelled"
-    else:
-        code = finished.get("failure") or FailureCode.INTERNAL
-        status, message = _FAILURES.get(code, _FAILURES[FailureCode.INTERNAL])
-    error = GenerationFailed(message, param="messages" if status == 400 else None, completion_tokens=completion_tokens)
-    error.code, error.status = str(code), status
-    return error
+        return GenerationFailed(failures.OVERDUE, status=504, code="timeout")
+    if reason == FinishReason.CANCELLED:
+        return GenerationFailed(_("The request was cancelled."), status=499, code="cancelled")
+    code = finished.get("failure") or FailureCode.INTERNAL
+    status, message = failures.SENTENCES.get(code, failures.SENTENCES[FailureCode.INTERNAL])
+    return GenerationFailed(message, status=status, code=str(code))
 
 
 def usage_of(finished: Mapping[str, Any]) -> dict[str, Any]:

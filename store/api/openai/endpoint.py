@@ -15,7 +15,10 @@ View = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
 def endpoint(method: str) -> Callable[[View], View]:
-    """For a view that answers one method and reads its key itself; no cookie is looked at, so no CSRF token is needed."""
+    """For a view that answers one method and reads its key itself; no cookie is looked at, so no CSRF token is needed.
+
+    What the view puts into `request.answer_headers` goes out with its answer and with its errors alike.
+    """
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -24,9 +27,12 @@ def endpoint(method: str) -> Callable[[View], View]:
             try:
                 if request.method != method:
                     raise WrongMethod([method])
-                return await view(request)
+                response = await view(request)
             except Exception as error:
-                return error_response(translated(error))
+                response = error_response(translated(error))
+            for name, value in getattr(request, "answer_headers", {}).items():
+                response[name] = value
+            return response
 
         return answer
 

@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 
 from store.api.errors import InvalidValue
 from store.api.openai.fields import Field, Flag, Number, OneOrMoreTexts, Schema, Text, TextMap, Whole, wrong_type
+from store.generation.messages import MAX_MESSAGES
 
-MAX_MESSAGES = 512
 MAX_PARTS = 64  # of one message
 _SEED = 2**63
 
@@ -24,10 +24,10 @@ SAMPLING: dict[str, Field] = {
     "frequency_penalty": Number(-2, 2),
     "seed": Whole(-_SEED, _SEED - 1),
     "stop": OneOrMoreTexts(most=4, max_chars=200),
-    "top_k": Whole(0, 1_000_000),
+    "top_k": Whole(0, 1000),
     "min_p": Number(0, 1),
 }
-_MAX_TOKENS = Whole(1, settings.MAX_COMPLETION_TOKENS)
+_MAX_TOKENS = Whole(1, 1_000_000)  # a bound above the store's own changes nothing: admission takes the lower one
 # Taken and kept out of the way: they ask for nothing that the store would do differently.
 ACCEPTED: dict[str, Field] = {
     "user": Text(512),

@@ -8,7 +8,8 @@ from store.api.openai.fields import Schema
 
 
 def _object(properties: Schema, *optional: str) -> Schema:
-    return {"type": "object", "required": [name for name in properties if name not in optional], "properties": properties}
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties} | ({"required": required} if required else {})
 
 
 _TEXT: Schema = {"type": "string"}
