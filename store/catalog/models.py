@@ -120,7 +120,7 @@ class Listing(models.Model):
 
         A listing that was never approved shows its newest revision: only members and reviewers can reach it.
         """
-        revision = self.live_revision or self.revisions.order_by("-id").first()
+        revision = self.live_revision or next(iter(self.revisions.all()), None)  # prefetched in lists
         if revision is None:
             return ListingText(language="en", name=self.slug)
         texts = {t.language: t for t in revision.texts.all()}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from store.accounts.models import Publisher
 from store.catalog.models import Listing, Version
 from store.moderation.models import Submission
-from store.pages.studio import next_number
+from store.pages.studio.making import next_number
 from tests import making
 
 pytestmark = pytest.mark.django_db
@@ -176,6 +178,20 @@ def test_an_approved_gpt_is_taken_off_the_lists_and_a_draft_is_not_shown(client:
     assert (hidden.status_code, refused.status_code) == (302, 409)
     assert Listing.objects.get(pk=listed.pk).visibility == "unlisted"
     assert Listing.objects.get(pk=draft.listing.pk).visibility == "draft"
+
+
+def test_the_list_of_a_publisher_asks_the_same_number_of_queries_for_one_draft_and_for_six(client: Client, draft: Version) -> None:
+    publisher = draft.listing.publisher
+    client.force_login(making.owner_of(publisher))
+    counts = []
+    for more in (0, 5):
+        for _ in range(more):
+            making.draft_prompt(draft.base, making.make_listing(publisher))
+        with CaptureQueriesContext(connection) as queries:
+            client.get(f"/en/studio/publishers/{publisher.slug}/")
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1]
 
 
 def test_strangers_find_no_studio_of_others(client: Client, draft: Version) -> None:

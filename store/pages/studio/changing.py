@@ -1,0 +1,99 @@
+"""The acts on a GPT that is there: terms, visibility, the current version, and review. Each view calls one act."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from store.catalog import publishing
+from store.catalog.revisions import EDITORS
+from store.errors import DomainError, NotFound
+from store.moderation import submissions
+from store.moderation.models import Submission
+from store.pages.studio import forms
+from store.pages.studio.access import own_listing, person, to_dashboard, version_of
+from store.pages.studio.overview import dashboard
+
+
+@login_required
+@require_POST
+def set_prices(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    form = forms.PricesForm(request.POST)
+    if not form.is_valid():
+        return render(request, "pages/studio/listing.html", dashboard(request, found, prices_form=form), status=422)
+    publishing.set_prices(person(request), found, **form.prices())
+    messages.success(request, _("The prices hold for every request from now on."))
+    return to_dashboard(found)
+
+
+@login_required
+@require_POST
+def set_permissions(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    allowed = {name: name in request.POST for name in ("allow_finetune", "allow_download")}
+    publishing.set_permissions(person(request), found, **allowed)
+    messages.success(request, _("Saved."))
+    return to_dashboard(found)
+
+
+@login_required
+@require_POST
+def set_visibility(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    publishing.set_visibility(person(request), found, visibility=request.POST.get("visibility", ""))
+    messages.success(request, _("Saved."))
+    return to_dashboard(found)
+
+
+@login_required
+@require_POST
+def make_current(request: HttpRequest, publisher: str, slug: str, number: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    publishing.make_current(person(request), found, version_of(found, number))
+    messages.success(request, _("Version %(number)s is the current one now.") % {"number": number})
+    return to_dashboard(found)
+
+
+@login_required
+@require_POST
+def delete_draft(request: HttpRequest, publisher: str, slug: str, number: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    publishing.delete_draft(person(request), version_of(found, number))
+    messages.success(request, _("The draft of version %(number)s is deleted.") % {"number": number})
+    return to_dashboard(found)
+
+
+@login_required
+@require_POST
+def submit(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    """Hands in the version named by `version`, the draft texts when `texts` is set, or both."""
+    found = own_listing(request, publisher, slug, *EDITORS)
+    form = forms.SubmissionForm(request.POST)
+    if form.is_valid():
+        version = version_of(found, request.POST["version"]) if request.POST.get("version") else None
+        revision = found.revisions.filter(state="draft").first() if request.POST.get("texts") else None
+        try:
+            submissions.submit(person(request), found, version=version, revision=revision, **form.cleaned_data)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("Submitted. You are told here and by e-mail what a reviewer decides."))
+            return to_dashboard(found)
+    return render(request, "pages/studio/listing.html", dashboard(request, found, submission_form=form), status=422)
+
+
+@login_required
+@require_POST
+def withdraw(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    submission = found.submissions.filter(state__in=Submission.OPEN).first()
+    if submission is None:
+        raise NotFound
+    submissions.withdraw(person(request), submission)
+    messages.success(request, _("The submission is withdrawn. Make a new version to submit again."))
+    return to_dashboard(found)

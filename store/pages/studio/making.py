@@ -1,0 +1,153 @@
+"""Writing: a publisher, a GPT from instructions, its further versions and its texts. Each view calls one act."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+
+from store.accounts import publishers
+from store.accounts.models import Publisher, User
+from store.catalog import publishing
+from store.catalog.models import Listing, Version
+from store.catalog.revisions import EDITORS
+from store.errors import DomainError
+from store.pages.studio import forms
+from store.pages.studio.access import form_view, own_listing, own_publisher, person, to_dashboard, version_of
+
+
+@login_required
+@form_view
+def new_publisher(request: HttpRequest) -> HttpResponse:
+    form = forms.PublisherForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = publishers.create_publisher(person(request), **form.cleaned_data)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            return redirect("pages:studio_publisher", made.slug)
+    return render(request, "pages/studio/new_publisher.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@login_required
+@form_view
+def new_gpt(request: HttpRequest, slug: str) -> HttpResponse:
+    """A prompt GPT from nothing: its listing and its first version, or neither."""
+    owner = own_publisher(request, slug, *EDITORS)
+    form = forms.NewGPTForm(request.POST or None, user=person(request), initial={"base": request.GET.get("base", "")})
+    if request.method == "POST" and form.is_valid():
+        try:
+            made = _create_gpt(person(request), owner, form)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The draft is saved. Try it, then submit it for review."))
+            return to_dashboard(made)
+    context = {"form": form, "publisher": owner, "mode": "new"}
+    return render(request, "pages/studio/new_gpt.html", context, status=422 if form.errors else 200)
+
+
+def _create_gpt(user: User, owner: Publisher, form: forms.NewGPTForm) -> Listing:
+    values, prices = form.cleaned_data, form.prices()
+    with transaction.atomic():
+        made = publishing.create_listing(
+            user,
+            owner,
+            slug=values["slug"],
+            texts=form.texts(),
+            use_cases=values["use_cases"],
+            licence=values["licence"],
+            languages=values["languages"],
+            input_price_micro=prices["input_price_micro"],
+            output_price_micro=prices["output_price_micro"],
+        )
+        publishing.create_prompt_version(user, made, number="1.0.0", base=form.bases[values["base"]], **form.prompt())
+    return made
+
+
+@login_required
+@form_view
+def new_version(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    """A further prompt version, which begins as a copy of the newest one."""
+    found = own_listing(request, publisher, slug, *EDITORS)
+    newest = found.versions.filter(kind=Version.Kind.PROMPT).select_related("base").first()
+    initial = forms.prompt_of(newest) if newest else {}
+    initial["number"] = next_number(newest.number if newest else "")
+    form = forms.VersionForm(request.POST or None, user=person(request), initial=initial)
+    if request.method == "POST" and form.is_valid():
+        values = form.cleaned_data
+        try:
+            publishing.create_prompt_version(
+                person(request),
+                found,
+                number=values["number"],
+                base=form.bases[values["base"]],
+                change_log=values["change_log"],
+                **form.prompt(of=newest),
+            )
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The draft is saved. Try it, then submit it for review."))
+            return to_dashboard(found)
+    context = {"form": form, "listing": found, "publisher": found.publisher, "version": None}
+    return render(request, "pages/studio/version.html", context, status=422 if form.errors else 200)
+
+
+def next_number(number: str) -> str:
+    """The number after this one: 1.2.0 → 1.3.0."""
+    match = re.fullmatch(r"(\d+)\.(\d+)\.\d+", number)
+    return f"{match[1]}.{int(match[2]) + 1}.0" if match else "1.0.0"
+
+
+@login_required
+@form_view
+def edit_version(request: HttpRequest, publisher: str, slug: str, number: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    version = version_of(found, number)
+    initial = {**forms.prompt_of(version), "number": version.number, "change_log": version.change_log}
+    form = forms.VersionForm(request.POST or None, user=person(request), initial=initial)
+    form.fields["number"].disabled = True
+    del form.fields["base"]  # what a version builds on is decided when it is made
+    if version.kind != Version.Kind.PROMPT:
+        del form.fields["instructions"]
+    if request.method == "POST" and form.is_valid():
+        try:
+            publishing.edit_version(person(request), version, **_edited(form, version))
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The draft is saved. Try it, then submit it for review."))
+            return to_dashboard(found)
+    context = {"form": form, "listing": found, "publisher": found.publisher, "version": version}
+    return render(request, "pages/studio/version.html", context, status=422 if form.errors else 200)
+
+
+def _edited(form: forms.VersionForm, version: Version) -> dict[str, Any]:
+    form.cleaned_data.setdefault("instructions", "")
+    fields = {**form.prompt(of=version), "change_log": form.cleaned_data["change_log"]}
+    return {name: value for name, value in fields.items() if name != "instructions" or name in form.fields}
+
+
+@login_required
+@form_view
+def edit_texts(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    found = own_listing(request, publisher, slug, *EDITORS)
+    form = forms.TextsForm(request.POST or None, initial=forms.texts_of(found))
+    if request.method == "POST" and form.is_valid():
+        try:
+            publishing.edit_texts(person(request), found, texts=form.texts())
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The texts are saved as a draft. They change in the store when a reviewer has approved them."))
+            return to_dashboard(found)
+    context = {"form": form, "listing": found, "publisher": found.publisher}
+    return render(request, "pages/studio/texts.html", context, status=422 if form.errors else 200)
