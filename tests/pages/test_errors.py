@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import pytest
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils import translation
+from redis.exceptions import ConnectionError
 
-from store.errors import Conflict, DomainError, NotAllowed, NotFound, TooMany
+from store.errors import Conflict, NotAllowed, NotFound, TooMany
 from store.pages import errors
 from store.urls import handler400, handler403, handler404, handler500
 from store.urls import urlpatterns as store_urls
 
-REFUSALS: dict[str, DomainError] = {
+RAISED: dict[str, Exception] = {
     "conflict": Conflict(),
     "forbidden": NotAllowed(),
     "missing": NotFound(),
     "limited": TooMany(retry_after_s=11.2),
+    "defect": RuntimeError("defect"),
+    "database": OperationalError("database is locked"),
+    "broker": ConnectionError("Connection refused"),
 }
 
 
 def refuse(request: HttpRequest, name: str) -> HttpResponse:
-    raise REFUSALS[name] if name in REFUSALS else RuntimeError(name)
+    raise RAISED[name]
 
 
 urlpatterns = [path("refuse/<str:name>/", refuse), *store_urls]
@@ -57,6 +62,17 @@ def test_a_broken_page_is_answered_without_the_database(client: Client) -> None:
     assert response.status_code == 500
     assert "Something broke on our side" in response.text
     assert "defect" not in response.text
+
+
+@override_settings(ROOT_URLCONF=__name__)
+@pytest.mark.parametrize("name", ["database", "broker"])
+def test_what_is_away_for_a_moment_is_said_to_be_back_soon(client: Client, name: str) -> None:
+    client.raise_request_exception = False
+
+    response = client.get(f"/refuse/{name}/")
+
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    assert "Back in a moment" in response.text
 
 
 @pytest.mark.parametrize("view", [errors.bad_request, errors.server_error])
