@@ -273,6 +273,7 @@ SPECTACULAR_SETTINGS = {
 
 # ---------------------------------------------------------------- logs
 
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # checked by store.request_ids, which makes one when none or a bad one came
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 LOG_JSON = env.bool("LOG_JSON", False)
 _PROCESSORS = [

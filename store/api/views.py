@@ -41,7 +41,7 @@ class Listings(ListAPIView):
         query = ListingQuery(data=self.request.query_params)
         query.is_valid(raise_exception=True)
         wanted = query.validated_data
-        return search.find(
+        found = search.find(
             q=wanted["q"],
             use_case=wanted["use_case"].slug if "use_case" in wanted else "",
             kind=wanted.get("kind", ""),
@@ -49,6 +49,7 @@ class Listings(ListAPIView):
             free=wanted["free"],
             sort=wanted["sort"],
         )
+        return found.select_related("current_version__listing__publisher")
 
 
 @extend_schema_view(

@@ -1,0 +1,173 @@
+"""Chat completions with the official client, unmodified, against the real application; only the engine behind it follows a script."""
+
+import json
+import socket
+import time
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from inference import protocol
+from store.generation.models import Request
+from store.valkey import client as valkey
+from tests import making
+from tests.api.conftest import Caller
+from tests.api.engine import ScriptedEngine, fails, says, waits_to_be_cancelled
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+HELLO = [{"role": "user", "content": "Hello!"}]
+
+
+@pytest.fixture
+def model() -> str:
+    version = making.make_prompt(making.make_base(slug="base"), making.make_listing(making.make_publisher(slug="acme"), slug="poet"))
+    return version.listing.full_name
+
+
+@pytest.fixture
+def client(address: str, caller: Caller) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{address}/v1", api_key=caller.secret, max_retries=0, timeout=30)
+
+
+def test_an_answer_in_one_piece_with_its_usage(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    answer = client.chat.completions.create(model=model, messages=HELLO, temperature=0, seed=7, max_tokens=20, stop=["\n"], user="u-1")
+
+    assert answer.choices[0].message.content == "Hello there"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == model
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (7, 2, 9)
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 2
+    (order,) = engine.orders
+    assert answer.id == f"chatcmpl-{order.id}"
+    assert order.messages == [{"role": "system", "content": "Answer in one sentence."}, *HELLO]
+    assert order.sampling["temperature"] == 0
+    assert (order.sampling["seed"], order.sampling["max_tokens"], order.sampling["stop"]) == (7, 20, ["\n"])
+    assert order.trace == answer._request_id
+    row = Request.objects.get()
+    assert (row.source, row.api_key.name) == ("api", "tests")
+
+
+def test_a_stream_gives_the_role_the_pieces_the_reason_and_the_usage(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = says("Good", " mor", "ning", reason="length")
+
+    chunks = list(client.chat.completions.create(model=model, messages=HELLO, stream=True, stream_options={"include_usage": True}))
+
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [chunk.choices[0].delta.content for chunk in chunks[1:-2]] == ["Good", " mor", "ning"]
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 10
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_text_parts_and_the_developer_role_are_understood(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+
+    client.chat.completions.create(
+        model=f"{model}@1.0.0", messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": parts}]
+    )
+
+    assert engine.orders[0].messages[1:] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one\ntwo"}]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        (protocol.FailureCode.CONTEXT_LENGTH_EXCEEDED, 400, openai.BadRequestError),
+        (protocol.FailureCode.BASE_UNAVAILABLE, 503, openai.InternalServerError),
+    ],
+)
+def test_what_the_engine_refuses_has_a_status_of_its_own_streamed_or_not(
+    client: openai.OpenAI, engine: ScriptedEngine, model: str, code: protocol.FailureCode, status: int, error: type[openai.APIStatusError]
+) -> None:
+    engine.script = fails(code)
+
+    for stream in (False, True):
+        with pytest.raises(error) as refused:
+            client.chat.completions.create(model=model, messages=HELLO, stream=stream)
+        assert (refused.value.status_code, refused.value.code) == (status, code)
+        assert refused.value.response.headers["x-should-retry"] == ("true" if status == 503 else "false")
+
+
+def test_a_failure_after_the_first_piece_is_an_event_of_the_stream(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = fails(protocol.FailureCode.ENGINE_DIED, "Once upon")
+    chunks = client.chat.completions.create(model=model, messages=HELLO, stream=True)
+    got = [next(chunks).choices[0].delta.content, next(chunks).choices[0].delta.content]
+
+    with pytest.raises(openai.APIError) as failed:
+        next(chunks)
+
+    assert got == ["", "Once upon"]
+    assert failed.value.code == "engine_died"
+    assert "stopped in the middle" in failed.value.message
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_hangs_up_cancels_the_generation(
+    address: str, caller: Caller, engine: ScriptedEngine, model: str, stream: bool
+) -> None:
+    engine.script = waits_to_be_cancelled
+    body = json.dumps({"model": model, "messages": HELLO, "stream": stream}).encode()
+    headers = f"Host: 127.0.0.1\r\nAuthorization: Bearer {caller.secret}\r\nContent-Length: {len(body)}"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{headers}\r\n\r\n"
+    url = urlsplit(address)
+    with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+        connection.sendall(head.encode() + body)
+        if stream:
+            received = b""
+            while b"Once" not in received:
+                received += connection.recv(65536)
+        else:
+            wait_for(lambda: engine.orders)
+
+    wait_for(lambda: engine.finished)
+
+    assert engine.finished[0].reason == protocol.FinishReason.CANCELLED
+
+
+def wait_for(condition: object, *, within_s: float = 15) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_every_answer_says_what_is_left_of_the_minute(client: openai.OpenAI, engine: ScriptedEngine, model: str, settings: object) -> None:
+    settings.REQUESTS_PER_MINUTE = 2  # type: ignore[attr-defined]
+
+    first = client.chat.completions.with_raw_response.create(model=model, messages=HELLO)
+    client.chat.completions.create(model=model, messages=HELLO)
+    with pytest.raises(openai.RateLimitError) as limited:
+        client.chat.completions.create(model=model, messages=HELLO)
+
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    assert first.headers["x-ratelimit-reset-requests"] == "30s"
+    headers = limited.value.response.headers
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert 1 <= int(headers["retry-after"]) <= 30
+    assert int(headers["retry-after-ms"]) <= 30_000
+    assert headers["x-should-retry"] == "true"
+    assert len(engine.orders) == Request.objects.count() == 2
+
+
+def test_without_a_worker_it_says_so_at_once_and_writes_nothing(client: openai.OpenAI, model: str) -> None:
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.chat.completions.create(model=model, messages=HELLO)
+
+    assert (refused.value.status_code, refused.value.code) == (503, "no_worker")
+    assert not Request.objects.exists()
+    assert not valkey().llen(protocol.LOAD_QUEUE)
+
+
+def test_models_are_listed_and_found_by_name_and_pin(client: openai.OpenAI, model: str) -> None:
+    assert sorted(entry.id for entry in client.models.list()) == ["acme/poet", f"{making.Listing.objects.get(slug='base').full_name}"]
+    found = client.models.retrieve(f"{model}@1.0.0")  # the client percent-encodes the slash
+    assert (found.id, found.owned_by, found.object) == ("acme/poet@1.0.0", "acme", "model")
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.models.retrieve("acme/novelist")
+    assert missing.value.code == "model_not_found"
