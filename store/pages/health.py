@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -27,12 +25,14 @@ from prometheus_client.registry import Collector
 
 from inference import protocol
 from store.celery import app
+from store.generation import workers
 from store.generation.models import Request
 from store.jobs.models import Job
 from store.valkey import client
 
 log = structlog.get_logger(__name__)
 WINDOW = timedelta(minutes=5)  # what is counted of requests: few rows through an index, however many there ever were
+ROLES = ("generation", "jobs")
 QUEUES = ("store", protocol.EVENTS_QUEUE, protocol.LOAD_QUEUE, protocol.TRAINING_QUEUE, protocol.CHECKS_QUEUE)
 
 
@@ -102,16 +102,11 @@ def _broker() -> dict[str, Any]:
 
 
 def _workers() -> dict[str, Any]:
-    alive = {"generation": _alive(protocol.GENERATION_WORKERS), "jobs": _alive(protocol.JOB_WORKERS)}
-    absent = [role for role, names in alive.items() if not names]
+    alive = workers.alive()
+    absent = [role for role in ROLES if not alive[role]]
     if absent:
         raise NotReady(f"no worker is running for: {', '.join(absent)}")
-    return {role: len(names) for role, names in alive.items()}
-
-
-def _alive(key: str) -> list[str]:
-    names: Any = client().zrangebyscore(key, time.time() - protocol.ALIVE_WITHIN_S, "+inf")
-    return list(names)
+    return {role: len(alive[role]) for role in ROLES}
 
 
 _CHECKS: dict[str, Callable[[], dict[str, Any]]] = {"database": _database, "broker": _broker, "workers": _workers}
@@ -167,16 +162,16 @@ class StoreCollector(Collector):
         yield GaugeMetricFamily("gptstore_requests_in_flight", "Generations under way.", value=in_flight)
 
     def _workers(self) -> Iterator[Metric]:
-        workers = GaugeMetricFamily("gptstore_workers", "Workers whose heart beats.", labels=["role"])
-        workers.add_metric(["generation"], len(_alive(protocol.GENERATION_WORKERS)))
-        workers.add_metric(["jobs"], len(_alive(protocol.JOB_WORKERS)))
-        yield workers
+        alive = workers.alive()
+        family = GaugeMetricFamily("gptstore_workers", "Workers whose heart beats.", labels=["role"])
+        for role in ROLES:
+            family.add_metric([role], len(alive[role]))
+        yield family
         engines = GaugeMetricFamily("gptstore_engine", "What each engine says of itself.", labels=["engine", "base", "figure"])
-        for key in client().scan_iter(protocol.engine_key("*"), count=200):
-            stats = json.loads(client().get(key) or "{}")  # type: ignore[arg-type]
+        for name, stats in alive["engines"].items():
             for figure, value in stats.items():
                 if isinstance(value, int | float):
-                    engines.add_metric([stats.get("name", ""), str(stats.get("base", ""))[:12], figure], value)
+                    engines.add_metric([name, str(stats.get("base", ""))[:12], figure], value)
         yield engines
 
     def _queues(self) -> Metric:

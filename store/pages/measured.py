@@ -13,6 +13,11 @@ from store.generation.models import Request
 from store.pages.figures import number, signed
 
 NAMES: dict[str, str | Promise] = {"perplexity": _("Perplexity"), "speed": _("Speed")}
+SIZES: dict[str, str | Promise] = {
+    "paragraphs": _("%(count)s paragraphs"),
+    "prompts": _("%(count)s prompts"),
+    "tokens": _("%(count)s tokens"),
+}
 SAMPLE = 200  # of the latest answers, from which speed is told
 
 
@@ -72,10 +77,9 @@ def _verdict(measurement: Measurement) -> str:
 
 
 def method_line(measurement: Measurement) -> str:
-    """What it was measured on, from the record of the method."""
-    wanted = ("data_set", "dataset", "text", "texts", "tokens", "prompts", "seed")
-    method = measurement.method
-    return " · ".join(f"{key.replace('_', ' ')} {method[key]}" for key in wanted if isinstance(method.get(key), (str, int, float)))
+    """On how much it was measured, from the record of the method."""
+    counts = {key: measurement.method.get(key) for key in SIZES}
+    return " · ".join(SIZES[key] % {"count": number(count)} for key, count in counts.items() if isinstance(count, int))
 
 
 @dataclass(frozen=True)
