@@ -37,4 +37,4 @@ class AccountAdapter(DefaultAccountAdapter):
 
 def _supported(language: str | None) -> str:
     codes = [code for code, _name in User._meta.get_field("language").choices or []]
-    return language if language in codes else codes[0]
+    return language if language is not None and language in codes else str(codes[0])

@@ -84,7 +84,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
     list_select_related = ["user"]
     search_fields = ["prefix", "name", "user__username", "user__email", "public_id"]
     fields = ["public_id", "user", "name", "prefix", "created_at", "last_used_at", "revoked_at"]
-    readonly_fields = fields
+    readonly_fields = ["public_id", "user", "name", "prefix", "created_at", "last_used_at", "revoked_at"]
     actions = ["revoke"]
 
     @admin.action(description=_("Revoke the chosen keys"), permissions=["change"])

@@ -75,7 +75,7 @@ class ListingSerializer(serializers.ModelSerializer):
     publisher = PublisherSerializer()
     texts = serializers.SerializerMethodField()
     current_version = VersionSerializer()
-    use_cases = serializers.SlugRelatedField(slug_field="slug", many=True, read_only=True)
+    use_cases: serializers.Field = serializers.SlugRelatedField(slug_field="slug", many=True, read_only=True)
     languages = serializers.ListField(child=serializers.CharField())
     rating = RatingSummarySerializer(source="rating_summary", allow_null=True, default=None)
 

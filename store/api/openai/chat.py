@@ -134,6 +134,13 @@ async def _following(first: dict[str, Any], events: Events) -> AsyncIterator[dic
             return
 
 
+_RESPONSES: dict[Any, Any] = {
+    (200, "application/json"): OpenApiResponse(shapes.COMPLETION, description=_("The answer.")),
+    (200, "text/event-stream"): OpenApiResponse(shapes.CHUNK, description=_("One event of the stream.")),
+    **shapes.errors(400, 401, 402, 404, 429, 503),
+}
+
+
 class _Reference(APIView):
     """Describes the view above in the schema; it never answers."""
 
@@ -145,11 +152,7 @@ class _Reference(APIView):
         summary=_("Create a chat completion"),
         description=_("An answer to a conversation. With stream set it arrives as server-sent events, ended by data: [DONE]."),
         request={"application/json": parameters_schema()},
-        responses={
-            (200, "application/json"): OpenApiResponse(shapes.COMPLETION, description=_("The answer.")),
-            (200, "text/event-stream"): OpenApiResponse(shapes.CHUNK, description=_("One event of the stream.")),
-            **shapes.errors(400, 401, 402, 404, 429, 503),
-        },
+        responses=_RESPONSES,
     )
     def post(self, request: object) -> None: ...
 

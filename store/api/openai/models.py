@@ -31,8 +31,8 @@ class Models(APIView):
         responses={200: MODEL_LIST, **errors(401)},
     )
     def get(self, request: Request) -> Response:
-        rows = Listing.objects.listed().order_by("-published_at", "-pk")
-        rows = rows.values_list("publisher__slug", "slug", "published_at", "created_at")
+        listed = Listing.objects.listed().order_by("-published_at", "-pk")
+        rows = listed.values_list("publisher__slug", "slug", "published_at", "created_at")
         data = [_model(f"{publisher}/{slug}", publisher, published or created) for publisher, slug, published, created in rows]
         return Response({"object": "list", "data": data})
 
