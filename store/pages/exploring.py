@@ -111,7 +111,7 @@ class Exploration:
             Facet(_("Use case"), self._use_cases()),
             Facet(_("Works in"), self._languages()),
             Facet(_("Kind"), self._kinds()),
-            Facet(_("Price"), [self._choice("free", "1", _("Free"), self._found(free=True).order_by().count(), self.free)]),
+            Facet(_("Price"), self._prices()),
         ]
         return [facet for facet in facets if facet.choices]
 
@@ -136,6 +136,10 @@ class Exploration:
         rows = self._found(kind="").order_by().values_list("current_version__kind").annotate(listings=Count("pk"))
         counts = dict(rows)
         return [self._choice("kind", kind, label, counts[kind], kind == self.kind) for kind, label in KINDS.items() if counts.get(kind)]
+
+    def _prices(self) -> list[Choice]:
+        free = self._choice("free", "1", _("Free"), self._found(free=True).order_by().count(), self.free)
+        return [free] if free.count or free.is_set else []
 
     @cached_property
     def active(self) -> list[Choice]:

@@ -20,6 +20,8 @@ def number(value: float | None, decimals: int | None = None) -> str:
     """1234567.5 → 1,234,567.5, with a true minus sign."""
     if value is None:
         return "–"
+    if decimals is not None:
+        value = round(value, decimals)  # number_format cuts off
     return formats.number_format(value, decimals, use_l10n=True, force_grouping=True).replace("-", "−")
 
 

@@ -62,6 +62,7 @@ def test_large_numbers_are_shortened_in_the_steps_of_the_language() -> None:
 def test_numbers_use_a_true_minus_and_a_difference_that_rounds_to_nothing_has_no_sign() -> None:
     with translation.override("en"):
         assert figures.number(-1234.5, 1) == "−1,234.5"
+        assert figures.number(18.46, 1) == "18.5"
         assert figures.signed(8.6, 1) == "+8.6"
         assert figures.signed(-2.71, 1) == "−2.7"
         assert figures.signed(0.04, 1) == "±0.0"
