@@ -103,6 +103,17 @@ class ArtifactStore:
         self._upload(path, file)
         return file
 
+    def remove(self, digest: str, *, kept: str) -> None:
+        """Removes an artifact that nothing else can refer to, but for the files it shares with the artifact `kept`."""
+        shared = {file.sha256 for file in self.manifest(kept).files}
+        blobs = [blob_key(file.sha256) for file in self.manifest(digest).files if file.sha256 not in shared]
+        try:
+            obstore.delete(self._store, [manifest_key(digest), *blobs])
+        except FileNotFoundError:
+            return
+        except obstore.exceptions.BaseError as error:
+            raise ArtifactUnreachable(f"{digest} could not be removed: {_first_line(error)}") from error
+
     def _upload(self, source: Path, file: ManifestFile) -> None:
         key = blob_key(file.sha256)
         if self._size_of(key) == file.size_bytes:

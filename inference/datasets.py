@@ -16,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from inference.tokenizer import TemplateFailed
+
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_LINE_BYTES = 1024 * 1024
 MAX_EXAMPLES = 200_000
@@ -292,8 +294,11 @@ def encode(messages: list[dict[str, str]], tokenizer: ChatTokenizer, *, line: in
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        prompt = tokenizer.render(messages[:index], add_generation_prompt=True)
-        whole = tokenizer.render(messages[: index + 1], add_generation_prompt=False)
+        try:
+            prompt = tokenizer.render(messages[:index], add_generation_prompt=True)
+            whole = tokenizer.render(messages[: index + 1], add_generation_prompt=False)
+        except TemplateFailed as error:
+            raise BadExample(ProblemCode.TEMPLATE_FAILED, str(error), index=index) from error
         if prompt[: len(tokens)] != tokens or whole[: len(prompt)] != prompt:
             raise BadExample(
                 ProblemCode.TEMPLATE_NOT_PREFIX,

@@ -153,9 +153,10 @@ def work(order: Order, channel: Channel) -> dict[str, Any]:
     except OSError as error:
         traceback.print_exc()
         return _failure("worker_storage", f"The worker could not read or write a file: {error}.", retriable=True)
-    except Exception as error:  # noqa: BLE001 the edge of the process: whatever it is, the store must hear of it
+    except Exception as error:
         traceback.print_exc()
-        return _failure("internal", f"{type(error).__name__}: {error}", detail={"traceback": traceback.format_exc()[-4000:]}, retriable=True)
+        detail = {"traceback": traceback.format_exc()[-4000:]}
+        return _failure("internal", f"{type(error).__name__}: {error}", detail=detail, retriable=True)
 
 
 def _failure(code: str, message: str, *, detail: Mapping[str, Any] | None = None, retriable: bool = False) -> dict[str, Any]:
