@@ -74,7 +74,8 @@ def load_gpt(folder: Path, *, dtype: torch.dtype, device: str | torch.device = "
         for inner, place in places.items():
             stored = opened[place.file].get_tensor(place.name)
             stored = stored.t() if naming.is_transposed(config, inner) else stored
-            weight = torch.empty(stored.shape, dtype=dtype, device=device).copy_(stored)
+            kept_as = torch.float32 if "norm" in inner else dtype  # norms are few numbers, and matter
+            weight = torch.empty(stored.shape, dtype=kept_as, device=device).copy_(stored)
             _assign(model, inner, nn.Parameter(weight, requires_grad=False))
     return model.eval()
 

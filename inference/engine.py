@@ -235,7 +235,7 @@ class Engine:
                 ends.append((self._answers[chunk.sequence.id], end - 1))
         if not ends:
             return
-        logits = self.model.logits(hidden[self._tensor([row for _, row in ends])])
+        logits = self.model.sharp_logits(hidden[self._tensor([row for _, row in ends])])
         chosen = choose(logits, [answer.choice for answer, _ in ends])
         self._note_rate(len(ends))
         for (answer, _), token in zip(ends, chosen, strict=True):

@@ -6,6 +6,9 @@
 Tokens come flattened: sequences and parts of sequences stand one behind the other in one row of n tokens, and only the
 attention the caller gives knows where each begins and which earlier keys and values it may see. So the model is the same
 in training, scoring and serving, on CPU and CUDA.
+
+The stream that the layers add to stays float32 and so do the norms, whatever the matrices are kept in: with bfloat16
+matrices that was measured to bring the output of SmolLM2-135M four times nearer to float32 (KL 0.0004 against 0.0015).
 """
 
 from __future__ import annotations
@@ -54,20 +57,38 @@ class GPT(nn.Module):
         self._frequencies = rope_frequencies(config)  # not a buffer: it stays float32 when the model is cast
 
     def forward(self, tokens: Tensor, positions: Tensor, attention: Attention, lora: LoraPath | None = None) -> Tensor:
-        """tokens, positions: [n]; returns the normed hidden states, [n, hidden]."""
-        hidden = self.embedding(tokens)
+        """tokens, positions: [n]; returns the normed hidden states, float32 [n, hidden]."""
+        hidden = self.embedding(tokens).float()
         rotation = None
         if self.config.learned_positions:
             hidden = hidden + self.positions(positions)
         else:
             rotation = self._rotation(positions)
         for layer in self.layers:
-            hidden = layer(hidden, rotation, attention, lora)
+            hidden = layer(hidden, rotation, attention, lora, self.embedding.weight.dtype)
         return self.norm(hidden)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[n, hidden] to [n, vocabulary]."""
-        return F.linear(hidden, self.embedding.weight) if self.config.tied else self.head(hidden)
+        """[n, hidden] to [n, vocabulary]; in the dtype of the matrices."""
+        weight = self._head_weight
+        return F.linear(hidden.to(weight.dtype), weight)
+
+    def sharp_logits(self, hidden: Tensor, *, best: int = 64) -> Tensor:
+        """Float32 logits of which the `best` of each row are exact, for choosing tokens.
+
+        A bfloat16 logit of 25 is a multiple of 1/8, so the first and second best often look equal.
+        """
+        logits = self.logits(hidden).float()
+        weight = self._head_weight
+        if weight.dtype == torch.float32:
+            return logits
+        ids = logits.topk(min(best, logits.shape[-1]), dim=-1).indices
+        exact = torch.matmul(weight[ids].float(), hidden.float()[:, :, None]).squeeze(-1)
+        return logits.scatter(-1, ids, exact)
+
+    @property
+    def _head_weight(self) -> Tensor:
+        return self.embedding.weight if self.config.tied else self.head.weight
 
     def projections(self) -> dict[str, nn.Module]:
         """Every projection by its Hugging Face module name, which is also what PEFT calls it."""
@@ -123,15 +144,18 @@ class Layer(nn.Module):
         self.projections = nn.ModuleDict(projections)
         self._names = {name: projection_name(config, number, name) for name in projections}
 
-    def forward(self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None, attention: Attention, lora: LoraPath | None) -> Tensor:
-        q, k, v = self._queries_keys_values(self.attention_norm(hidden), lora)
+    def forward(
+        self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None, attention: Attention, lora: LoraPath | None, dtype: torch.dtype
+    ) -> Tensor:
+        """hidden: float32 [n, hidden]; `dtype` is that of the matrices."""
+        q, k, v = self._queries_keys_values(self.attention_norm(hidden).to(dtype), lora)
         if self.config.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.q_norm(q.float()).to(q.dtype), self.k_norm(k.float()).to(k.dtype)
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
         seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
         hidden = hidden + self._project("out", seen.reshape(len(hidden), -1), lora)
-        return hidden + self._mlp(self.mlp_norm(hidden), lora)
+        return hidden + self._mlp(self.mlp_norm(hidden).to(dtype), lora)
 
     def _queries_keys_values(self, x: Tensor, lora: LoraPath | None) -> tuple[Tensor, Tensor, Tensor]:
         heads, kv_heads, head_dim = self.config.heads, self.config.kv_heads, self.config.head_dim
