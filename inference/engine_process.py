@@ -2,8 +2,9 @@
 
 Wire form, one JSON object per line. In: first an `Order`, then {"do": "submit", "request", "adapter"} and {"do": "cancel",
 "request"}. Out: {"type": "ready" | "unfit" | "beat" | "room" | "finished", …}. Text never passes through the parent: after
-every step one pipelined write appends the new events of all requests to their Valkey streams, reads the leases of those
-still running, and once a second renews the engine's heartbeat. The end of the input ends the process.
+every step one pipelined write appends the new events of all requests to their Valkey streams and reads the leases of those
+still running. A thread of its own renews the engine's heartbeat once a second, so that a long step on a busy machine is
+not taken for death. The end of the input ends the process.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 UNFIT_STATUS = 4
 VALKEY_RETRY_S = 0.2
 WARM_UP_WITHIN_S = 60.0
+HUNG_AFTER_S = 60.0  # a loop that has not come round for so long has no heartbeat any more, and is killed
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,12 @@ class EngineLoop:
         self._running: dict[str, Running] = {}
         self._outbox: deque[Entry] = deque()
         self._beat_at = 0.0
+        self._turned_at = time.monotonic()
+        self._stats: dict[str, Any] = engine.stats()  # replaced whole, so that the heartbeat's thread may read it
 
     def run(self) -> None:
         """Never returns: the process ends with its input."""
+        threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True).start()
         while True:
             self.turn()
 
@@ -123,6 +128,8 @@ class EngineLoop:
             for request, event in self._engine.step():
                 self._post(request, event.to_json())
         self._write()
+        self._turned_at = time.monotonic()
+        self._stats = self._engine.stats()
 
     def _take_orders(self) -> None:
         """Empties the queue; with nothing to do, waits for an order until the next heartbeat is due."""
@@ -168,27 +175,24 @@ class EngineLoop:
 
     def _write(self) -> None:
         """The one round trip of a step. What could not be written stays in the outbox for the next turn."""
-        beat_due = time.monotonic() - self._beat_at >= HEARTBEAT_EVERY_S
-        leased = [running.request.id for running in self._running.values() if running.request.leased]
-        if beat_due:
+        if time.monotonic() - self._beat_at >= HEARTBEAT_EVERY_S:
             self._beat_at = time.monotonic()
             self._output.say("beat", **self._engine.stats())
-        if self._outbox or leased or beat_due:
+        leased = [running.request.id for running in self._running.values() if running.request.leased]
+        if self._outbox or leased:
             try:
-                self._exchange(leased, beat=beat_due)
+                self._exchange(leased)
             except redis.exceptions.RedisError as error:
                 log.warning("Valkey is away", engine=self._order.engine, error=repr(error))
                 time.sleep(VALKEY_RETRY_S)
                 return
         self._output.say_room(bool(self._engine.has_room))
 
-    def _exchange(self, leased: list[str], *, beat: bool) -> None:
+    def _exchange(self, leased: list[str]) -> None:
         entries = list(self._outbox)
         pipeline = self._valkey.pipeline(transaction=False)
         for entry in entries:
             append(pipeline, entry.request, attempt=entry.attempt, number=entry.number, event=entry.event)
-        if beat:
-            self._add_heartbeat(pipeline)
         if leased:
             pipeline.mget([lease_key(request) for request in leased])
         replies = pipeline.execute(raise_on_error=False)
@@ -202,17 +206,30 @@ class EngineLoop:
         if leased:
             self._obey_leases(leased, replies[-1])
 
-    def _add_heartbeat(self, pipeline: Any) -> None:
-        stats = {**self._engine.stats(), "base": self._order.base, "worker": self._order.worker}
-        holders = holders_key(self._order.base)
-        pipeline.set(engine_key(self._order.engine), json.dumps(stats), ex=int(ALIVE_WITHIN_S))
-        pipeline.zadd(holders, {self._order.worker: time.time()})
-        pipeline.expire(holders, int(ALIVE_WITHIN_S) * 2)
-
     def _obey_leases(self, requests: list[str], leases: list[str | None]) -> None:
         for request, lease in zip(requests, leases, strict=True):
             if lease is None or lease == CANCELLED:
                 self._engine.cancel(request)
+
+    # ------------------------------------------------------------ heartbeat, in its own thread
+
+    def _keep_beating(self) -> None:
+        while True:
+            if time.monotonic() - self._turned_at < HUNG_AFTER_S:
+                try:
+                    self._beat()
+                except redis.exceptions.RedisError as error:
+                    log.warning("heartbeat not written", engine=self._order.engine, error=repr(error))
+            time.sleep(HEARTBEAT_EVERY_S)
+
+    def _beat(self) -> None:
+        stats = {**self._stats, "base": self._order.base, "worker": self._order.worker}
+        holders = holders_key(self._order.base)
+        pipeline = self._valkey.pipeline(transaction=False)
+        pipeline.set(engine_key(self._order.engine), json.dumps(stats), ex=int(ALIVE_WITHIN_S))
+        pipeline.zadd(holders, {self._order.worker: time.time()})
+        pipeline.expire(holders, int(ALIVE_WITHIN_S) * 2)
+        pipeline.execute()
 
 
 def read_orders(orders: TextIO) -> queue.Queue[dict[str, Any]]:

@@ -65,7 +65,8 @@ class WorkerSettings:
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
         return cls(
             role=role,
-            name=os.environ.get("WORKER_NAME") or f"{role}-{socket.gethostname()}-{os.getpid()}",
+            # With the process id: a restarted worker must not seem to hold what the one before it had claimed.
+            name=f"{os.environ.get('WORKER_NAME') or f'{role}-{socket.gethostname()}'}.{os.getpid()}",
             broker_url=os.environ.get("BROKER_URL") or redis_url,
             redis_url=redis_url,
             artifact_url=os.environ.get("ARTIFACT_URL") or Path("var/artifacts").resolve().as_uri(),

@@ -32,8 +32,6 @@ from inference.protocol import (
 from tests.inference.serving import Reader, a_request, wait_until
 from tests.inference.tiny import tiny_base
 
-NAME = "generation-test"
-
 
 @dataclass
 class Running:
@@ -43,6 +41,10 @@ class Running:
     app: Celery
     reader: Reader
     log: Path
+
+    @property
+    def name(self) -> str:
+        return f"generation-test.{self.process.pid}"
 
     def ask(self, request: GenerationRequest, queue: str) -> None:
         self.app.send_task(GENERATE, args=[request.to_json()], queue=queue)
@@ -68,7 +70,7 @@ def start(folder: Path) -> Running:
     environment = {
         **os.environ,
         "WORKER_ROLE": "generation",
-        "WORKER_NAME": NAME,
+        "WORKER_NAME": "generation-test",
         "BROKER_URL": url,
         "REDIS_URL": url,
         "ARTIFACT_URL": (folder / "artifacts").as_uri(),
@@ -93,7 +95,7 @@ def start(folder: Path) -> Running:
 
     def beating() -> bool:
         assert process.poll() is None, log.read_text()
-        return running.reader.valkey.zscore(GENERATION_WORKERS, NAME) is not None
+        return running.reader.valkey.zscore(GENERATION_WORKERS, running.name) is not None
 
     wait_until(beating)
     return running
@@ -129,7 +131,7 @@ def test_a_request_by_the_placement_queue_loads_its_base_and_is_reported_once(wo
 
 
 def test_a_worker_that_holds_a_base_takes_from_its_queue(worker: Running, base: str) -> None:
-    wait_until(lambda: worker.reader.valkey.zscore(holders_key(base), NAME))
+    wait_until(lambda: worker.reader.valkey.zscore(holders_key(base), worker.name))
     request = a_request(base)
 
     worker.ask(request, base_queue(base))
