@@ -134,7 +134,7 @@ def tiny_adapter(folder: Path, base_folder: Path, *, seed: int = 1, rank: int = 
 
 
 def random_weights(config: GPTConfig, *, seed: int) -> dict[str, torch.Tensor]:
-    """Weights under their Hugging Face names; the head gives special tokens no chance against the best of the others."""
+    """Weights under their Hugging Face names; the head gives only tokens that are whole characters a chance to be the best."""
     random = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         model = GPT(config)
@@ -146,7 +146,9 @@ def random_weights(config: GPTConfig, *, seed: int) -> dict[str, torch.Tensor]:
             scale = 1.0 if name.startswith(("embedding", "head")) else parameter.shape[1] ** -0.5
             weight = torch.randn(parameter.shape, generator=random) * scale
         if name == "head.weight":
-            weight[:3] = 0
+            tokenizer = Tokenizer.from_str(tokenizer_json())
+            texts = [tokenizer.decode([token]) for token in range(config.vocab_size)]
+            weight[[not text.isprintable() or not text or "\ufffd" in text for text in texts]] = 0
         weights[naming.outer_name(config, name)] = weight
     return weights
 
