@@ -136,7 +136,7 @@ def _note(schema: dict[str, Any]) -> str:
     """The limits of a value, as they are written in mathematics."""
     notes = [schema["description"]] if schema.get("description") else []
     if "minimum" in schema and "maximum" in schema:
-        notes.append(f"{schema['minimum']} … {schema['maximum']}")
+        notes.append(f"{schema['minimum']} … {schema['maximum']}".replace("-", "−"))
     if "maxLength" in schema:
         notes.append(_("at most %(count)s characters") % {"count": schema["maxLength"]})
     if "default" in schema:

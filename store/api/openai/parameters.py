@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from django.conf import settings
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from store.api.errors import InvalidValue
 from store.api.openai.fields import Field, Flag, Number, OneOrMoreTexts, Schema, Text, TextMap, Whole, wrong_type
@@ -137,14 +139,15 @@ def schema() -> Schema:
             "name": {"type": "string"},
         },
     }
+    at_most = format_lazy(gettext_lazy("an answer ends after {count} at the latest"), count=settings.MAX_COMPLETION_TOKENS)
     options = {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
     properties: Schema = {
         "model": {"type": "string"},
         "messages": {"type": "array", "items": message, "minItems": 1, "maxItems": MAX_MESSAGES},
         "stream": {"type": "boolean", "default": False},
         "stream_options": options,
-        "max_completion_tokens": _MAX_TOKENS.schema(),
-        "max_tokens": _MAX_TOKENS.schema(),
+        "max_completion_tokens": {"type": "integer", "minimum": 1, "description": at_most},
+        "max_tokens": {"type": "integer", "minimum": 1, "description": at_most},
     }
     for name, kind in (SAMPLING | ACCEPTED).items():
         properties[name] = kind.schema()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
+
 from store.api.openai.fields import Schema
 
 
@@ -14,7 +16,7 @@ def _object(properties: Schema, *optional: str) -> Schema:
 
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
-_TIME: Schema = {"type": "integer", "description": "Unix time"}
+_TIME: Schema = {"type": "integer", "description": _("Unix time")}
 
 ERROR = _object(
     {
