@@ -12,14 +12,17 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
 from store.accounts import keys
 from store.accounts.models import Membership, User
 from store.billing import ledger
 from store.catalog.models import Listing, Version
+from store.generation.models import Request
 from store.moderation import decisions
 from store.moderation.models import Submission
 from store.notifications.models import Notification
+from store.playground.models import Conversation
 from store.ratings.models import Flag, Rating
 from tests import making
 from tests.moderation import acting
@@ -114,7 +117,14 @@ def _make_things(world: World) -> None:
     notification = Notification.objects.create(user=user, kind=Notification.Kind.RATING_REPLY, key="access", params={"listing": "lab"})
     key, _secret = keys.create_key(user, name="access")
     receipt = ledger.grant(world.people["operator"], user, 1_000_000, cause="grant:access")
+    asked = {"version": world.versions["released"], "user": user, "source": Request.Source.CHAT}
+    request = Request.objects.create(**asked, state=Request.State.FINISHED, deadline_at=timezone.now())
+    conversation = Conversation.objects.create(version=world.versions["released"], user=user, title="Mine")
+    conversation.messages.create(role="user", text="Hello")
+    conversation.messages.create(role="assistant", text="Hello.", request=request)
     world.things = {
+        "request": request.public_id,
+        "conversation": conversation.public_id,
         "rating": rating.public_id,
         "flag": flag.public_id,
         "notification": notification.public_id,

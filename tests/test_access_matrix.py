@@ -44,11 +44,18 @@ ACT_EDITORS = always(row(404, visitor=LOGIN, member=403, maintainer=DONE, owner=
 ACT_OWNERS = always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=DONE))
 MINE = always(row(404, visitor=LOGIN, user=200))  # something that belongs to the role "user"
 ACT_MINE = always(row(404, visitor=LOGIN, user=DONE))
+ONLY_MINE = always(row(404, user=200))  # the same, where a visitor has things too
+ACT_ONLY_MINE = always(row(404, user=DONE))
+TRIED = always(row(404)) | {"released": row(DONE)}  # by its unpinned name, which only what was approved has
 APPROVED = always({role: 200 if role in INSIDERS else 404 for role in ROLES}) | {"released": row(200)}
-UNUSED = always(row(404, visitor=LOGIN, **dict.fromkeys(INSIDERS, 403))) | {"released": row(403, visitor=LOGIN)}  # nobody has used it
+WITHDRAWING = always(row(404, visitor=LOGIN, member=403)) | {"sealed": ACT_EDITORS["sealed"]}  # nothing else is in review
+NOT_USED = dict.fromkeys(INSIDERS, 403)
+RATING = always(row(404, visitor=LOGIN, **NOT_USED)) | {"released": row(403, visitor=LOGIN, user=200)}  # only "user" has used it
+ACT_RATING = RATING | {"released": row(403, visitor=LOGIN, user=DONE)}
 NO_KEY = always(row(401))  # a session is no key
+SENT_ON = always(row(302, visitor=LOGIN))  # to say the password again, or because there is nothing to do
+NOT_SET_UP = always(row(404, visitor=LOGIN))  # nobody here has a second factor
 NEW_HERE = always(row(302, visitor=200))  # for who has not signed in yet
-LISTED = always(row(404)) | {"released": row(200)}
 
 
 def _no_arguments(world: World, state: str) -> dict[str, Any]:
@@ -117,7 +124,7 @@ TABLE: dict[str, Entry] = {
     "pages:policy": Entry(PUBLIC),
     "set_language": Entry(act=always(row(DONE))),
     # the studio
-    "pages:studio": Entry(SIGNED_IN),
+    "pages:studio": Entry(always(row(200, visitor=LOGIN, member=302, maintainer=302, owner=302))),  # on to their only publisher
     "pages:studio_new_publisher": Entry(SIGNED_IN, ACT_SIGNED_IN),
     "pages:studio_publisher": Entry(MEMBERS, path=publisher),
     "pages:studio_new_gpt": Entry(EDITORS, ACT_EDITORS, path=publisher),
@@ -125,8 +132,9 @@ TABLE: dict[str, Entry] = {
     "pages:studio_texts": Entry(EDITORS, ACT_EDITORS, path=of_listing),
     "pages:studio_prices": Entry(act=ACT_EDITORS, path=of_listing),
     "pages:studio_permissions": Entry(act=ACT_EDITORS, path=of_listing),
+    "pages:studio_visibility": Entry(act=ACT_EDITORS, path=of_listing, body={"visibility": "public"}),
     "pages:studio_submit": Entry(act=ACT_EDITORS, path=of_listing),
-    "pages:studio_withdraw": Entry(act=ACT_EDITORS, path=of_listing),
+    "pages:studio_withdraw": Entry(act=WITHDRAWING, path=of_listing),
     "pages:studio_new_version": Entry(EDITORS, ACT_EDITORS, path=of_listing),
     "pages:studio_version": Entry(EDITORS, ACT_EDITORS, path=of_version),
     "pages:studio_make_current": Entry(act=ACT_EDITORS, path=of_version),
@@ -149,7 +157,20 @@ TABLE: dict[str, Entry] = {
     "ratings:withdraw": Entry(act=ACT_MINE, path=thing("rating")),
     "ratings:reply": Entry(EDITORS, ACT_EDITORS, path=thing("rating"), body={"text": "Thank you."}),
     "ratings:flag": Entry(SIGNED_IN, always(row(DONE, visitor=LOGIN, user=403)), path=thing("rating"), body={"reason": "spam"}),
-    "ratings:rate": Entry(UNUSED, UNUSED, path=listing_id, body={"stars": 5}),
+    "ratings:rate": Entry(RATING, ACT_RATING, path=listing_id, body={"stars": 5}),
+    # the chat
+    "playground:chat": Entry(PUBLIC),
+    "playground:new": Entry(always(row(302))),  # nothing named to talk to
+    "playground:csrf": Entry(PUBLIC),
+    "playground:try": Entry(act=TRIED, path=of_listing, body={"text": "Hello"}),
+    "playground:events": Entry(ONLY_MINE, path=thing("request")),
+    "playground:stop": Entry(act=ACT_ONLY_MINE, path=thing("request")),
+    "playground:conversation": Entry(ONLY_MINE, ACT_ONLY_MINE, path=thing("conversation"), body={"text": "Hello"}),
+    "playground:regenerate": Entry(act=ACT_ONLY_MINE, path=thing("conversation")),
+    "playground:edit": Entry(act=ACT_ONLY_MINE, path=thing("conversation"), body={"text": "Hello"}),
+    "playground:rename": Entry(act=ACT_ONLY_MINE, path=thing("conversation"), body={"title": "Hello"}),
+    "playground:delete": Entry(act=ACT_ONLY_MINE, path=thing("conversation")),
+    "playground:export": Entry(ONLY_MINE, path=lambda w, _: {"public_id": w.things["conversation"], "form": "json"}),
     # people
     "accounts:settings": Entry(SIGNED_IN, ACT_SIGNED_IN),
     "accounts:security": Entry(SIGNED_IN),
@@ -176,34 +197,40 @@ TABLE: dict[str, Entry] = {
     "account_reset_password_done": Entry(PUBLIC),
     "account_reset_password_from_key": Entry(PUBLIC, path=fixed(uidb36="1", key="x")),
     "account_reset_password_from_key_done": Entry(PUBLIC),
-    "account_confirm_login_code": Entry(always(row(302, visitor=LOGIN))),
+    "account_confirm_login_code": Entry(SENT_ON),
     "account_email": Entry(SIGNED_IN),
     "account_change_password": Entry(SIGNED_IN),
-    "account_set_password": Entry(always(row(302, visitor=LOGIN))),
+    "account_set_password": Entry(SENT_ON),
     "account_reauthenticate": Entry(SIGNED_IN),
     "mfa_index": Entry(SIGNED_IN),
-    "mfa_authenticate": Entry(always(row(LOGIN))),
-    "mfa_reauthenticate": Entry(SIGNED_IN),
-    "mfa_activate_totp": Entry(SIGNED_IN),
-    "mfa_deactivate_totp": Entry(SIGNED_IN),
-    "mfa_view_recovery_codes": Entry(SIGNED_IN),
-    "mfa_generate_recovery_codes": Entry(SIGNED_IN),
-    "mfa_download_recovery_codes": Entry(SIGNED_IN),
+    "mfa_authenticate": Entry(SENT_ON),
+    "mfa_reauthenticate": Entry(SENT_ON),
+    "mfa_activate_totp": Entry(SENT_ON),
+    "mfa_deactivate_totp": Entry(NOT_SET_UP),
+    "mfa_view_recovery_codes": Entry(NOT_SET_UP),
+    "mfa_generate_recovery_codes": Entry(SENT_ON),
+    "mfa_download_recovery_codes": Entry(NOT_SET_UP),
     "mfa_list_webauthn": Entry(SIGNED_IN),
-    "mfa_add_webauthn": Entry(SIGNED_IN),
-    "mfa_edit_webauthn": Entry(always(row(404, visitor=LOGIN)), path=fixed(pk=1)),
-    "mfa_remove_webauthn": Entry(always(row(404, visitor=LOGIN)), path=fixed(pk=1)),
-    "mfa_reauthenticate_webauthn": Entry(SIGNED_IN),
-    "mfa_login_webauthn": Entry(always(row(200))),
+    "mfa_add_webauthn": Entry(SENT_ON),
+    "mfa_edit_webauthn": Entry(SENT_ON, path=fixed(pk=1)),
+    "mfa_remove_webauthn": Entry(SENT_ON, path=fixed(pk=1)),
+    "mfa_reauthenticate_webauthn": Entry(SENT_ON),
+    "mfa_login_webauthn": Entry(SENT_ON),
     "usersessions_list": Entry(SIGNED_IN),
+    # machines
+    "machine:healthz": Entry(PUBLIC),
+    "machine:readyz": Entry(always(row(frozenset({200, 503})))),
+    "machine:metrics": Entry(PUBLIC),
+    "machine:robots": Entry(PUBLIC),
     # the APIs
     "api:listings": Entry(PUBLIC),
-    "api:listing": Entry(LISTED, path=of_listing),
+    "api:listing": Entry(APPROVED, path=of_listing),
     "api:schema": Entry(PUBLIC),
     "api:docs": Entry(PUBLIC),
     "api:unknown": Entry(GONE, GONE, path=fixed(rest="x")),
     "openai:models": Entry(NO_KEY),
     "openai:model": Entry(NO_KEY, path=lambda w, _: {"model": "lab/gpt-released"}),
+    "openai:chat_completions": Entry(act=NO_KEY),
     "openai:unknown": Entry(GONE, GONE, path=fixed(rest="x")),
 }
 

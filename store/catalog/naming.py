@@ -20,7 +20,8 @@ class UnknownModel(NotFound):
 
 
 def resolve(name: str, user: Any) -> Version:
-    """The version that `name` means: `publisher/slug` (the current one), `publisher/slug@1.2.0`, or a version's public id.
+    """The version that `name` means: `publisher/slug` (the current one), `publisher/slug@1.2.0`, or a version's public id,
+    alone or in the place of the number.
 
     Raises UnknownModel unless this person may generate with it (`VersionQuerySet.usable_by`). Its listing, publisher,
     artifact and whole lineage come with it, so that what follows asks the database for nothing more.
@@ -45,4 +46,6 @@ def _meaning(name: str) -> Q:
     path, pinned, number = name.partition("@")
     publisher, _slash, slug = path.partition("/")
     of_listing = Q(listing__publisher__slug=publisher, listing__slug=slug)
-    return of_listing & (Q(number=number) if pinned else Q(listing__current_version=F("pk")))
+    if not pinned:
+        return of_listing & Q(listing__current_version=F("pk"))
+    return of_listing & (Q(public_id=number) if number.startswith("ver_") else Q(number=number))

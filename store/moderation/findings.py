@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -73,14 +74,66 @@ def sentence(check: Check) -> str:
     if known is None:
         return check.finding or str(check.get_state_display())
     try:
-        return str(known) % {name: value for name, value in check.evidence.items() if isinstance(value, str | int | float)}
+        return str(known) % {name: _plain(value) for name, value in check.evidence.items() if isinstance(value, str | int | float)}
     except (KeyError, TypeError, ValueError):
         return check.finding
 
 
-FINDINGS: dict[str, Promise] = {
+FINDINGS: dict[str, Promise] = {  # by code; they name values of the evidence
+    "files_whole": _("%(files)s files, each with the size and sha256 of the manifest."),
+    "files_corrupt": _("A file is not what the manifest says: %(reason)s"),
+    "files_missing": _("Missing: %(missing)s."),
+    "weights_load": _("%(tensors)s tensors, %(parameter_count)s parameters, all finite."),
+    "base_unusable": _("The weights can't be used: %(reason)s"),
+    "not_finite": _("The tensor %(tensor)s has numbers that are not finite."),
+    "adapter_loads": _("Rank %(rank)s on %(projections)s projections, all numbers finite."),
+    "adapter_unusable": _("The adapter can't be used: %(reason)s"),
+    "adapter_changes_nothing": _("The adapter is zero: it changes nothing of its base."),
+    "answers_given": _("All %(asked)s conversation starters were answered."),
+    "answers_empty": _("%(empty)s of %(asked)s answers are empty."),
+    "answers_repetitive": _("%(repetitive)s of %(asked)s answers repeat themselves."),
+    "generation_failed": _("An answer failed: %(reason)s"),
+    "refused": _("The engine refused a conversation starter: %(reason)s"),
+    "perplexity_measured": _("Perplexity %(perplexity)s on plain English."),
+    "perplexity_poor": _("Perplexity %(perplexity)s on plain English is poor."),
+    "perplexity_kept": _("Perplexity %(perplexity)s, its base has %(base_perplexity)s."),
+    "perplexity_worse": _("Perplexity %(perplexity)s, its base has %(base_perplexity)s: it lost some of what the base could."),
+    "perplexity_much_worse": _("Perplexity %(perplexity)s, its base has %(base_perplexity)s: it broke what the base could."),
+    "no_better_than_guessing": _("Perplexity %(perplexity)s: no better than guessing among its %(vocabulary)s tokens."),
+    "weights_unchanged": _("Instructions leave the weights as they are: the perplexity is the base's."),
     "bad_result": _("The check gave no result that can be read."),
     "cancelled": _("The check was cancelled."),
+}
+LABELS: dict[str, Promise] = {  # of the evidence
+    "files": _("Files"),
+    "size_bytes": _("Size in bytes"),
+    "manifest": _("Digest of the manifest"),
+    "missing": _("Missing"),
+    "reason": _("Reason"),
+    "architecture": _("Architecture"),
+    "tensors": _("Tensors"),
+    "tensor": _("Tensor"),
+    "parameters": _("Parameters"),
+    "parameter_count": _("Parameters"),
+    "base_parameters": _("Parameters of the base"),
+    "context_length": _("Context length"),
+    "rank": _("Rank"),
+    "projections": _("Projections"),
+    "asked": _("Asked"),
+    "empty": _("Empty answers"),
+    "repetitive": _("Repetitive answers"),
+    "tokens_per_s": _("Tokens per second"),
+    "prompt": _("Prompt"),
+    "answer": _("Answer"),
+    "ended": _("Ended"),
+    "perplexity": _("Perplexity"),
+    "base_perplexity": _("Perplexity of the base"),
+    "low": _("Lower end of the interval"),
+    "high": _("Upper end of the interval"),
+    "times": _("Times the base's"),
+    "vocabulary": _("Vocabulary"),
+    "method": _("Method"),
+    "base": _("Base"),
 }
 
 
@@ -88,14 +141,25 @@ def _evidence(evidence: dict[str, Any]) -> tuple[list[tuple[str, str]], list[tup
     facts, texts = [], []
     for name, value in evidence.items():
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-            texts += [(str(key), _text(part)) for row in value for key, part in row.items()]
+            texts += [(_label(key), _text(part)) for row in value for key, part in row.items()]
         elif isinstance(value, list | dict) or len(str(value)) > 60:
-            texts.append((name, _text(value)))
+            texts.append((_label(name), _text(value)))
         else:
-            facts.append((name, _text(value)))
+            facts.append((_label(name), _plain(value)))
     return facts, texts
 
 
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_TEXT_CHARS else f"{text[:MAX_TEXT_CHARS]}…"
+
+
+def _label(name: Any) -> str:
+    return str(LABELS.get(str(name), name))
+
+
+def _plain(value: Any) -> str:
+    """A number as the reader writes it, anything else as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _text(value)
+    return number_format(value, force_grouping=True).replace("-", "−")

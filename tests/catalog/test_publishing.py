@@ -288,6 +288,7 @@ def test_a_draft_has_a_name_for_its_members_only() -> None:
     for user in (member, making.owner_of(version.listing.publisher), making.make_reviewer()):
         assert naming.resolve(name, user) == version
         assert naming.resolve(version.public_id, user) == version
+        assert naming.resolve(f"{version.listing.full_name}@{version.public_id}", user) == version
     for user in (VISITOR, making.make_user()):
         for said in (name, version.public_id, version.listing.full_name, "", "@", "a/b@c@d", "x" * 500, "\x00/\x00"):
             with pytest.raises(NotFound):

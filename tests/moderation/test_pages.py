@@ -71,13 +71,26 @@ def test_a_submission_shows_its_checks_its_changes_and_its_instructions(desk: Cl
     revision = publishing.edit_texts(owner, first.listing, texts={"en": text})
     version = making.draft_prompt(base, first.listing, number="1.1.0", instructions="Be brief.\nBe very kind.")
     submission = submissions.submit(owner, first.listing, version=version, revision=revision, note="Kinder now.")
-    failed = {"state": "failed", "code": "strange", "finding": "It said nothing.", "evidence": {"answers": [{"prompt": "Hi", "answer": ""}]}}
+    failed = {
+        "state": "failed",
+        "code": "strange",
+        "finding": "It said nothing.",
+        "evidence": {"answers": [{"prompt": "Hi", "answer": ""}]},
+    }
     acting.end_check(submission, "generates", result=failed)
 
     html = page(desk, "submission", submission.public_id)
 
     assert "Be<ins> very</ins> kind." in html
-    for said in ("It said nothing.", "Kinder now.", "1.0.0, approved", "All its instructions", "Be very kind.", "High risk", "Changed texts"):
+    for said in (
+        "It said nothing.",
+        "Kinder now.",
+        "1.0.0, approved",
+        "All its instructions",
+        "Be very kind.",
+        "High risk",
+        "Changed texts",
+    ):
         assert said in html
     assert "<ins>Better name</ins>" in html
 

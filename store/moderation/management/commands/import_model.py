@@ -29,9 +29,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", help="owner/name on the hub, a folder, or smollm2")
-        parser.add_argument(
-            "--publisher", default="base-models", help="its slug; made when there is none (default: base-models)"
-        )
+        parser.add_argument("--publisher", default="base-models", help="its slug; made when there is none (default: base-models)")
         parser.add_argument("--slug", default="", help="name of the listing in addresses (default: from the source)")
         parser.add_argument("--name", default="", help="name people read (default: from the source)")
         parser.add_argument("--summary", default="", help="one sentence about it")
