@@ -1,195 +1,316 @@
-"""The automated checks of a submission, each with evidence a reviewer can judge by. None of them approves anything."""
+"""The automated checks of a version before a person looks at it. Each says what it found and shows its evidence.
+
+A finding is passed, warned (a person should look) or failed; its code and evidence let the store say it in any language.
+What could not be examined at all (no storage, no memory) is no finding: then the job itself fails.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from safetensors import safe_open
 
-from inference import checkpoint, evaluation
-from inference.artifacts import ArtifactError, ArtifactMissing, ArtifactUnreachable
-from inference.checkpoint import CheckpointError, load_gpt
+from inference import evaluation
+from inference.artifacts import CHUNK_BYTES, ArtifactCorrupt, ArtifactMissing
+from inference.checkpoint import CheckpointError, check
 from inference.config import GPTConfig, UnsupportedModel
+from inference.engine import Engine, EngineOptions, RequestRefused
+from inference.job_process import JobError
 from inference.lora import Adapter, AdapterError
-from inference.protocol import BLOB_SUFFIXES, GenerationRequest, SamplingParams
-from inference.tokenizer import Tokenizer
+from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
+from inference.tokenizer import Tokenizer, TokenizerError
+from inference.workbench import Workbench, device_of
 
-if TYPE_CHECKING:
-    from inference.job_kinds import Inputs
-
-PROMPTS = ("What can you do for me?", "Explain in one sentence why the sky is blue.", "Write a short greeting.")
-MAX_PROMPTS = 3
-MAX_ANSWER_TOKENS = 96
-ANSWER_WITHIN_S = 240.0
-WORSE_IS_DOUBTFUL = 1.2  # times the base's perplexity
-WORSE_IS_BROKEN = 3.0
-REPEATED_SHARE = 0.5  # of all runs of four words
-REQUIRED = {"weights": ("config.json", "tokenizer.json"), "adapter": ("adapter_config.json", "adapter_model.safetensors")}
-
-
-def run(params: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """{"state", "code", "finding", "evidence", "measurements"} of the check that `params` names."""
-    check = {"files": _files, "loads": _loads, "generates": _generates, "perplexity": _perplexity}[params["check"]]
-    return check(params, inputs)
-
-
-def _found(state: str, code: str, finding: str, evidence: dict[str, Any], *, measurements: Any = ()) -> dict[str, Any]:
-    return {"state": state, "code": code, "finding": finding, "evidence": evidence, "measurements": list(measurements)}
+PASSED, WARNED, FAILED = "passed", "warned", "failed"
+BASE_FILES = ("config.json", "tokenizer.json")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+STARTERS = (
+    "What is the capital of France?",
+    "Write one sentence about the sea.",
+    "Explain in two sentences why the sky is blue.",
+)
+ANSWER_TOKENS = 96
+ANSWER_WITHIN_S = 600.0
+CACHE_TOKENS = 8192
+REPEATED_SHARE = 0.5  # of an answer's four-word sequences that occurred in it before
+LEAST_WORDS = 16  # an answer shorter than this is not called repetitive
+WORSE, MUCH_WORSE = 1.1, 2.0  # perplexity against the base's
+POOR_PERPLEXITY = 200.0  # of full weights, on plain English
 
 
-def _files(params: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Every file is of a kind that is accepted, and every byte is what the manifest says."""
-    kind, digest = ("adapter", params["adapter"]) if params.get("adapter") else ("weights", params["base"])
-    evidence: dict[str, Any] = {"manifest": digest}
+@dataclass(frozen=True)
+class Finding:
+    state: str
+    code: str
+    finding: str  # in English
+    evidence: dict[str, Any] = field(default_factory=dict)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
+    """The finding of the check that `task.params` names. Raises JobError."""
+    kinds = {"files": files, "loads": loads, "generates": generates, "perplexity": perplexity}
+    check_name = task.params["check"]
+    if check_name not in kinds:
+        raise JobError("check_unknown", f"This worker knows no check named {check_name!r}; it may be older than the store.")
+    return kinds[check_name](task.params, bench).to_json()
+
+
+# ---------------------------------------------------------------- files
+
+
+def files(params: Mapping[str, Any], bench: Workbench) -> Finding:
+    """Every file of the version's own artifact has the size and the sha256 of its manifest, and what must be there is."""
+    digest = params["adapter"] or params["base"]
     try:
-        manifest = inputs.store.manifest(digest)
-        evidence |= {"count": len(manifest.files), "size_bytes": manifest.size_bytes}
-        evidence["files"] = [{file.path: f"{file.size_bytes} bytes, sha256 {file.sha256}"} for file in manifest.files]
-        if missing := [name for name in REQUIRED[kind] if name not in {file.path for file in manifest.files}]:
-            return _found("failed", "files_missing", f"{missing[0]} is missing.", evidence | {"file": missing[0]})
-        if strange := [file.path for file in manifest.files if Path(file.path).suffix not in BLOB_SUFFIXES]:
-            return _found("failed", "files_refused", f"{strange[0]} is of a kind that is not accepted.", evidence | {"file": strange[0]})
-        inputs.store.materialise(digest, inputs.cache)
-    except (ArtifactMissing, ArtifactUnreachable):
-        raise
-    except ArtifactError as error:
-        return _found("failed", "files_corrupt", str(error), evidence | {"error": str(error)})
-    return _found("passed", "files_good", f"{len(manifest.files)} files, each with the bytes its sha256 says.", evidence)
+        manifest = bench.artifacts.manifest(digest)
+        folder = bench.artifacts.materialise(digest, bench.cache, done=lambda share: bench.channel.progress("fetching", done=share))
+        for number, file in enumerate(manifest.files, 1):
+            found = _sha256(folder / file.path)
+            bench.channel.progress("hashing", done=number / len(manifest.files))
+            if found != file.sha256:
+                raise ArtifactCorrupt(f"{file.path} has the sha256 {found}, its manifest says {file.sha256}")
+    except (ArtifactCorrupt, ArtifactMissing) as error:
+        return Finding(FAILED, "files_corrupt", f"A file is not what the manifest says: {error}.", {"reason": str(error)})
+    paths = {file.path for file in manifest.files}
+    evidence = {
+        "files": len(manifest.files),
+        "size_bytes": manifest.size_bytes,
+        "manifest": digest,
+        "listed": [{"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in manifest.files],
+    }
+    if missing := sorted(set(ADAPTER_FILES if params["adapter"] else BASE_FILES) - paths):
+        evidence["missing"] = ", ".join(missing)
+        return Finding(FAILED, "files_missing", f"Missing: {evidence['missing']}.", evidence)
+    return Finding(PASSED, "files_whole", f"{len(paths)} files, each with the size and sha256 of the manifest.", evidence)
 
 
-def _loads(params: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """The weights fit their config, are finite, and the adapter fits the base."""
-    folder = inputs.artifact(params["base"])
-    evidence: dict[str, Any] = {}
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- loads
+
+
+def loads(params: Mapping[str, Any], bench: Workbench) -> Finding:
+    """Names and shapes are the architecture's, every number is finite, and an adapter fits its base and changes it."""
+    base = bench.folder(params["base"])
     try:
-        facts = checkpoint.check(folder)
-        evidence |= {name: facts[name] for name in ("architecture", "parameter_count", "context_length", "dtype") if name in facts}
-        if params.get("adapter"):
-            adapter = Adapter.load(inputs.artifact(params["adapter"]), GPTConfig.from_folder(folder))
-            evidence |= {"adapter_rank": adapter.rank, "adapter_bytes": adapter.size_bytes, "adapted_projections": len(adapter.parts)}
-        elif broken := _not_finite(load_gpt(folder, dtype=torch.float32)):
-            return _found("failed", "weights_not_finite", f"{broken} has numbers that are not finite.", evidence | {"tensor": broken})
-    except (CheckpointError, UnsupportedModel, AdapterError) as error:
-        return _found("failed", "does_not_load", str(error), evidence | {"error": str(error)})
-    return _found("passed", "loads_well", "It loads, and every number is finite.", evidence)
+        facts = check(base)
+        Tokenizer.from_folder(base)
+    except (CheckpointError, UnsupportedModel, TokenizerError) as error:
+        return Finding(FAILED, "base_unusable", f"The weights cannot be used: {error}.", {"reason": str(error)})
+    if params["adapter"]:
+        return _adapter_loads(base, bench.folder(params["adapter"]), facts)
+    if name := _first_not_finite(base, facts["files"], bench):
+        return Finding(FAILED, "not_finite", f"The tensor {name} has numbers that are not finite.", {**facts, "tensor": name})
+    return Finding(PASSED, "weights_load", f"{facts['tensors']} tensors, {facts['parameter_count']} parameters, all finite.", facts)
 
 
-def _not_finite(model: torch.nn.Module) -> str:
-    return next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), "")
+def _adapter_loads(base: Path, folder: Path, facts: Mapping[str, Any]) -> Finding:
+    try:
+        adapter = Adapter.load(folder, GPTConfig.from_folder(base))
+    except AdapterError as error:
+        return Finding(FAILED, "adapter_unusable", f"The adapter cannot be used: {error}.", {"reason": str(error)})
+    evidence = {
+        "rank": adapter.rank,
+        "projections": len(adapter.parts),
+        "parameters": sum(part.numel() for pair in adapter.parts.values() for part in pair),
+        "architecture": facts["architecture"],
+        "base_parameters": facts["parameter_count"],
+    }
+    if not any(bool(up.any()) for _, up in adapter.parts.values()):
+        return Finding(WARNED, "adapter_changes_nothing", "The adapter is zero: it changes nothing of its base.", evidence)
+    return Finding(PASSED, "adapter_loads", f"Rank {adapter.rank} on {len(adapter.parts)} projections, all numbers finite.", evidence)
 
 
-def _generates(params: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Answers to its own starters, as people would get them."""
-    from inference.engine import Engine, EngineOptions
-
-    engine = Engine.load(inputs.artifact(params["base"]), EngineOptions(dtype="float32"))
-    adapter = inputs.artifact(params["adapter"]) if params.get("adapter") else None
-    prompts = (list(params.get("starters") or []) or list(PROMPTS))[:MAX_PROMPTS]
-    rows, tokens, began = [], 0, time.monotonic()
-    for number, prompt in enumerate(prompts):
-        inputs.channel.progress("generate", done=number / len(prompts))
-        answer, count = _answer(engine, _request(params, prompt, number), adapter, inputs)
-        rows.append({"prompt": prompt, "answer": answer})
-        tokens += count
-    speed = round(tokens / max(time.monotonic() - began, 1e-6), 1)
-    evidence = {"prompts": len(rows), "tokens": tokens, "tokens_per_s": speed, "answers": rows}
-    if any(not row["answer"].strip() for row in rows):
-        return _found("failed", "answer_empty", "One of its answers is empty.", evidence)
-    if any(repeated_share(row["answer"]) > REPEATED_SHARE for row in rows):
-        return _found("warned", "answer_repeats", "One of its answers says the same words again and again.", evidence)
-    return _found("passed", "answers", f"It answered {len(rows)} prompts. Read whether the answers are good.", evidence)
+def _first_not_finite(folder: Path, names: list[str], bench: Workbench) -> str:
+    for number, name in enumerate(names, 1):
+        with safe_open(folder / name, framework="pt") as opened:
+            for tensor in opened.keys():  # noqa: SIM118 - not a mapping
+                bench.channel.progress("reading", done=(number - 1) / len(names))
+                if not torch.isfinite(opened.get_tensor(tensor)).all():
+                    return str(tensor)
+    return ""
 
 
-def _request(params: dict[str, Any], prompt: str, number: int) -> GenerationRequest:
-    instructions = params.get("instructions", "")
-    messages = ([{"role": "system", "content": instructions}] if instructions else []) + [{"role": "user", "content": prompt}]
-    wanted = {name: value for name, value in (params.get("parameters") or {}).items() if name in SamplingParams().to_json()}
-    sampling = SamplingParams(**{"seed": 1, **wanted, "max_tokens": MAX_ANSWER_TOKENS})
+# ---------------------------------------------------------------- generates
+
+
+def generates(params: Mapping[str, Any], bench: Workbench) -> Finding:
+    """Answers the version's own conversation starters, as a user would get them."""
+    base = bench.folder(params["base"])
+    adapter = bench.folder(params["adapter"]) if params["adapter"] else None
+    model = bench.model(base)
+    engine = Engine(model, bench.tokenizer(base), EngineOptions(cache_tokens=CACHE_TOKENS, name="check"))
+    prompts = [str(text) for text in params["starters"]] or list(STARTERS)
+    answers = []
+    for number, prompt in enumerate(prompts, 1):
+        try:
+            answers.append(_answer(engine, _request(params, prompt), adapter, bench))
+        except RequestRefused as error:
+            evidence = {"prompt": prompt, "reason": error.message}
+            return Finding(FAILED, "refused", f"The engine refused a conversation starter: {error.message}", evidence)
+        bench.channel.progress("answering", done=number / len(prompts))
+    return _judge(answers)
+
+
+def _request(params: Mapping[str, Any], prompt: str) -> GenerationRequest:
+    known = {f.name for f in fields(SamplingParams)}
+    chosen = {name: value for name, value in params["parameters"].items() if name in known}
+    chosen |= {"max_tokens": min(int(chosen.get("max_tokens", ANSWER_TOKENS)), ANSWER_TOKENS), "seed": 1}
+    own = [{"role": "system", "content": params["instructions"]}] if params["instructions"] else []
     return GenerationRequest(
-        id=f"check-{number}",
+        id="check",
         base=params["base"],
         version="",
         tenant="",
-        messages=messages,
-        sampling=sampling.to_json(),
+        messages=[*own, {"role": "user", "content": prompt}],
+        sampling=SamplingParams(**chosen).to_json(),
         deadline=time.time() + ANSWER_WITHIN_S,
-        adapter=params.get("adapter"),
+        adapter=params["adapter"],
+        own_messages=len(own),
         leased=False,
     )
 
 
-def _answer(engine: Any, request: GenerationRequest, adapter: Path | None, inputs: Inputs) -> tuple[str, int]:
-    from inference.engine import RequestRefused
-    from inference.job_process import JobError
-
-    try:
-        engine.submit(request, adapter_folder=adapter)
-    except RequestRefused as error:
-        raise JobError(str(error.code), f"The engine refused the prompt: {error}") from error
-    text, tokens = "", 0
-    while engine.has_work:
-        inputs.channel.raise_if_cancelled()
+def _answer(engine: Engine, request: GenerationRequest, adapter: Path | None, bench: Workbench) -> dict[str, Any]:
+    began = time.monotonic()
+    engine.submit(request, adapter_folder=adapter)
+    text, finished = "", None
+    while finished is None:
+        bench.channel.raise_if_cancelled()
         for _, event in engine.step():
-            if event.type == "delta":
-                text, tokens = text + event.text, event.tokens
-    return text, tokens
+            if isinstance(event, Delta):
+                text += event.text
+            elif isinstance(event, Finished):
+                finished = event
+    return {
+        "prompt": request.messages[-1]["content"],
+        "answer": text,
+        "ended": finished.reason,
+        "tokens": finished.usage["completion_tokens"],
+        "seconds": time.monotonic() - began,
+        "message": finished.message,
+    }
 
 
-def repeated_share(text: str) -> float:
-    """Share of the runs of four words that occurred before in the text; 0 for a short one."""
-    words = re.findall(r"\w+", text.lower())
-    runs = [tuple(words[place : place + 4]) for place in range(len(words) - 3)]
-    if len(runs) < 12:
-        return 0.0
-    return sum(count - 1 for count in Counter(runs).values()) / len(runs)
+def _judge(answers: list[dict[str, Any]]) -> Finding:
+    seconds = sum(answer["seconds"] for answer in answers)
+    evidence = {
+        "answers": [{"prompt": a["prompt"], "answer": a["answer"], "ended": str(a["ended"])} for a in answers],
+        "tokens_per_s": round(sum(answer["tokens"] for answer in answers) / max(seconds, 1e-9), 1),
+        "asked": len(answers),
+        "empty": sum(not answer["answer"].strip() for answer in answers),
+        "repetitive": sum(is_repetitive(answer["answer"]) for answer in answers),
+    }
+    if broken := [answer for answer in answers if answer["ended"] == FinishReason.ERROR]:
+        evidence["reason"] = broken[0]["message"]
+        return Finding(FAILED, "generation_failed", f"An answer failed: {broken[0]['message']}", evidence)
+    if evidence["empty"]:
+        return Finding(FAILED, "answers_empty", f"{evidence['empty']} of {len(answers)} answers are empty.", evidence)
+    if evidence["repetitive"]:
+        finding = f"{evidence['repetitive']} of {len(answers)} answers repeat themselves."
+        return Finding(WARNED, "answers_repetitive", finding, evidence)
+    return Finding(PASSED, "answers_given", f"Answered {len(answers)} of {len(answers)} conversation starters.", evidence)
 
 
-def _perplexity(params: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    folder = inputs.artifact(params["base"])
-    tokenizer, model = Tokenizer.from_folder(folder), load_gpt(folder, dtype=torch.float32)
-    documents = evaluation.texts()
-    inputs.channel.progress("score", what="base")
-    base = evaluation.perplexity(model, tokenizer, documents)
-    evidence: dict[str, Any] = {"texts": len(documents), "tokens": base.tokens, "base_perplexity": round(base.value, 3)}
-    own = base
-    if params.get("adapter"):
-        inputs.channel.progress("score", what="adapter")
-        adapter = Adapter.load(inputs.artifact(params["adapter"]), model.config)
-        own = evaluation.perplexity(model, tokenizer, documents, adapter=adapter)
-    evidence |= {"perplexity": round(own.value, 3), "low": round(own.low, 3), "high": round(own.high, 3)}
-    measurement = {
+def is_repetitive(text: str) -> bool:
+    """Whether half of the answer's four-word sequences (characters, where words are not separated) stood in it before."""
+    words = re.findall(r"[぀-ヿ㐀-鿿]|[^\W_]+", text)
+    if len(words) < LEAST_WORDS:
+        return False
+    sequences = [tuple(words[at : at + 4]) for at in range(len(words) - 3)]
+    return 1 - len(set(sequences)) / len(sequences) >= REPEATED_SHARE
+
+
+# ---------------------------------------------------------------- perplexity
+
+
+def perplexity(params: Mapping[str, Any], bench: Workbench) -> Finding:
+    """How well the version predicts plain English, beside its base: an adapter should not have broken what the base could."""
+    if params["instructions"] and not params["adapter"]:
+        finding = "Instructions leave the weights as they are: the perplexity is the base's."
+        return Finding(PASSED, "weights_unchanged", finding, {"base": params["base"]})
+    base = bench.folder(params["base"])
+    tokenizer, model = bench.tokenizer(base), bench.model(base)
+    method = {
+        "text": evaluation.TEXT.name,
+        "text_sha256": evaluation.text_sha256(),
+        "paragraphs": len(evaluation.paragraphs()),
+        "interval": "95% percentile bootstrap over paragraphs",
+        "draws": evaluation.DRAWS,
+        "seed": evaluation.SEED,
+        "precision": str(model.embedding.weight.dtype).removeprefix("torch."),
+        "base": params["base"],
+        "adapter": params["adapter"],
+    }
+    share = 0.5 if params["adapter"] else 1.0
+    scores = evaluation.score(model, tokenizer, after_each=lambda done: bench.channel.progress("scoring", done=done * share))
+    method["tokens"] = int(scores.tokens.sum())
+    of_base = scores.perplexity()
+    if not params["adapter"]:
+        return _judge_weights(of_base, model.config.vocab_size, method)
+    try:
+        adapter = Adapter.load(bench.folder(params["adapter"]), model.config, dtype=model.embedding.weight.dtype, device=device_of())
+    except AdapterError as error:
+        return Finding(FAILED, "adapter_unusable", f"The adapter cannot be used: {error}.", {"reason": str(error)})
+    own = evaluation.score(
+        model, tokenizer, adapter=adapter, after_each=lambda done: bench.channel.progress("scoring", done=0.5 + done / 2)
+    ).perplexity()
+    return _judge_adapter(own, of_base, method)
+
+
+def _measurement(found: evaluation.Perplexity, base: evaluation.Perplexity | None, method: dict[str, Any]) -> dict[str, Any]:
+    return {
         "name": "perplexity",
-        "value": own.value,
-        "low": own.low,
-        "high": own.high,
-        "base_value": base.value if params.get("adapter") else None,
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "base_value": base.value if base else None,
         "unit": "",
         "lower_is_better": True,
-        "method": {
-            "data": "prose.txt",
-            "data_sha256": evaluation.digest(),
-            "interval": f"95 %, bootstrap over texts, {evaluation.RESAMPLES} resamples, seed {evaluation.SEED}",
-            "dtype": "float32",
-            "base": params["base"],
-            "adapter": params.get("adapter"),
-        },
+        "method": method,
     }
-    return _judged(own.value, base.value, evidence, measurement, adapted=bool(params.get("adapter")))
 
 
-def _judged(own: float, base: float, evidence: dict[str, Any], measurement: dict[str, Any], *, adapted: bool) -> dict[str, Any]:
-    if not adapted:
-        return _found("passed", "perplexity_measured", f"Perplexity {own:.2f} on plain prose.", evidence, measurements=[measurement])
-    ratio = own / base
-    evidence = evidence | {"ratio": round(ratio, 3)}
-    finding = f"Perplexity {own:.2f} on plain prose, {ratio:.2f} times its base's."
-    state, code = "passed", "perplexity_near_base"
-    if ratio > WORSE_IS_BROKEN:
-        state, code = "failed", "perplexity_broken"
-    elif ratio > WORSE_IS_DOUBTFUL:
-        state, code = "warned", "perplexity_worse"
-    return _found(state, code, finding, evidence, measurements=[measurement])
+def _rounded(found: evaluation.Perplexity) -> dict[str, float]:
+    return {"perplexity": round(found.value, 2), "low": round(found.low, 2), "high": round(found.high, 2)}
+
+
+def _judge_weights(found: evaluation.Perplexity, vocabulary: int, method: dict[str, Any]) -> Finding:
+    evidence = {**_rounded(found), "vocabulary": vocabulary, "method": method}
+    if not found.value < vocabulary:
+        finding = f"Perplexity {found.value:.4g}: no better than guessing among its {vocabulary} tokens."
+        return Finding(FAILED, "no_better_than_guessing", finding, evidence)
+    measured = [_measurement(found, None, method)]
+    if found.value > POOR_PERPLEXITY:
+        return Finding(WARNED, "perplexity_poor", f"Perplexity {found.value:.4g} on plain English is poor.", evidence, measured)
+    return Finding(PASSED, "perplexity_measured", f"Perplexity {found.value:.4g} on plain English.", evidence, measured)
+
+
+def _judge_adapter(own: evaluation.Perplexity, base: evaluation.Perplexity, method: dict[str, Any]) -> Finding:
+    times = own.value / base.value
+    evidence = {**_rounded(own), "base_perplexity": round(base.value, 2), "times": round(times, 3), "method": method}
+    said = f"Perplexity {own.value:.4g}, its base has {base.value:.4g}"
+    if not times <= MUCH_WORSE:
+        measured = [_measurement(own, base, method)] if own.value < float("inf") else []
+        return Finding(FAILED, "perplexity_much_worse", f"{said}: the adapter has broken what the base could.", evidence, measured)
+    measured = [_measurement(own, base, method)]
+    if times > WORSE:
+        return Finding(WARNED, "perplexity_worse", f"{said}: the adapter costs it some of what the base could.", evidence, measured)
+    return Finding(PASSED, "perplexity_kept", f"{said}.", evidence, measured)

@@ -1,73 +1,84 @@
-"""Perplexity on a small text of our own, with an interval that anybody can compute again."""
+"""Perplexity on a text of our own, with an interval, for a model and beside it for its base.
+
+The text stands in `texts/`, was written for this purpose and is on no crawled page, so no model was trained on it. Its
+paragraphs are scored one by one; the interval comes from drawing paragraphs with replacement (a percentile bootstrap).
+"""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from inference.attention import CausalAttention
 from inference.lora import Adapter, LoraBatch
 from inference.model import GPT
 from inference.tokenizer import Tokenizer
 
-PROSE = Path(__file__).parent / "texts" / "prose.txt"
-RESAMPLES = 1000
-SEED = 20261124
+TEXT = Path(__file__).parent / "texts" / "english.txt"
+DRAWS = 2000
+SEED = 1
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """exp of the mean negative log-likelihood per token; `low` and `high` bound 95 % of bootstrap resamples of the texts."""
+    """exp of the mean loss of a token, with its 95 % interval."""
 
     value: float
     low: float
     high: float
-    tokens: int
-    losses: tuple[tuple[float, int], ...]  # of each text: sum of negative log-likelihoods, tokens
 
 
-def texts(path: Path = PROSE) -> list[str]:
-    """The paragraphs of the file."""
-    return [part.strip() for part in path.read_text(encoding="utf-8").split("\n\n") if part.strip()]
+@dataclass(frozen=True)
+class Scores:
+    """For each paragraph, the sum of its tokens' losses and how many tokens were predicted."""
+
+    losses: torch.Tensor  # float64 [paragraphs]
+    tokens: torch.Tensor  # int64 [paragraphs]
+
+    def perplexity(self) -> Perplexity:
+        draws = _draws(len(self.losses))
+        drawn = (self.losses[draws].sum(1) / self.tokens[draws].sum(1)).exp()
+        low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        return Perplexity(float((self.losses.sum() / self.tokens.sum()).exp()), low, high)
 
 
-def digest(path: Path = PROSE) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+@cache
+def paragraphs() -> tuple[str, ...]:
+    return tuple(part.strip() for part in TEXT.read_text(encoding="utf-8").split("\n\n") if part.strip())
+
+
+@cache
+def text_sha256() -> str:
+    return hashlib.sha256(TEXT.read_bytes()).hexdigest()
+
+
+def _draws(count: int) -> torch.Tensor:
+    """The same draws for a model and its base: their difference is then of the model, not of the draw. int64 [DRAWS, count]"""
+    return torch.randint(count, (DRAWS, count), generator=torch.Generator().manual_seed(SEED))
 
 
 @torch.inference_mode()
-def perplexity(model: GPT, tokenizer: Tokenizer, documents: Sequence[str], *, adapter: Adapter | None = None) -> Perplexity:
-    """Of each document on its own; its first token is read but not scored. Raises ValueError when nothing can be scored."""
-    lora = LoraBatch([(adapter, None)]) if adapter else None
-    losses = []
-    for document in documents:
-        tokens = torch.tensor(tokenizer.encode(document)[: model.config.context_length])
-        if len(tokens) < 2:
-            continue
-        hidden = model(tokens, torch.arange(len(tokens)), CausalAttention([len(tokens)]), lora)
+def score(model: GPT, tokenizer: Tokenizer, *, adapter: Adapter | None = None, after_each: Callable[[float], object]) -> Scores:
+    """Losses of every paragraph, each begun with the end-of-text token so that its first word is predicted too.
+
+    `after_each` is told the share done.
+    """
+    device = model.embedding.weight.device
+    start = min(tokenizer.eos_ids) if tokenizer.eos_ids else None
+    lora = LoraBatch([(adapter, None)]) if adapter is not None else None
+    losses, counts = [], []
+    for number, text in enumerate(paragraphs(), 1):
+        tokens = ([start] if start is not None else []) + tokenizer.encode(text)
+        tokens = tokens[: model.config.context_length]
+        ids = torch.tensor(tokens, device=device)
+        hidden = model(ids, torch.arange(len(tokens), device=device), CausalAttention([len(tokens)]), lora)
         logits = model.logits(hidden[:-1]).float()
-        losses.append((F.cross_entropy(logits, tokens[1:], reduction="sum").item(), len(tokens) - 1))
-    if not losses:
-        raise ValueError("no document has two tokens")
-    low, high = _interval(losses)
-    return Perplexity(_of(losses), low, high, sum(count for _, count in losses), tuple(losses))
-
-
-def _of(losses: Sequence[tuple[float, int]]) -> float:
-    mean = sum(loss for loss, _ in losses) / sum(count for _, count in losses)
-    return math.exp(mean) if mean < 700 else math.inf
-
-
-def _interval(losses: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """Percentile bootstrap over documents (Efron, 1979) with a fixed seed."""
-    generator = torch.Generator().manual_seed(SEED)
-    drawn = torch.randint(len(losses), (RESAMPLES, len(losses)), generator=generator)
-    table = torch.tensor(losses, dtype=torch.float64)[drawn].sum(dim=1)  # [resamples, 2]
-    means = (table[:, 0] / table[:, 1]).sort().values
-    return math.exp(means[int(0.025 * RESAMPLES)].item()), math.exp(means[int(0.975 * RESAMPLES) - 1].item())
+        losses.append(float(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none").double().sum()))
+        counts.append(len(tokens) - 1)
+        after_each(number / len(paragraphs()))
+    return Scores(torch.tensor(losses, dtype=torch.float64), torch.tensor(counts))

@@ -1,260 +1,284 @@
-"""LoRA fine-tuning: a frozen base, small trained matrices beside its projections, resumed to the bit.
+"""A LoRA fine-tune as a job: segments of some seconds, each ending in a checkpoint from which it goes on bit for bit.
 
-Everything random is drawn from the seed and the number of the epoch, never from a running generator, so the state of a
-run is its step, its weights and its optimiser. Examples of a batch stand packed in one row, each seeing only itself, and
-the loss is the sum over the trained tokens divided by their number in the whole batch: how a batch is cut into
-micro-batches changes nothing but rounding.
+A checkpoint is an artifact of this job alone: the adapter's weights, the best ones so far, the optimiser's state and the
+generator's as safetensors, and the rest as JSON. The one before it is removed when the store has made the next current.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from inference.attention import CausalAttention
-from inference.datasets import Example
+from inference import adapters
+from inference.config import GPTConfig
+from inference.datasets import Example, UnusableDataset, load_examples
+from inference.finetuning import (
+    MAX_STEPS,
+    PASS_TOKENS,
+    Recipe,
+    TrainableLora,
+    batch,
+    losses,
+    mean_loss,
+    pack,
+    passes,
+    room_bytes,
+    split,
+    steps_per_epoch,
+)
+from inference.job_process import JobError
 from inference.model import GPT
+from inference.protocol import JobTask
+from inference.workbench import Workbench
 
-MICRO_BATCH_TOKENS = 2048
-VALIDATION_EXAMPLES = 64
-WARM_UP_SHARE = 0.05
-LEAST_RATE = 0.1  # of the highest, at the end of the cosine
-CLIP_NORM = 1.0
-BOUNDS: dict[str, tuple[float, float]] = {
-    "rank": (1, 256),
-    "alpha": (0.01, 1024),
-    "epochs": (1, 100),
-    "learning_rate": (1e-7, 1.0),
-    "batch_size": (1, 512),
-    "max_length": (8, 131_072),
-    "validation_share": (0.0, 0.5),
-    "seed": (0, 2**31 - 1),
-}
+MAX_GRAD_NORM = 1.0
+VALIDATIONS = 10  # over the whole run, beside the one before it begins
+SAID_EVERY_S = 0.25
+RECENT_STEPS = 20  # whose mean is called the training loss at the end
+STATE, WEIGHTS, BEST, OPTIMISER = "state.json", "weights.safetensors", "best.safetensors", "optimiser.safetensors"
 
 
-class BadSettings(ValueError):
-    """A setting is missing its bounds; the message names it."""
+def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
+    """Trains to the end and stores the adapter; its digest and what was measured."""
+    recipe = Recipe.from_json(task.params["settings"])
+    base = bench.folder(task.params["base"])
+    tokenizer = bench.tokenizer(base)
+    bench.channel.progress("reading")
+    try:
+        examples = load_examples(bench.file(task.params["file"]), tokenizer, max_length=recipe.max_length)
+    except UnusableDataset as error:
+        raise JobError("data_unusable", f"The file cannot be trained on: {error}", detail=asdict(error.problem)) from error
+    model = bench.model(base, room_bytes=_room(GPTConfig.from_folder(base), recipe))
+    training = Training(task, bench, recipe=recipe, model=model, examples=examples)
+    training.begin()
+    training.to_the_end()
+    return training.result()
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train. `alpha / rank` scales what the adapter adds."""
-
-    rank: int = 8
-    alpha: float = 16.0
-    epochs: int = 3
-    learning_rate: float = 2e-4
-    batch_size: int = 8
-    max_length: int = 512
-    validation_share: float = 0.1
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in BOUNDS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise BadSettings(f"{name} is {value!r}; it must lie between {low} and {high}")
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Self:
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(raw.keys() - known):
-            raise BadSettings(f"there is no setting {unknown[0]!r}")
-        return cls(**raw)
-
-
-class LoraLinear(nn.Module):
-    """A frozen projection and the trained B·A beside it, in float32 whatever the base is kept in."""
-
-    def __init__(self, base: nn.Module, *, rank: int, alpha: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.base = base
-        out_features, in_features = base.weight.shape  # type: ignore[misc]
-        bound = 1 / math.sqrt(in_features)  # Kaiming's with a = √5, as PEFT begins
-        self.a = nn.Parameter(torch.empty(rank, in_features).uniform_(-bound, bound, generator=generator))
-        self.b = nn.Parameter(torch.zeros(out_features, rank))
-        self.scale = alpha / rank
-
-    def forward(self, x: Tensor) -> Tensor:
-        added = F.linear(F.linear(x.float(), self.a), self.b) * self.scale
-        out: Tensor = self.base(x)
-        return out + added.to(out.dtype)
-
-
-def add_lora(model: GPT, settings: Settings) -> dict[str, LoraLinear]:
-    """Freezes the model and puts trainable LoRA beside all its projections; by Hugging Face module name."""
-    model.requires_grad_(False)
-    generator = torch.Generator().manual_seed(settings.seed)
-    parts = {}
-    for name, module in model.projections().items():
-        parts[name] = LoraLinear(module, rank=settings.rank, alpha=settings.alpha, generator=generator)
-        model.replace_projection(name, parts[name])
-    return parts
-
-
-def batch_loss(model: GPT, examples: Sequence[Example]) -> Tensor:
-    """Sum of the cross-entropies of the trained tokens, each predicted from those before it in its own example."""
-    tokens = torch.tensor([token for example in examples for token in example.tokens])
-    positions = torch.cat([torch.arange(len(example.tokens)) for example in examples])
-    lengths = [len(example.tokens) for example in examples]
-    trained = torch.tensor([flag for example in examples for flag in example.trained])
-    targets = (trained & (positions > 0)).nonzero().squeeze(-1)  # the first token of an example is predicted from nothing
-    hidden = model(tokens, positions, CausalAttention(lengths))
-    logits = model.logits(hidden[targets - 1]).float()
-    return F.cross_entropy(logits, tokens[targets], reduction="sum")
-
-
-def target_count(examples: Sequence[Example]) -> int:
-    return sum(sum(example.trained[1:]) for example in examples)
-
-
-def micro_batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """The examples in order, cut where the next would pass MICRO_BATCH_TOKENS."""
-    batch: list[Example] = []
-    for example in examples:
-        if batch and sum(len(e.tokens) for e in batch) + len(example.tokens) > MICRO_BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(example)
-    if batch:
-        yield batch
-
-
-@torch.no_grad()
-def mean_loss(model: GPT, examples: Sequence[Example]) -> float | None:
-    """Mean cross-entropy of the trained tokens, None without any."""
-    count = target_count(examples)
-    if not count:
-        return None
-    return float(sum(batch_loss(model, batch).item() for batch in micro_batches(examples)) / count)
+def _room(config: GPTConfig, recipe: Recipe) -> int:
+    sizes = {"layers": config.layers, "hidden": config.hidden_size, "inner": config.intermediate_size, "vocabulary": config.vocab_size}
+    return room_bytes(max(PASS_TOKENS, recipe.max_length), **sizes)
 
 
 @dataclass
-class Progress:
-    """Where a run is, and what it has seen; kept in the checkpoint."""
+class State:
+    """Where a run stands, beside its tensors."""
 
-    step: int = 0
-    tokens: int = 0
-    loss: float | None = None  # of the last step
-    validation_loss: float | None = None
+    step: int = 0  # steps done
+    tokens: int = 0  # read in training, without validation
+    trained_tokens: int = 0
+    seconds: float = 0.0
+    recent: list[float] = field(default_factory=list)  # losses of the last RECENT_STEPS
     base_validation_loss: float | None = None
+    validation_loss: float | None = None  # the last
+    best_validation_loss: float | None = None
+    best_step: int = 0
 
 
-@dataclass
-class Run:
-    """One fine-tune: `examples` are split into training and validation by the seed."""
+class Training:
+    """One run, from its first step or from a checkpoint."""
 
-    model: GPT
-    examples: Sequence[Example]
-    settings: Settings
-    progress: Progress = field(default_factory=Progress)
+    def __init__(self, task: JobTask, bench: Workbench, *, recipe: Recipe, model: GPT, examples: list[Example]) -> None:
+        self._task, self._bench, self._recipe, self._model = task, bench, recipe, model
+        self._train, self._held_out = split(examples, recipe)
+        self._per_epoch = steps_per_epoch(self._train, recipe)
+        self._steps = self._per_epoch * recipe.epochs
+        if self._steps > MAX_STEPS:
+            message = f"{self._steps} steps are more than the {MAX_STEPS} allowed. Choose fewer epochs or larger batches."
+            raise JobError("too_many_steps", message, detail={"steps": self._steps, "limit": MAX_STEPS})
+        self._lora = TrainableLora(model, recipe).train()
+        self._optimiser = torch.optim.AdamW(self._lora.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+        self._best: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._state = State()
+        self._events: list[dict[str, Any]] = []
+        self._unsaid: list[dict[str, Any]] = []
+        self._said_at = 0.0
+        self._segment = task.segment
+        self._checkpoint = task.checkpoint
 
-    def __post_init__(self) -> None:
-        self.parts = add_lora(self.model, self.settings)
-        self.parameters = [parameter for part in self.parts.values() for parameter in (part.a, part.b)]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=self.settings.learning_rate, weight_decay=0.0)
-        order = _order(len(self.examples), self.settings.seed, -1)
-        held_out = min(round(len(order) * self.settings.validation_share), VALIDATION_EXAMPLES, len(order) - 1)
-        self.validation = [self.examples[index] for index in order[:held_out]]
-        self.training = [self.examples[index] for index in order[held_out:]]
-        self.steps_per_epoch = math.ceil(len(self.training) / self.settings.batch_size)
-        self.total_steps = self.steps_per_epoch * self.settings.epochs
+    def begin(self) -> None:
+        """Takes up the checkpoint, or measures the base before the first step."""
+        torch.manual_seed(self._recipe.seed)
+        if self._checkpoint is not None:
+            self._take_up(self._bench.folder(self._checkpoint))
+        elif self._held_out:
+            loss = self._validate()
+            self._state.base_validation_loss = self._state.validation_loss = loss
+            self._note({"step": 0, "validation_loss": loss})
+
+    def to_the_end(self) -> None:
+        """Raises Paused after the segment in which a pause was asked for."""
+        segment_began = time.monotonic()
+        while self._state.step < self._steps:
+            self._bench.channel.raise_if_cancelled()
+            self._step()
+            last = self._state.step == self._steps
+            if last or self._bench.channel.pausing or time.monotonic() - segment_began >= self._bench.segment_s:
+                self._end_segment()
+                segment_began = time.monotonic()
+
+    def result(self) -> dict[str, Any]:
+        """Stores the adapter that did best on the held-out examples, or the last when none were held out."""
+        folder = self._bench.work / "adapter"
+        weights = self._best or self._lora.weights()
+        base = self._task.params["base"]
+        adapters.save(folder, weights, config=self._model.config, alpha=self._recipe.alpha, base=base)
+        manifest = self._bench.put(folder)
+        state = self._state
+        return {
+            "manifest": manifest,
+            "size_bytes": sum(file.stat().st_size for file in folder.iterdir()),
+            "steps": self._steps,
+            "examples": len(self._train),
+            "held_out": len(self._held_out),
+            "tokens": state.tokens,
+            "trained_tokens": state.trained_tokens,
+            "seconds": round(state.seconds, 1),
+            "train_loss": sum(state.recent) / len(state.recent),
+            "base_validation_loss": state.base_validation_loss,
+            "validation_loss": state.best_validation_loss if state.best_validation_loss is not None else state.validation_loss,
+            "best_step": state.best_step or self._steps,
+            "trained_parameters": sum(parameter.numel() for parameter in self._lora.parameters()),
+            "precision": str(self._model.embedding.weight.dtype).removeprefix("torch."),
+        }
+
+    # ------------------------------------------------------------ one step
+
+    def _step(self) -> None:
+        began = time.monotonic()
+        state, recipe = self._state, self._recipe
+        examples = batch(self._train, recipe, state.step)
+        rate = recipe.rate(state.step, self._steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        loss, grad_norm = self._descend(examples)
+        state.step += 1
+        state.recent = [*state.recent, loss][-RECENT_STEPS:]
+        tokens = sum(len(example.tokens) for example in examples)
+        state.tokens += tokens
+        state.trained_tokens += sum(example.trained_tokens for example in examples)
+        seconds = time.monotonic() - began
+        state.seconds += seconds
+        event = {
+            "step": state.step,
+            "loss": loss,
+            "learning_rate": rate,
+            "grad_norm": grad_norm,
+            "tokens_per_s": round(tokens / seconds, 1),
+        }
+        if self._held_out and (state.step % self._validate_every == 0 or state.step == self._steps):
+            event["validation_loss"] = self._judge()
+        self._note(event)
+
+    def _descend(self, examples: list[Example]) -> tuple[float, float]:
+        """One step of the optimiser; (mean loss of a trained token, norm of the gradient before clipping)."""
+        count = max(sum(sum(example.trained[1:]) for example in examples), 1)
+        total = 0.0
+        for group in passes(examples):
+            loss = losses(self._model, pack(group, self._model.embedding.weight.device), self._lora).sum() / count
+            loss.backward()
+            total += loss.item()
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._lora.parameters(), MAX_GRAD_NORM))
+        if not (abs(total) < float("inf") and grad_norm < float("inf")):
+            message = f"The loss is no longer a number at step {self._state.step + 1}. Choose a lower learning rate."
+            raise JobError("diverged", message, detail={"step": self._state.step + 1})
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        return total, grad_norm
 
     @property
-    def is_over(self) -> bool:
-        return self.progress.step >= self.total_steps
+    def _validate_every(self) -> int:
+        return max(1, -(-self._steps // VALIDATIONS))
 
-    def batch(self, step: int) -> list[Example]:
-        """The examples of a step: each epoch has an order of its own, drawn from the seed and its number."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = _order(len(self.training), self.settings.seed, epoch)
-        first = place * self.settings.batch_size
-        return [self.training[index] for index in order[first : first + self.settings.batch_size]]
+    def _judge(self) -> float:
+        loss = self._validate()
+        state = self._state
+        state.validation_loss = loss
+        if state.best_validation_loss is None or loss < state.best_validation_loss:
+            state.best_validation_loss, state.best_step = loss, state.step
+            self._best = self._lora.weights()
+        return loss
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to LEAST_RATE of the highest (Loshchilov and Hutter, 2017)."""
-        warm_up = max(1, round(self.total_steps * WARM_UP_SHARE))
-        if step < warm_up:
-            return self.settings.learning_rate * (step + 1) / warm_up
-        share = (step - warm_up) / max(1, self.total_steps - warm_up)
-        return self.settings.learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+    def _validate(self) -> float:
+        self._lora.eval()
+        loss = mean_loss(self._model, self._held_out, self._lora, after_pass=lambda: self._say("validating"))
+        self._lora.train()
+        return loss
 
-    def advance(self) -> dict[str, Any]:
-        """One step of the optimiser; returns its event."""
-        began, step = time.monotonic(), self.progress.step
-        batch, rate = self.batch(step), self.learning_rate(step)
-        count, loss_sum = target_count(batch), 0.0
-        self.optimiser.zero_grad(set_to_none=True)
-        for part in micro_batches(batch):
-            loss = batch_loss(self.model, part) / max(count, 1)
-            loss.backward()
-            loss_sum += loss.item()
-        norm = nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM).item()
-        if not math.isfinite(loss_sum) or not math.isfinite(norm):
-            raise FloatingPointError(f"the loss is no longer a number at step {step + 1}; choose a lower learning rate")
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
-        tokens = sum(len(example.tokens) for example in batch)
-        self.progress.step, self.progress.loss = step + 1, loss_sum
-        self.progress.tokens += tokens
-        speed = round(tokens / max(time.monotonic() - began, 1e-6), 1)
-        return {"step": step + 1, "loss": loss_sum, "learning_rate": rate, "grad_norm": norm, "tokens_per_s": speed}
+    # ------------------------------------------------------------ what is said
 
-    def validate(self) -> dict[str, Any] | None:
-        """The loss on what was held out, as an event; None when nothing was."""
-        loss = mean_loss(self.model, self.validation)
-        if loss is None:
-            return None
-        self.progress.validation_loss = loss
-        if self.progress.step == 0:
-            self.progress.base_validation_loss = loss
-        return {"step": self.progress.step, "validation_loss": loss}
+    def _note(self, event: dict[str, Any]) -> None:
+        self._events.append(event)
+        self._unsaid.append(event)
+        self._say("training")
+
+    def _say(self, stage: str) -> None:
+        self._bench.channel.raise_if_cancelled()
+        if time.monotonic() - self._said_at < SAID_EVERY_S:
+            return
+        done = self._state.step / self._steps
+        self._bench.channel.progress(stage, done=done, step=self._state.step, steps=self._steps, events=self._unsaid)
+        self._unsaid = []
+        self._said_at = time.monotonic()
 
     # ------------------------------------------------------------ checkpoints
 
-    def save(self, folder: Path) -> None:
-        """Writes everything `load` needs to go on as if nothing had happened."""
-        weights, moments = {}, {}
-        for name, part in self.parts.items():
-            for side in ("a", "b"):
-                parameter = getattr(part, side)
-                weights[f"{name}.{side}"] = parameter.detach().contiguous()
-                for moment, value in self.optimiser.state.get(parameter, {}).items():
-                    moments[f"{name}.{side}.{moment}"] = torch.as_tensor(value).contiguous().clone()
-        save_file(weights, folder / "adapter.safetensors")
-        save_file(moments, folder / "optimiser.safetensors")
-        state = {"format": 1, "settings": asdict(self.settings), "progress": asdict(self.progress), "examples": len(self.examples)}
-        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    def _end_segment(self) -> None:
+        digest = self._write_checkpoint()
+        done = self._state.step / self._steps
+        try:
+            self._bench.channel.segment(number=self._segment, checkpoint=digest, events=self._events, done=done)
+        finally:
+            shutil.rmtree(self._bench.work / "checkpoint")
+        self._forget(self._checkpoint, kept=digest)
+        self._segment += 1
+        self._checkpoint = digest
+        self._events = []
 
-    def load(self, folder: Path) -> None:
-        """Goes on from a checkpoint. Raises ValueError when it is of another run."""
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if state["settings"] != asdict(self.settings) or state["examples"] != len(self.examples):
-            raise ValueError("the checkpoint belongs to a run with other settings or other data")
-        weights, moments = load_file(folder / "adapter.safetensors"), load_file(folder / "optimiser.safetensors")
-        with torch.no_grad():
-            for name, part in self.parts.items():
-                for side in ("a", "b"):
-                    parameter = getattr(part, side)
-                    parameter.copy_(weights[f"{name}.{side}"])
-                    start = f"{name}.{side}."
-                    kept = {key.removeprefix(start): value for key, value in moments.items() if key.startswith(start)}
-                    if kept:
-                        self.optimiser.state[parameter] = kept
-        self.progress = Progress(**state["progress"])
+    def _write_checkpoint(self) -> str:
+        folder = self._bench.work / "checkpoint"
+        folder.mkdir()
+        own = {"job": self._task.job}  # so that no other job's checkpoint has the same bytes, and this one can be removed
+        save_file(_flat(self._lora.weights()), folder / WEIGHTS, metadata=own)
+        if self._best is not None:
+            save_file(_flat(self._best), folder / BEST, metadata=own)
+        moments = {"random": torch.get_rng_state()}
+        for number, parameter in enumerate(self._lora.parameters()):
+            moments |= {f"{number}.{name}": value.contiguous() for name, value in self._optimiser.state[parameter].items()}
+        save_file(moments, folder / OPTIMISER, metadata=own)
+        (folder / STATE).write_text(json.dumps({**own, **asdict(self._state)}, sort_keys=True), encoding="utf-8")
+        return self._bench.put(folder)
+
+    def _take_up(self, folder: Path) -> None:
+        kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if kept.pop("job") != self._task.job:
+            raise JobError("checkpoint_unusable", "The checkpoint belongs to another job.")
+        self._state = State(**kept)
+        self._lora.restore(_pairs(load_file(folder / WEIGHTS)))
+        if (folder / BEST).exists():
+            self._best = _pairs(load_file(folder / BEST))
+        moments = load_file(folder / OPTIMISER)
+        torch.set_rng_state(moments["random"])
+        for number, parameter in enumerate(self._lora.parameters()):
+            state = {name: moments[f"{number}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
+            self._optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+
+    def _forget(self, digest: str | None, *, kept: str) -> None:
+        if digest is not None and digest != kept:
+            self._bench.forget(digest, kept=kept)
 
 
-def _order(count: int, seed: int, epoch: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch + 1)
-    return torch.randperm(count, generator=generator).tolist()
+def _flat(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    return {f"{name}.{side}": part.cpu().contiguous() for name, pair in weights.items() for side, part in zip("AB", pair, strict=True)}
+
+
+def _pairs(tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    return {name.removesuffix(".A"): (part, tensors[name[:-1] + "B"]) for name, part in tensors.items() if name.endswith(".A")}
