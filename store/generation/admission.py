@@ -63,7 +63,6 @@ def admit(
     priced = not listing.is_free and _pays(version, person)
     if priced and person is None:
         raise SignInNeeded
-    _within_limits(person, visitor)
     _a_worker_lives()
 
     complete, own = reading.complete(version, asked)
@@ -83,6 +82,7 @@ def admit(
         trace=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
     with _place_in_flight(order), transaction.atomic():
+        _within_limits(person, visitor)  # behind the other refusals: what is not begun uses up no try
         request = Request.objects.create(
             public_id=request_id,
             version=version,

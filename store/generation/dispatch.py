@@ -16,6 +16,7 @@ from inference.protocol import (
     LOAD_QUEUE,
     GenerationRequest,
     base_queue,
+    claim_key,
     holders_key,
     lease_key,
     stream_key,
@@ -25,6 +26,8 @@ from store.generation.models import Request
 from store.valkey import client
 
 MAX_ATTEMPTS = 2
+CLAIMED_BY_STORE = "store"
+CLAIM_KEPT_S = 3600
 
 
 def order_key(request: str) -> str:
@@ -57,6 +60,7 @@ def try_again(request: str, *, attempt: int) -> bool:
     row = Request.objects.filter(public_id=request, state=Request.State.ADMITTED)
     if order and row.filter(attempt=attempt, attempt__lt=MAX_ATTEMPTS).update(attempt=F("attempt") + 1):
         message = json.loads(str(order)) | {"attempt": attempt + 1}
+        client().set(claim_key(request, attempt), CLAIMED_BY_STORE, nx=True, ex=CLAIM_KEPT_S)  # a late delivery of it does nothing
         structlog.get_logger(__name__).warning("generation tried again", generation=request, attempt=attempt + 1)
         send(GenerationRequest.from_json(message))
         return True

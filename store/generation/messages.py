@@ -87,13 +87,17 @@ def sampling_for(version: Version, asked: SamplingParams | Mapping[str, Any]) ->
     known = SamplingParams().to_json().keys()
     values = {key: value for key, value in values.items() if key in known}
     for name, (low, high) in _BOUNDS.items():
-        if name in values and not low <= values[name] <= high:
+        if name in values and not (_is_number(values[name]) and low <= values[name] <= high):
             message = _("%(name)s must lie between %(low)s and %(high)s.") % {"name": name, "low": low, "high": high}
             raise BadSampling(message, param=name)
-    if values["max_tokens"] < 1:
+    if not _is_number(values["max_tokens"]) or values["max_tokens"] < 1:
         raise BadSampling(_("max_tokens must be at least 1."), param="max_tokens")
     values["max_tokens"] = min(int(values["max_tokens"]), settings.MAX_COMPLETION_TOKENS)
     return SamplingParams(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def most_prompt_tokens(version: Version, messages: list[dict[str, str]]) -> int:

@@ -35,7 +35,7 @@ from inference.protocol import (
     stream_key,
 )
 from store.generation import dispatch, settlement
-from store.valkey import async_client
+from store.valkey import async_client, client
 
 BLOCK_MS = 1000
 RENEW_EVERY_S = 3.0
@@ -65,8 +65,16 @@ class _Watch:
 
 async def read(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str, Event]]:
     """Yields (entry id, event) after the entry `after`, up to and with the finished event. Needs no database connection."""
+    async for found in follow(request_id, after=after):
+        if found is not None:
+            yield found
+
+
+async def follow(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str, Event] | None]:
+    """As `read`, and None for each second of silence, so that the reader can show its own reader that it lives."""
     valkey, key = async_client(), stream_key(request_id)
-    watch = _Watch(request_id, await _order_of(request_id))
+    order = await _order_of(request_id)
+    watch = _Watch(request_id, order, attempt=order.get("attempt", 1))
     last, renewed_at = (after if "-" in after else "0-0"), 0.0
     while True:
         if time.monotonic() - renewed_at > RENEW_EVERY_S:
@@ -83,9 +91,10 @@ async def read(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str,
             if event["type"] == "finished":
                 return
         if not found and (failure := await _lost(watch)) is not None:
-            entry, event = await _end(watch, failure)
-            yield entry, event
+            yield await _end(watch, failure)
             return
+        if not found:
+            yield None
 
 
 def _note(watch: _Watch, event: Event) -> None:
@@ -198,9 +207,19 @@ async def collect(request_id: str) -> tuple[str, Event]:
 
 
 def text_so_far(request_id: str) -> str:
-    """What has been said, as far as the stream is still kept. For whoever stores the answer."""
-    from store.valkey import client
-
+    """What the attempt that counts has said, as far as the stream is still kept. For whoever stores the answer."""
     entries: Any = client().xrange(stream_key(request_id))
-    events = (json.loads(fields["event"]) for _, fields in entries)
+    attempt = entries[-1][0].partition("-")[0] if entries else ""
+    events = (json.loads(fields["event"]) for entry, fields in entries if entry.partition("-")[0] == attempt)
     return "".join(event["text"] for event in events if event["type"] == "delta")
+
+
+def has_ended(request_id: str) -> bool:
+    """Whether the last event is there, though its settlement may still be on its way."""
+    newest: Any = client().xrevrange(stream_key(request_id), count=1)
+    return any(json.loads(fields["event"])["type"] == "finished" for _entry, fields in newest)
+
+
+def is_kept(request_id: str) -> bool:
+    """Whether the events can still be read."""
+    return bool(client().exists(stream_key(request_id)))

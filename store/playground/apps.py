@@ -4,3 +4,11 @@ from django.apps import AppConfig
 class PlaygroundConfig(AppConfig):
     name = "store.playground"
     label = "playground"
+
+    def ready(self) -> None:
+        from store.accounts.sign_in import on_sign_in
+        from store.generation.settlement import on_finished
+        from store.playground import answers, conversations
+
+        on_sign_in(conversations.adopt)
+        on_finished(answers.keep)

@@ -27,7 +27,7 @@ class Conversation(models.Model):
         constraints = [models.CheckConstraint(condition=Q(user__isnull=False) | ~Q(visitor=""), name="conversation_belongs_to_somebody")]
 
     def __str__(self) -> str:
-        return self.title or self.public_id
+        return self.public_id
 
 
 class Message(models.Model):

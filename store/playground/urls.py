@@ -1,4 +1,22 @@
-from django.urls import URLPattern
+from django.urls import path, re_path
+
+from store.playground.views import acts, events, pages
 
 app_name = "playground"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", pages.chat, name="chat"),
+    path("new/", pages.new, name="new"),
+    path("csrf/", acts.csrf, name="csrf"),
+    path("start/", acts.start, name="start"),
+    path("try/<str:publisher>/<str:slug>/", acts.try_it, name="try"),
+    path("requests/<str:public_id>/events", events.events, name="events"),
+    path("requests/<str:public_id>/stop", acts.stop, name="stop"),
+    path("requests/<str:public_id>/keep", acts.keep, name="keep"),
+    path("messages/<str:public_id>/regenerate", acts.regenerate, name="regenerate"),
+    path("messages/<str:public_id>/edit", acts.edit, name="edit"),
+    path("<str:public_id>/", pages.conversation, name="conversation"),
+    path("<str:public_id>/ask", acts.ask, name="ask"),
+    path("<str:public_id>/rename", acts.rename, name="rename"),
+    path("<str:public_id>/delete", acts.delete, name="delete"),
+    re_path(r"^(?P<public_id>\w+)/export\.(?P<form>md|json)$", pages.export, name="export"),
+]

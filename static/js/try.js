@@ -1,0 +1,69 @@
+// The try-it box: one question, one streamed answer, and the way on into a chat.
+import { dress, sendOnEnter, show, trouble, words } from "./answer.js";
+import { post } from "./stream.js";
+
+for (const box of document.querySelectorAll("[data-try]")) {
+  const form = box.querySelector("form");
+  if (form) begin(box, form);
+}
+
+function begin(box, form) {
+  const part = (name) => box.querySelector(`[data-${name}]`);
+  const [send, stop, answer, meter, keep, left] = ["send", "stop", "answer", "meter", "keep", "left"].map(part);
+  const send_ = (url, fields) => post(url, fields, { csrfUrl: form.dataset.csrf, offline: words().offline });
+  let asked = null; // {events, stop, keep, text}
+
+  const busy = (is) => {
+    send.hidden = is;
+    stop.hidden = !is;
+    stop.disabled = false;
+  };
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!stop.hidden) return;
+    busy(true);
+    trouble(part("trouble"), null);
+    keep.hidden = true;
+    try {
+      const text = form.elements.text.value;
+      asked = { ...(await send_(form.action, new FormData(form))), text };
+      if (asked.left) left.textContent = asked.left;
+      answer.hidden = meter.hidden = false;
+      const finished = await show(asked.events, { body: answer, numbers: meter.querySelector(".numbers") });
+      keep.hidden = !finished?.text;
+    } catch (error) {
+      answer.hidden = meter.hidden = true;
+      trouble(part("trouble"), error.error ?? { message: error.message });
+    } finally {
+      busy(false);
+    }
+  });
+
+  stop.addEventListener("click", async () => {
+    if (!asked) return;
+    stop.disabled = true;
+    await send_(asked.stop, {}).catch((error) => trouble(part("trouble"), error.error));
+  });
+  box.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !stop.hidden) stop.click();
+  });
+
+  keep.addEventListener("click", async () => {
+    try {
+      location.assign((await send_(asked.keep, { text: asked.text })).url);
+    } catch (error) {
+      trouble(part("trouble"), error.error);
+    }
+  });
+
+  for (const chip of box.querySelectorAll("[data-starter]")) {
+    chip.addEventListener("click", () => {
+      for (const other of box.querySelectorAll("[data-starter]")) other.setAttribute("aria-pressed", String(other === chip));
+      form.elements.text.value = chip.dataset.starter;
+      form.elements.text.focus();
+    });
+  }
+  sendOnEnter(form.elements.text);
+  dress(answer);
+}
