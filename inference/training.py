@@ -7,6 +7,7 @@ generator's as safetensors, and the rest as JSON. The one before it is removed w
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -187,12 +188,15 @@ class Training:
             loss.backward()
             total += loss.item()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._lora.parameters(), MAX_GRAD_NORM))
-        if not (abs(total) < float("inf") and grad_norm < float("inf")):
-            message = f"The loss is no longer a number at step {self._state.step + 1}. Choose a lower learning rate."
-            raise JobError("diverged", message, detail={"step": self._state.step + 1})
+        self._require_finite(total, grad_norm)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         return total, grad_norm
+
+    def _require_finite(self, *found: float) -> None:
+        if not all(map(math.isfinite, found)):
+            message = f"The loss is no longer a number near step {self._state.step + 1}. Choose a lower learning rate."
+            raise JobError("diverged", message, detail={"step": self._state.step + 1})
 
     @property
     def _validate_every(self) -> int:
@@ -211,6 +215,7 @@ class Training:
         self._lora.eval()
         loss = mean_loss(self._model, self._held_out, self._lora, after_pass=lambda: self._say("validating"))
         self._lora.train()
+        self._require_finite(loss)
         return loss
 
     # ------------------------------------------------------------ what is said

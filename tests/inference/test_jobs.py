@@ -1,0 +1,208 @@
+"""The worker's side of a job with a real child process: claiming, resuming after a kill, pausing, cancelling, losing the claim."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import jobs
+from inference.jobs import StoreUnreachable
+from inference.protocol import Claim, JobTask, Outcome, Segment, Verdict
+from tests.inference.job_bench import Place, chat_line
+
+
+class OneJobStore:
+    """The store's side as far as a worker sees it: one job, whose pointer moves only for the claim that holds it."""
+
+    def __init__(self) -> None:
+        self.claimed: Claim | None = None
+        self.segments: list[Segment] = []
+        self.outcomes: list[Outcome] = []
+        self.succeeded = False
+        self.wish = Verdict.GO_ON
+        self.on_segment: Callable[[Segment], Verdict] = lambda segment: self.wish
+
+    def claim(self, claim: Claim) -> Verdict:
+        if self.claimed is not None and self.claimed.attempt >= claim.attempt:
+            return Verdict.LOST
+        self.claimed = claim
+        return Verdict.GO_ON
+
+    def heartbeat(self, claim: Claim) -> Verdict:
+        return self.wish
+
+    def segment(self, segment: Segment) -> Verdict:
+        verdict = self.on_segment(segment)
+        if verdict is not Verdict.LOST:
+            self.segments.append(segment)
+        return verdict
+
+    def finished(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.succeeded = True
+
+    def failed(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("jobs"))
+
+
+def at(place: Place, **fields: Any) -> jobs.Place:
+    said: list[Mapping[str, Any]] = []
+    options = {"segment_s": 0.0, "heartbeat_every_s": 0.2, "retry_first_s": 0.01} | fields
+    return jobs.Place(worker="here", artifacts=place.url, cache=place.cache, progress=lambda job, event: said.append(event), **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Place) -> bytes:
+    """The adapter of a run that nothing happened to, in a child process of its own."""
+    store = OneJobStore()
+    jobs.run(place.finetune(), store, place=at(place, segment_s=60.0))
+    return place.adapter_bytes(store.outcomes[0].result["manifest"])
+
+
+def children() -> list[int]:
+    """The job processes that run now."""
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    found = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    return [pid for pid in found if b"inference.job_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_run_killed_in_mid_flight_resumes_to_the_same_bits(place: Place, undisturbed: bytes) -> None:
+    store = OneJobStore()
+
+    def kill_after_three(segment: Segment) -> Verdict:
+        if segment.number == 3:
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+        return Verdict.GO_ON
+
+    store.on_segment = kill_after_three
+    jobs.run(place.finetune(job="job_killed"), store, place=at(place))
+    died = store.outcomes.pop()
+    store.on_segment = lambda segment: Verdict.GO_ON
+    last = store.segments[-1]
+    again = place.finetune(job="job_killed", checkpoint=last.checkpoint, segment=last.number + 1)
+    jobs.run(replace(again, attempt=2), store, place=at(place))
+
+    assert (died.code, died.retriable, died.detail) == ("process_died", True, {"status": -9})
+    assert [segment.number for segment in store.segments] == list(range(8))
+    assert [event["step"] for segment in store.segments for event in segment.events] == list(range(9))
+    assert place.adapter_bytes(store.outcomes[0].result["manifest"]) == undisturbed
+
+
+def test_a_second_delivery_does_nothing(place: Place) -> None:
+    store = OneJobStore()
+    store.claimed = Claim(job="job_a", attempt=1, claim="another", worker="there")
+
+    jobs.run(place.finetune(), store, place=at(place))
+
+    assert (store.segments, store.outcomes) == ([], [])
+
+
+def test_a_pause_takes_effect_after_the_segment_under_way(place: Place) -> None:
+    store = OneJobStore()
+    store.wish = Verdict.PAUSE
+
+    jobs.run(place.finetune(job="job_paused"), store, place=at(place, segment_s=60.0))
+
+    assert len(store.segments) == 1
+    assert [outcome.code for outcome in store.outcomes] == ["paused"]
+
+
+def test_a_cancelled_job_ends_without_a_result(place: Place) -> None:
+    store = OneJobStore()
+    store.on_segment = lambda segment: Verdict.CANCEL
+
+    jobs.run(place.finetune(job="job_cancelled"), store, place=at(place))
+
+    assert [outcome.code for outcome in store.outcomes] == ["cancelled"]
+    assert store.outcomes[0].result == {}
+
+
+def test_a_worker_that_lost_its_claim_says_nothing_more(place: Place) -> None:
+    store = OneJobStore()
+    store.on_segment = lambda segment: Verdict.LOST
+
+    jobs.run(place.finetune(job="job_lost"), store, place=at(place))
+
+    assert (store.segments, store.outcomes) == ([], [])
+    assert children() == []
+
+
+def test_a_worker_that_is_asked_to_stop_leaves_the_job_at_a_checkpoint(place: Place) -> None:
+    store, stopping = OneJobStore(), threading.Event()
+
+    def stop(segment: Segment) -> Verdict:
+        stopping.set()
+        return Verdict.GO_ON
+
+    store.on_segment = stop
+    jobs.run(place.finetune(job="job_left", changes={"epochs": 50}), store, place=at(place, stopping=stopping))
+
+    assert [outcome.code for outcome in store.outcomes] == ["paused"]
+    assert 1 <= len(store.segments) < 100
+
+
+def test_a_child_that_gives_no_sign_of_life_is_ended(place: Place) -> None:
+    store = OneJobStore()
+
+    jobs.run(place.finetune(job="job_hung"), store, place=at(place, hung_after_s=0.01))
+
+    assert (store.outcomes[0].code, store.outcomes[0].retriable) == ("hung", True)
+    assert children() == []
+
+
+def test_the_outcome_is_told_again_while_the_store_is_away(place: Place) -> None:
+    store = OneJobStore()
+    refusals = [StoreUnreachable("away"), StoreUnreachable("away")]
+    told = store.finished
+
+    def finished(outcome: Outcome) -> None:
+        if refusals:
+            raise refusals.pop()
+        told(outcome)
+
+    store.finished = finished  # type: ignore[method-assign]
+    validation = JobTask(
+        job="job_v", attempt=1, kind="validation", params={"file": place.data, "base": place.base, "adapter": None, "max_length": 64}
+    )
+    jobs.run(validation, store, place=at(place))
+
+    report = store.outcomes[0].result
+    assert (report["valid"], report["examples"], report["error_count"]) == (True, 10, 0)
+    assert {run["trained"] for run in report["preview"][0]} == {True, False}
+
+
+def test_validation_names_the_line_and_column_of_what_is_wrong(place: Place) -> None:
+    bad = place.put_data(
+        [chat_line("Hello?", "Hello."), b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "robot", "content": "x"}]}']
+    )
+    store = OneJobStore()
+
+    task = JobTask(job="job_v", attempt=1, kind="validation", params={"file": bad, "base": place.base, "adapter": None, "max_length": 64})
+    jobs.run(task, store, place=at(place))
+
+    report = store.outcomes[0].result
+    assert (report["valid"], report["examples"]) == (False, 1)
+    (problem,) = report["problems"]
+    assert (problem["line"], problem["column"], problem["code"]) == (2, 49, "unknown_role")
+
+
+def test_a_file_that_is_missing_ends_the_job_with_its_reason(place: Place) -> None:
+    store = OneJobStore()
+    task = place.finetune(job="job_missing")
+
+    jobs.run(replace(task, params={**task.params, "file": "0" * 64}), store, place=at(place))
+
+    assert (store.outcomes[0].code, store.outcomes[0].retriable) == ("artifact_unusable", False)

@@ -1,0 +1,192 @@
+"""A fine-tune: what it learns, that packing changes nothing, that it resumes bit for bit, and that PEFT reads the result."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from inference import finetuning
+from inference.attention import CausalAttention
+from inference.checkpoint import load_gpt
+from inference.config import GPTConfig
+from inference.datasets import load_examples
+from inference.finetuning import Recipe, TrainableLora, losses, pack, split
+from inference.job_process import Cancelled, JobError, Paused
+from inference.lora import Adapter, LoraBatch
+from inference.tokenizer import Tokenizer
+from inference.training import run
+from tests.inference.job_bench import Place, Told, chat_line
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    torch.set_num_threads(1)
+    return Place(tmp_path)
+
+
+def test_the_loss_falls_in_training_and_on_what_was_held_out(place: Place) -> None:
+    told = Told()
+
+    result = run(place.finetune(), place.bench(told, segment_s=60))
+
+    assert (result["steps"], result["examples"], result["held_out"]) == (8, 8, 2)
+    assert [event["step"] for event in told.events] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert told.events[-1]["loss"] < told.events[1]["loss"] - 0.3
+    assert result["validation_loss"] < result["base_validation_loss"] - 0.3
+    assert set(told.events[-1]) == {"step", "loss", "learning_rate", "grad_norm", "tokens_per_s", "validation_loss"}
+
+
+def test_packed_examples_have_the_losses_they_have_alone(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    model = load_gpt(folder, dtype=torch.float32)
+    examples = load_examples(tmp_path / "data.jsonl", Tokenizer.from_folder(folder), max_length=128)
+
+    together = losses(model, pack(examples), None)
+
+    alone = torch.cat([losses(model, pack([example]), None) for example in examples])
+    assert len(together) == sum(example.trained_tokens for example in examples)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(place: Place) -> None:
+    dropout = {"dropout": 0.1}
+    whole = run(place.finetune(changes=dropout), place.bench(Told(), segment_s=60))
+
+    checkpoint, segment, result = None, 0, None
+    while result is None:
+        told = Told(pause_at=1)
+        task = place.finetune(job="job_b", changes=dropout, checkpoint=checkpoint, segment=segment)
+        try:
+            result = run(task, place.bench(told))
+        except Paused:
+            checkpoint, segment = told.segments[-1]["checkpoint"], segment + 1
+
+    assert segment == 8
+    assert place.adapter_bytes(result["manifest"]) == place.adapter_bytes(whole["manifest"])
+    measured = ("train_loss", "validation_loss", "base_validation_loss", "best_step", "tokens")
+    assert {name: result[name] for name in measured} == {name: whole[name] for name in measured}
+
+
+def test_only_the_current_checkpoint_is_kept(place: Place) -> None:
+    told = Told()
+
+    run(place.finetune(), place.bench(told))
+
+    kept = [place.artifacts.has(segment["checkpoint"]) for segment in told.segments]
+    assert kept == [False] * 7 + [True]
+
+
+def test_a_checkpoint_of_another_job_is_refused(place: Place) -> None:
+    told = Told()
+    run(place.finetune(), place.bench(told))
+
+    with pytest.raises(JobError) as refused:
+        run(place.finetune(job="job_b", checkpoint=told.segments[-1]["checkpoint"]), place.bench(Told()))
+
+    assert refused.value.code == "checkpoint_unusable"
+
+
+def test_the_result_gives_peft_and_our_own_reader_the_same_logits(place: Place, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    result = run(place.finetune(), place.bench(Told(), segment_s=60))
+    adapter, base = place.artifacts.materialise(result["manifest"], place.cache), tmp_path / "base"
+    tokens, positions, attention = torch.arange(5, 60), torch.arange(55), CausalAttention([55])
+
+    with torch.no_grad():
+        theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)(tokens[None]).logits[0]
+        model = load_gpt(base, dtype=torch.float32)
+        loaded = Adapter.load(adapter, GPTConfig.from_folder(base))
+        ours = model.logits(model(tokens, positions, attention, LoraBatch([(loaded, None)])))
+        bare = model.logits(model(tokens, positions, attention))
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert (ours - bare).abs().max() > 0.1
+
+
+def test_accumulating_over_several_passes_gives_the_gradient_of_one(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_gpt(tmp_path / "base", dtype=torch.float32)
+    examples = load_examples(tmp_path / "data.jsonl", Tokenizer.from_folder(tmp_path / "base"), max_length=128)
+    count = sum(example.trained_tokens for example in examples)
+
+    def gradients() -> list[torch.Tensor]:
+        lora = TrainableLora(model, Recipe())
+        for group in finetuning.passes(examples):
+            (losses(model, pack(group), lora).sum() / count).backward()
+        return [parameter.grad for parameter in lora.up if parameter.grad is not None]
+
+    one = gradients()
+    monkeypatch.setattr(finetuning, "PASS_TOKENS", 40)
+    many = gradients()
+
+    assert len(one) == 14
+    for a, b in zip(one, many, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_rate_rises_then_falls_along_a_cosine() -> None:
+    recipe = Recipe(learning_rate=1.0)
+
+    rates = [recipe.rate(step, 100) for step in range(100)]
+
+    assert rates[:6] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    assert all(a > b for a, b in pairwise(rates[5:]))
+    assert 0.1 < rates[-1] < 0.101
+
+
+def test_what_is_held_out_depends_on_the_seed_alone(place: Place, tmp_path: Path) -> None:
+    examples = load_examples(tmp_path / "data.jsonl", Tokenizer.from_folder(tmp_path / "base"), max_length=128)
+
+    train, held_out = split(examples, Recipe(seed=7))
+
+    assert (len(train), len(held_out)) == (9, 1)
+    assert split(examples, Recipe(seed=7)) == (train, held_out)
+    assert split(examples[:1], Recipe()) == (examples[:1], [])
+
+
+def test_a_bad_line_ends_the_job_with_its_place(place: Place) -> None:
+    place.data = place.put_data([chat_line("Hello?", "Hello."), b'{"messages": [}'])
+
+    with pytest.raises(JobError) as refused:
+        run(place.finetune(), place.bench(Told()))
+
+    assert refused.value.code == "data_unusable"
+    assert (refused.value.detail["line"], refused.value.detail["code"], refused.value.retriable) == (2, "not_json", False)
+
+
+def test_a_cancelled_run_stops_at_once_and_offers_nothing(place: Place) -> None:
+    told = Told()
+    told.cancelled = True
+
+    with pytest.raises(Cancelled):
+        run(place.finetune(), place.bench(told))
+
+    assert told.segments == []
+
+
+def test_a_loss_that_is_no_number_ends_the_job_and_reports_no_such_number(place: Place) -> None:
+    told = Told()
+
+    with pytest.raises(JobError) as ended:
+        run(place.finetune(changes={"learning_rate": 1e36}), place.bench(told))
+
+    assert ended.value.code == "diverged"
+    assert "NaN" not in json.dumps([told.segments, told.said])
+
+
+def test_a_checkpoint_is_safetensors_and_json(place: Place) -> None:
+    told = Told(pause_at=1)
+
+    with pytest.raises(Paused):
+        run(place.finetune(), place.bench(told))
+
+    folder = place.artifacts.materialise(told.segments[0]["checkpoint"], place.cache)
+    names = {"best.safetensors", "optimiser.safetensors", "state.json", "weights.safetensors"}
+    assert {file.name for file in folder.iterdir()} == names
+    assert json.loads((folder / "state.json").read_text())["step"] == 1
+    assert told.segments[0]["done"] == 1 / 8
