@@ -14,8 +14,8 @@ let editUrl = null; // of the question being edited
 function busy(is) {
   if (!composer) return;
   part("send").hidden = is;
-  part("stop").hidden = !is;
-  part("stop").disabled = false;
+  part("stopper").hidden = !is;
+  part("stopper").disabled = false;
 }
 
 function editing(url) {
@@ -25,7 +25,7 @@ function editing(url) {
 
 // Shows an answer that is under way to its end.
 async function watch(article) {
-  stopUrl = article.dataset.stopUrl;
+  stopUrl = article.dataset.stop;
   busy(true);
   const finished = await show(article.dataset.events, {
     body: article.querySelector(".body"),
@@ -78,7 +78,7 @@ async function ask(url, { again = false, clears = false } = {}) {
 
 async function stop() {
   if (!stopUrl) return;
-  part("stop").disabled = true;
+  part("stopper").disabled = true;
   await send(stopUrl, {}).catch(say);
 }
 
@@ -88,7 +88,7 @@ if (composer) {
     ask(editUrl ?? composer.action, { again: editUrl !== null, clears: true });
   });
   sendOnEnter(composer.elements.text);
-  part("stop").addEventListener("click", stop);
+  part("stopper").addEventListener("click", stop);
   part("edit-cancel").addEventListener("click", () => {
     editing(null);
     composer.elements.text.value = "";
