@@ -6,7 +6,9 @@ class JobsConfig(AppConfig):
     label = "jobs"
 
     def ready(self) -> None:
-        from store.jobs import finetunes, outcomes
+        from store.jobs import dispatch, finetunes, outcomes
         from store.jobs.models import Job
 
+        outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
         outcomes.on_end(Job.Kind.FINETUNE, finetunes.ended)
+        dispatch.before_retry(finetunes.begins_again)

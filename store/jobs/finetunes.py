@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -16,15 +17,18 @@ from store.accounts import audit
 from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import require_role
 from store.billing import ledger
+from store.billing.models import Reservation
 from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
 from store.jobs import dispatch
 from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish
 from store.jobs.models import Job, UploadedFile
+from store.jobs.outcomes import end
 from store.notifications.messages import notify
 from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
+LEAST_EXAMPLE_BYTES = len('{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}') + 1
 RESERVED_FOR = timedelta(days=30)
 
 # name: (kind, lowest, highest, default)
@@ -36,6 +40,7 @@ SETTINGS: dict[str, tuple[type, float, float, float]] = {
     "batch_size": (int, 1, 64, 8),
     "max_length": (int, 32, 4096, 512),
     "validation_share": (float, 0.0, 0.5, 0.1),
+    "dropout": (float, 0.0, 0.5, 0.0),
     "seed": (int, 0, 2**31 - 1, 1),
 }
 
@@ -79,34 +84,58 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
     validation = dispatch.create(Job.Kind.VALIDATION, params={**data, "max_length": chosen["max_length"], "name": file.name}, **of)
     job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
-    _reserve(user, job)
+    _reserve(user, job, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
 
 
-def _reserve(user: User, job: Job) -> None:
-    """The most it can cost is known only to the step limit; what is not used goes back when the job ends."""
-    if settings.FINETUNE_PRICE_MICRO_PER_STEP:
-        amount_micro = settings.FINETUNE_PRICE_MICRO_PER_STEP * MAX_STEPS
-        ledger.reserve(user, cause=job.cause, amount_micro=amount_micro, expires_at=timezone.now() + RESERVED_FOR)
+def most_steps(file: UploadedFile, chosen: Mapping[str, Any]) -> int:
+    """The most steps the file can make: no example is shorter than one with a letter on each side."""
+    examples = max(file.size_bytes // LEAST_EXAMPLE_BYTES, 1)
+    return min(math.ceil(examples / chosen["batch_size"]) * chosen["epochs"], MAX_STEPS)
+
+
+def _reserve(user: User, job: Job, *, cause: str, steps: int) -> None:
+    """Holds the most it can cost; what is not used goes back when the job ends."""
+    if amount_micro := settings.FINETUNE_PRICE_MICRO_PER_STEP * steps:
+        ledger.reserve(user, cause=cause, amount_micro=amount_micro, expires_at=timezone.now() + RESERVED_FOR)
+
+
+def begins_again(user: User, job: Job) -> None:
+    """What was held went back when the job ended: whoever tries again pays. A reservation is made once per cause, so it gets a new one."""
+    if job.kind == Job.Kind.FINETUNE:
+        file = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params["file"]).first()
+        steps = most_steps(file, job.params["settings"]) if file else MAX_STEPS
+        _reserve(user, job, cause=f"{job.cause}:{job.attempt + 1}", steps=steps)
+
+
+def validated(job: Job) -> None:
+    """A file with an error is not trained on: its fine-tune ends with the report, before it was ever queued."""
+    if job.state != Job.State.SUCCEEDED or job.result.get("valid"):
+        return
+    problems = job.result.get("problems") or [{}]
+    detail = {"job": job.public_id, "error_count": job.result.get("error_count", 0), "line": problems[0].get("line", 0)}
+    waiting = Job.objects.filter(after=job, state=Job.State.WAITING)
+    error = f"The file has {detail['error_count']} lines that can't be trained on."
+    end(waiting, Job.State.FAILED, error=error, error_code="data_invalid", error_detail=detail)
 
 
 def ended(job: Job) -> None:
     """Settles or voids the reservation and tells who started it; called in the transaction that ends the job."""
-    cost_micro = settings.FINETUNE_PRICE_MICRO_PER_STEP * int(job.result.get("steps", 0)) if job.state == Job.State.SUCCEEDED else 0
-    if cost_micro:
-        ledger.settle(job.cause, amount_micro=cost_micro, version=None, memo=job.params.get("name", ""), detail={"job": job.public_id})
-    else:
-        ledger.void(job.cause)
+    held = Reservation.objects.filter(Q(cause=job.cause) | Q(cause__startswith=f"{job.cause}:"), state=Reservation.State.HELD).first()
+    if held is not None and job.state == Job.State.SUCCEEDED:
+        cost_micro = settings.FINETUNE_PRICE_MICRO_PER_STEP * int(job.result.get("steps", 0))
+        ledger.settle(held.cause, amount_micro=cost_micro, version=None, memo=job.params.get("name", ""), detail={"job": job.public_id})
+    elif held is not None:
+        ledger.void(held.cause)
     if job.created_by is None or job.state == Job.State.CANCELLED:
         return
     kind = Notification.Kind.JOB_SUCCEEDED if job.state == Job.State.SUCCEEDED else Notification.Kind.JOB_FAILED
-    subject = job.params.get("name") or job.public_id
     notify(
         [job.created_by],
         kind,
         key=f"{job.cause}:{job.attempt}:{job.state}",
-        params={"subject": subject},
+        params={"subject": job.params.get("name") or job.public_id},
         url=f"/studio/jobs/{job.public_id}/",
     )
 
@@ -118,7 +147,7 @@ def make_version(user: User, job: Job, *, listing: Listing, number: str, change_
         raise NothingToPublish
     base = Version.objects.get(public_id=job.subject)
     artifact = artifacts.record(job.result["manifest"])
-    kept = ("steps", "train_loss", "validation_loss", "base_validation_loss", "tokens")
+    kept = ("steps", "examples", "train_loss", "validation_loss", "base_validation_loss", "tokens")
     facts = {
         "file": job.params["file"],
         "settings": job.params["settings"],
