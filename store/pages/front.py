@@ -27,6 +27,7 @@ def home_page(request: HttpRequest) -> dict[str, Any]:
     listed = Listing.objects.listed()
     popular = list(cards(search.find())[:24])
     featured = list(cards(listed.filter(featured__gt=0)).order_by("featured", "-pk")[:FEATURED]) or popular[:FEATURED]
+    tried = next((listing for listing in [*featured, *popular] if listing.is_free), None)  # what a visitor can try without an account
     uses = [
         {"use_case": use_case, "count": count, "example": _first_of(use_case.pk, [*featured, *popular])}
         for use_case, count in search.use_case_counts(listed)
@@ -35,11 +36,11 @@ def home_page(request: HttpRequest) -> dict[str, Any]:
         "listing_count": listed.count(),
         "publisher_count": listed.aggregate(publishers=Count("publisher", distinct=True))["publishers"],
         "featured": featured,
-        "tried": next(iter(featured), None),
+        "tried": tried,
         "uses": uses,
         "trending": _trending(),
         "newest": list(cards(listed).order_by("-published_at", "-pk")[:RANKED]),
-        **snippets.tabs(request, next(iter(featured), None)),
+        **snippets.tabs(request, tried or next(iter(featured), None)),
     }
 
 

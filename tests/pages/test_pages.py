@@ -185,3 +185,15 @@ def test_a_listing_speaks_the_language_of_the_reader_where_it_can(client: Client
 
     assert '<h1 lang="zh-Hans">短信写手</h1>' in client.get(f"/zh-hans/gpts/{listing.full_name}/").text
     assert '<h1 lang="en">Plain Mail</h1>' in client.get(f"/en/gpts/{listing.full_name}/").text
+
+
+def test_home_lets_a_visitor_try_what_is_free(client: Client, base: Version) -> None:
+    paid = making.make_prompt(base, making.make_listing(output_price_micro=100_000)).listing
+    Listing.objects.filter(pk=paid.pk).update(featured=1, request_count=9)
+    free = making.make_prompt(base, making.make_listing(), starters=["Say hello"]).listing
+    Listing.objects.filter(pk=free.pk).update(request_count=5)
+
+    page = client.get("/en/").text
+
+    assert f'action="/en/chat/try/{free.full_name}/"' in page
+    assert f'model=<span class="s">"{free.full_name}"</span>' in page
