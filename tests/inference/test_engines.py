@@ -19,7 +19,7 @@ from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
 
 LONG = 1800  # tokens: long enough to be interrupted
-LONGER = 600  # tokens: long enough to be held up for a while, and then to finish soon
+HELD_UP = 600  # tokens: long enough to be held up for a while, and then to finish soon
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_an_idle_base_makes_room_for_another_but_a_busy_one_does_not(
 ) -> None:
     # Each tiny engine takes more than half of this.
     with engines_in(cache, redis_url=valkey, artifacts=artifacts, memory_bytes=600 * 2**20, room_within_s=1.0) as (engines, _):
-        busy = a_request(bases[0], max_tokens=LONGER)
+        busy = a_request(bases[0], max_tokens=HELD_UP)
         engines.submit(busy)
         reader.begun(busy)
         first = engines.pids()[bases[0]]
@@ -227,7 +227,7 @@ def test_a_full_engine_makes_the_next_request_wait_and_draining_lets_answers_fin
     valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader
 ) -> None:
     with engines_in(cache, redis_url=valkey, artifacts=artifacts, held_at_most=1) as (engines, _):
-        first = a_request(bases[0], max_tokens=LONGER)
+        first = a_request(bases[0], max_tokens=HELD_UP)
         engines.submit(first)
         reader.begun(first)
         pid = engines.pids()[bases[0]]
