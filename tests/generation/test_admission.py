@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from inference import protocol
+from store.accounts.models import User
+from store.billing import ledger
+from store.billing.errors import InsufficientCredit
+from store.billing.models import Reservation
+from store.catalog.listings import set_prices
+from store.catalog.models import Version
+from store.catalog.naming import UnknownModel
+from store.errors import TooMany
+from store.generation.admission import admit
+from store.generation.errors import BadMessages, BadSampling, NoWorker, Overloaded, SignInNeeded, TriesUsedUp
+from store.generation.models import Request
+from store.ratelimit import take
+from store.valkey import client
+from tests import making
+from tests.generation import workplace
+from tests.generation.conftest import HELLO, Ask
+
+
+def base_of(version: Version) -> str:
+    artifact = version.weights().artifact
+    assert artifact is not None
+    return artifact.digest
+
+
+def places_taken(version: Version) -> int:
+    return int(client().zcard(protocol.inflight_key(base_of(version))))  # type: ignore[arg-type]
+
+
+def priced(version: Version) -> Version:
+    listing = version.listing
+    set_prices(making.owner_of(listing.publisher), listing, input_price_micro=1_000_000, output_price_micro=2_000_000)
+    version.listing.refresh_from_db()
+    return version
+
+
+def refused(error: type[Exception], version: Version, **fields: Any) -> Any:
+    """Raises the error and leaves nothing behind."""
+    before = Request.objects.count(), places_taken(version)
+    fields = {"messages": HELLO, "sampling": {}, "user": None, "visitor": "vis_1", "source": Request.Source.TRY} | fields
+
+    with pytest.raises(error) as raised:
+        admit(version, **fields)
+
+    assert (Request.objects.count(), places_taken(version)) == before
+    return raised.value
+
+
+def test_an_order_carries_the_instructions_first_and_the_merged_parameters(version: Version, ask: Ask) -> None:
+    request, order = ask(sampling={"temperature": 0, "seed": 7, "stop": None})
+
+    assert order.messages == [{"role": "system", "content": version.instructions}, *HELLO]
+    assert order.own_messages == 1
+    assert (order.id, order.base, order.adapter, order.tenant) == (request.public_id, base_of(version), None, "vis_1")
+    assert (order.sampling["temperature"], order.sampling["max_tokens"], order.sampling["seed"]) == (0, 100, 7)
+    assert order.deadline == pytest.approx(request.deadline_at.timestamp(), abs=1)
+    assert 0 < int(client().ttl(protocol.lease_key(order.id))) <= protocol.LEASE_S  # type: ignore[arg-type]
+    assert places_taken(version) == 1
+
+
+def test_an_adapter_runs_on_its_weights(ask: Ask) -> None:
+    adapter = making.make_adapter(making.make_base())
+
+    _, order = ask(version=adapter)
+
+    assert adapter.artifact is not None
+    assert (order.base, order.adapter, order.own_messages) == (base_of(adapter), adapter.artifact.digest, 0)
+
+
+def test_a_base_that_a_worker_holds_is_asked_on_its_own_queue(version: Version, django_capture_on_commit_callbacks: Any) -> None:
+    base = base_of(version)
+    client().zadd(protocol.holders_key(base), {workplace.WORKER: 2e9})
+
+    with django_capture_on_commit_callbacks(execute=True):
+        request = admit(version, messages=HELLO, sampling={}, user=None, visitor="vis_1", source=Request.Source.TRY)
+
+    assert [order.id for order in workplace.waiting(protocol.base_queue(base))] == [request.public_id]
+    assert workplace.waiting() == []
+
+
+def test_without_a_living_worker_nothing_begins_and_no_try_is_used_up(version: Version, settings: Any) -> None:
+    client().zadd(protocol.GENERATION_WORKERS, {workplace.WORKER: 1})
+
+    error = refused(NoWorker, version)
+
+    assert error.status == 503
+    assert take("tries:visitor:vis_1", limit=settings.VISITOR_TRIES_PER_DAY, per_s=86_400, cost=0).remaining == 30
+
+
+def test_a_visitor_has_so_many_tries_a_day(version: Version, ask: Ask, settings: Any) -> None:
+    settings.VISITOR_TRIES_PER_DAY = 1
+    ask()
+
+    error = refused(TriesUsedUp, version)
+
+    assert 86_000 < error.retry_after_s <= 86_400
+
+
+def test_a_person_has_so_many_requests_a_minute(version: Version, ask: Ask, settings: Any) -> None:
+    settings.REQUESTS_PER_MINUTE = 1
+    user = making.make_user()
+    ask(user=user)
+
+    assert 0 < refused(TooMany, version, user=user).retry_after_s <= 60
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_that_ask_at_once_only_as_many_begin_as_a_base_has_places(settings: Any) -> None:
+    settings.MAX_INFLIGHT_PER_BASE = 3
+    workplace.worker_beats()
+    version = making.make_base()
+    waits: list[float] = []
+
+    def try_once(number: int) -> bool:
+        try:
+            admit(version, messages=HELLO, sampling={}, user=None, visitor=f"vis_{number}", source=Request.Source.TRY)
+        except Overloaded as error:
+            waits.append(error.retry_after_s)
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        begun = list(pool.map(try_once, range(12)))
+
+    assert (begun.count(True), waits) == (3, [2.0] * 9)
+    assert Request.objects.count() == places_taken(version) == len(workplace.waiting()) == 3
+
+
+def test_a_priced_gpt_asks_a_visitor_to_sign_in(version: Version) -> None:
+    assert refused(SignInNeeded, priced(version)).status == 401
+
+
+def test_without_enough_credit_nothing_is_held(version: Version) -> None:
+    user = making.make_user()
+
+    refused(InsufficientCredit, priced(version), user=user)
+
+    assert not Reservation.objects.exists()
+
+
+def test_the_most_it_can_cost_is_held_and_the_agreed_price_kept(version: Version, ask: Ask) -> None:
+    user = credited(making.make_user())
+    priced(version)
+
+    request, _ = ask(user=user)
+
+    longest_prompt = len(version.instructions) + len("Hello") + 2 * 16 + 64
+    assert Reservation.objects.get(cause=request.cause).amount_micro == longest_prompt * 1 + 100 * 2
+    assert (request.input_price_micro, request.output_price_micro) == (1_000_000, 2_000_000)
+
+
+def credited(user: User) -> User:
+    ledger.grant(None, user, 1_000_000, cause=f"grant:{user.public_id}")
+    return user
+
+
+def test_its_own_publisher_pays_nothing(version: Version, ask: Ask) -> None:
+    request, _ = ask(version=priced(version), user=making.owner_of(version.listing.publisher))
+
+    assert (request.output_price_micro, Reservation.objects.count()) == (0, 0)
+
+
+def test_a_draft_exists_for_its_members_only(version: Version, ask: Ask) -> None:
+    draft = making.draft_prompt(making.make_base())
+
+    refused(UnknownModel, draft)
+
+    request, _ = ask(version=draft, user=making.owner_of(draft.listing.publisher))
+    assert request.version == draft
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([], "messages"),
+        ("Hello", "messages"),
+        ([{"role": "user", "content": " \n"}], "messages[0].content"),
+        ([{"role": "user", "content": "a\x00b"}], "messages[0].content"),
+        ([{"role": "user", "content": "a\ud800b"}], "messages[0].content"),
+        ([{"role": "user", "content": 3}], "messages[0].content"),
+        ([{"role": "wizard", "content": "Hello"}], "messages[0].role"),
+        ([*HELLO, {"role": "assistant", "content": "Hi"}], "messages[1].role"),
+        ([{"role": "user", "content": "a" * 32_001}], "messages"),
+        (HELLO * 201, "messages"),
+    ],
+)
+def test_messages_that_no_model_should_read_are_named(version: Version, messages: Any, param: str) -> None:
+    assert refused(BadMessages, version, messages=messages).param == param
+
+
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [({"temperature": 2.1}, "temperature"), ({"top_p": "high"}, "top_p"), ({"max_tokens": 0}, "max_tokens"), ({"min_p": True}, "min_p")],
+)
+def test_parameters_outside_their_bounds_are_named(version: Version, sampling: Any, param: str) -> None:
+    assert refused(BadSampling, version, sampling=sampling).param == param
