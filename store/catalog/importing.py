@@ -41,7 +41,8 @@ def run(source: str, progress: Callable[[str, float | None], None]) -> Imported:
     """
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     command = [sys.executable, "-m", "inference.importing", "--artifacts", settings.ARTIFACT_URL]
-    command += ["--cache", str(settings.VAR_DIR / "cache"), "--", source]
+    # What was downloaded and converted is found there the next time.
+    command += ["--cache", os.environ.get("WORKER_CACHE_DIR") or str(settings.VAR_DIR / "cache"), "--", source]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR, env=environment)
     assert process.stdout is not None
     try:
