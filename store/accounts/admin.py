@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import QuerySet
@@ -12,6 +13,8 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.keys import revoke_key
 from store.accounts.models import ApiKey, AuditEntry, Membership, Publisher, User
+
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # asks for the second factor too
 
 
 class AppendOnlyAdmin(admin.ModelAdmin):

@@ -55,3 +55,13 @@ def test_staff_revoke_a_key_and_the_audit_log_names_them(staff: Client) -> None:
     assert keys.find_key(secret) is None
     assert ApiKey.objects.get().revoked_at is not None
     assert AuditEntry.objects.get(action="api_key.revoke").actor == User.objects.get(username="root")
+
+
+def test_staff_sign_in_where_everybody_does_so_that_their_second_factor_is_asked_for() -> None:
+    answer = Client().get("/admin/", follow=True)
+
+    assert answer.redirect_chain[-1][0].startswith("/en/account/login/?next=")
+    mo = User.objects.create_user("mo", "mo@example.org", "a long password")
+    browser = Client()
+    browser.force_login(mo)
+    assert browser.get("/admin/", follow=True).status_code == 403
