@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from inference.tokenizer import Tokenizer
 
 REPLACEMENT = "\ufffd"
-MAX_UNFINISHED = 3  # replacement characters that an unfinished character can show as: one per byte
 MAX_WINDOW = 64  # tokens decoded together while bytes that are no character keep coming
 
 
@@ -51,22 +50,23 @@ class Detokenizer:
 
     def _until_stop(self, new: str) -> str:
         text = self._held + new
-        at = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=-1)
-        if at >= 0:
+        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
+        if found:
             self.stopped = True
             self._held = ""
-            return text[:at]
+            return text[: min(found)[1]]  # the first to be complete, however the text was cut into tokens
         kept = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept]
 
 
 def _without_unfinished(text: str) -> str:
-    """The text without what may be the beginning of a character at its end."""
-    end = len(text)
-    while end and text[end - 1] == REPLACEMENT and len(text) - end < MAX_UNFINISHED:
-        end -= 1
-    return text[:end]
+    """The text without what may be the beginning of a character at its end.
+
+    That is any number of replacement characters: a decoder with byte fallback shows a whole run of bytes as such while
+    the last character of the run is unfinished.
+    """
+    return text.rstrip(REPLACEMENT)
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -107,11 +107,11 @@ NORM, QUERY = "model.norm.weight", "model.layers.0.self_attn.q_proj.weight"
         (rewrite(lambda w: w.pop(NORM)), r"the tensor model\.norm\.weight is missing"),
         (
             rewrite(lambda w: w.update({QUERY: torch.zeros(8, 8)})),
-            r"q_proj\.weight has the shape \[8, 8\]; config\.json calls for \[64, 64\]",
+            r"q_proj\.weight has the shape \[8, 8\]; .* calls for \[64, 64\]",
         ),
         (
             rewrite(lambda w: w.update({"model.layers.2.x": torch.zeros(1)})),
-            r"not part of this architecture, the first is model\.layers\.2\.x",
+            r"not part of this .*, the first is model\.layers\.2\.x",
         ),
     ],
 )

@@ -82,7 +82,7 @@ def test_packed_sequences_give_the_logits_transformers_gives_each_alone(pair, se
     logits = ours.logits(ours(torch.cat(sequences), positions, CausalAttention(LENGTHS)))
 
     error = max(float((a - logits_of(theirs, b)).abs().max()) for a, b in zip(logits.split(LENGTHS), sequences, strict=True))
-    print(f"{family}: largest error of a logit {error:.1e}")
+    print(f"{family}: largest error of a logit {error:.1e}")  # noqa: T201
     assert error < 1e-4
 
 
@@ -109,7 +109,7 @@ def test_steps_over_the_paged_cache_give_the_same_logits(pair, sequences: list[t
             got[len(sequence)].append(part)
 
     error = max(float((torch.cat(got[len(s)]) - logits_of(theirs, s)).abs().max()) for s in (long, other))
-    print(f"{family}: largest error of a logit {error:.1e}")
+    print(f"{family}: largest error of a logit {error:.1e}")  # noqa: T201
     assert error < 1e-4
 
 
