@@ -9,9 +9,11 @@ const composer = document.getElementById("composer");
 const send = (url, fields) => post(url, fields, { csrfUrl: chat.dataset.csrf, offline: words().offline });
 const say = (error) => trouble(part("trouble"), error && (error.error ?? { message: error.message }));
 let stopUrl = null; // of the answer under way
+let isBusy = false; // from the press on Send to the end of the answer
 let editUrl = null; // of the question being edited
 
 function busy(is) {
+  isBusy = is;
   if (!composer) return;
   part("send").hidden = is;
   part("stopper").hidden = !is;
@@ -61,16 +63,20 @@ function place(result, { again }) {
 }
 
 async function ask(url, { again = false, clears = false } = {}) {
-  if (stopUrl) return;
+  if (isBusy) return;
   say(null);
   busy(true);
+  const fields = new FormData(composer);
+  const field = composer.elements.text;
+  const asked = field.value;
+  if (clears) field.value = "";
   try {
-    const result = await send(url, new FormData(composer));
+    const result = await send(url, fields);
     if (url === composer.action && composer.elements.model) return location.replace(result.url); // a conversation has begun
-    if (clears) composer.elements.text.value = "";
     editing(null);
     await watch(place(result, { again }));
   } catch (error) {
+    if (clears && !field.value) field.value = asked;
     busy(false);
     say(error);
   }
@@ -101,7 +107,7 @@ if (composer) {
   });
   thread.addEventListener("click", (event) => {
     const button = event.target.closest("[data-edit], [data-regenerate], [data-starter]");
-    if (!button || stopUrl) return;
+    if (!button || isBusy) return;
     if (button.dataset.regenerate) ask(button.dataset.regenerate, { again: true });
     else {
       composer.elements.text.value = button.dataset.starter ?? button.closest(".message").querySelector(".body").textContent;

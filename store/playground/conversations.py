@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
@@ -21,10 +22,11 @@ from store.generation import streams
 from store.generation.admission import admit
 from store.generation.models import Request
 from store.playground import answers
-from store.playground.errors import BadTitle, StillAnswering, Superseded
+from store.playground.errors import BadTitle, StillAnswering, Superseded, Withdrawn
 from store.playground.models import Conversation, Message
 
 TITLE_CHARS = 60
+BYTES_PER_TOKEN = 3  # English has about four: what is kept of a history by this measure fits the context
 _LINEAGE = (
     "version__listing__publisher",
     "version__artifact",
@@ -157,9 +159,11 @@ def _ask(conversation: Conversation, text: str, *, user: User | Any, visitor: st
 
 
 def _answer(conversation: Conversation, *, user: User | Any, visitor: str) -> Message:
+    if not Version.objects.usable_by(user).filter(pk=conversation.version_id).exists():
+        raise Withdrawn
     request = admit(
         conversation.version,
-        messages=_said(conversation),
+        messages=_fitting(_said(conversation), conversation),
         sampling=conversation.parameters,
         user=user,
         visitor=visitor,
@@ -179,6 +183,25 @@ def _said(conversation: Conversation) -> list[dict[str, str]]:
             continue
         said.append({"role": message.role, "content": text})
     return said
+
+
+def _fitting(said: list[dict[str, str]], conversation: Conversation) -> list[dict[str, str]]:
+    """The newest exchanges that the model can read at once. The question always: too long by itself, it is refused by itself."""
+    version = conversation.version
+    max_tokens = reading.sampling_for(version, conversation.parameters).max_tokens
+    context = int(version.weights().facts.get("context_length") or settings.MAX_PROMPT_CHARS)
+    *history, question = said
+    bytes_left = (context - max_tokens) * BYTES_PER_TOKEN - len((version.instructions + question["content"]).encode())
+    characters_left = settings.MAX_PROMPT_CHARS - len(question["content"])
+    kept = len(history)
+    while kept >= 2:
+        exchange = history[kept - 2]["content"] + history[kept - 1]["content"]
+        bytes_left -= len(exchange.encode())
+        characters_left -= len(exchange)
+        if bytes_left < 0 or characters_left < 0:
+            break
+        kept -= 2
+    return [*history[kept:], question]
 
 
 def _title(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
 
-from store.errors import Conflict, DomainError
+from store.errors import Conflict, DomainError, NotFound
 
 
 class StillAnswering(Conflict):
@@ -25,3 +25,8 @@ class BadTitle(DomainError):
 class NotText(DomainError):
     code = "invalid_encoding"
     message = _("What arrived is not valid UTF-8 text. Send it again as UTF-8.")
+
+
+class Withdrawn(NotFound):
+    code = "model_not_found"
+    message = _("This GPT is no longer available. Your conversation stays readable; go on with another one.")

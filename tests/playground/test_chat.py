@@ -9,6 +9,7 @@ import pytest
 
 from inference import protocol
 from store.accounts.sign_in import signed_in
+from store.catalog.models import Version
 from store.generation import settlement
 from store.generation.models import Request
 from store.playground.models import Conversation, Message
@@ -320,3 +321,32 @@ def test_a_form_sent_without_a_script_leads_to_the_answer(visitor: Browser, engi
 
     assert sent.status_code == 302
     assert "Hello there" in visitor.get(sent.headers["location"]).text
+
+
+def test_of_a_long_conversation_only_the_newest_exchanges_that_fit_are_read_again(
+    visitor: Browser, engine: ScriptedEngine, model: str
+) -> None:
+    begun = visitor.act(START, model=model, text="Old " * 3000).json()
+    visitor.finished(address_of(begun["answer"], "events"))
+    for text in ("New", "Last " * 3500):
+        visitor.finished(address_of(visitor.act(begun["ask"], text=text).json()["answer"], "events"))
+
+    assert [message["content"][:4] for message in engine.orders[1].messages] == ["Answ", "Old ", "Hell", "New"]
+    assert [message["content"][:4] for message in engine.orders[2].messages] == ["Answ", "New", "Hell", "Last"]
+
+
+def test_with_a_gpt_that_was_suspended_a_conversation_stays_readable_and_goes_no_further(
+    visitor: Browser, engine: ScriptedEngine, model: str
+) -> None:
+    begun = visitor.act(START, model=model, text="Hello").json()
+    visitor.finished(address_of(begun["answer"], "events"))
+    Version.objects.filter(listing__slug="base").update(state=Version.State.SUSPENDED)
+
+    refused = visitor.act(begun["ask"], text="And now?")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+    assert refused.json()["error"]["way_out"]["url"] == "/en/explore/"
+    page = visitor.get(begun["url"]).text
+    assert "Hello there" in page
+    assert 'id="composer"' not in page
+    assert Message.objects.count() == 2
