@@ -23,7 +23,8 @@ from store.moderation import decisions
 from store.moderation.models import Submission
 from store.notifications.models import Notification
 from store.playground.models import Conversation
-from store.ratings.models import Flag, Rating
+from store.ratings import rating
+from store.ratings.models import Flag
 from tests import making
 from tests.moderation import acting
 
@@ -112,20 +113,22 @@ def _make_gpt(world: World, publisher: Any, base: Version, state: str) -> None:
 def _make_things(world: World) -> None:
     """What belongs to one person: all of it to the role `user`, but the flag."""
     user, listing = world.people["user"], world.listing("released")
-    rating = Rating.objects.create(listing=listing, version=world.versions["released"], user=user, stars=4)
-    flag = Flag.objects.create(rating=rating, user=world.people["staff"], reason=Flag.Reason.SPAM)
     notification = Notification.objects.create(user=user, kind=Notification.Kind.RATING_REPLY, key="access", params={"listing": "lab"})
     key, _secret = keys.create_key(user, name="access")
     receipt = ledger.grant(world.people["operator"], user, 1_000_000, cause="grant:access")
     asked = {"version": world.versions["released"], "user": user, "source": Request.Source.CHAT}
     request = Request.objects.create(**asked, state=Request.State.FINISHED, deadline_at=timezone.now())
+    rated = rating.rate(user, listing, stars=4)
+    flag = Flag.objects.create(rating=rated, user=world.people["staff"], reason=Flag.Reason.SPAM)
     conversation = Conversation.objects.create(version=world.versions["released"], user=user, title="Mine")
-    conversation.messages.create(role="user", text="Hello")
-    conversation.messages.create(role="assistant", text="Hello.", request=request)
+    question = conversation.messages.create(role="user", text="Hello")
+    answer = conversation.messages.create(role="assistant", text="Hello.", request=request)
     world.things = {
         "request": request.public_id,
         "conversation": conversation.public_id,
-        "rating": rating.public_id,
+        "question": question.public_id,
+        "answer": answer.public_id,
+        "rating": rated.public_id,
         "flag": flag.public_id,
         "notification": notification.public_id,
         "key": key.public_id,

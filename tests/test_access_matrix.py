@@ -7,7 +7,7 @@ without the right ever reads a word of a GPT that was not approved, or of instru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -46,7 +46,9 @@ MINE = always(row(404, visitor=LOGIN, user=200))  # something that belongs to th
 ACT_MINE = always(row(404, visitor=LOGIN, user=DONE))
 ONLY_MINE = always(row(404, user=200))  # the same, where a visitor has things too
 ACT_ONLY_MINE = always(row(404, user=DONE))
-TRIED = always(row(404)) | {"released": row(DONE)}  # by its unpinned name, which only what was approved has
+MEMBERS_DONE = always({role: DONE if role in INSIDERS else 404 for role in ROLES})
+TRIED = MEMBERS_DONE | {"released": row(DONE), "suspended": row(404, reviewer=DONE, operator=DONE)}
+APPROVED_DONE = always(row(404)) | {"released": row(DONE), "suspended": TRIED["suspended"]}  # the unpinned name means what was approved
 APPROVED = always({role: 200 if role in INSIDERS else 404 for role in ROLES}) | {"released": row(200)}
 WITHDRAWING = always(row(404, visitor=LOGIN, member=403)) | {"sealed": ACT_EDITORS["sealed"]}  # nothing else is in review
 NOT_USED = dict.fromkeys(INSIDERS, 403)
@@ -67,12 +69,12 @@ class Entry:
     page: Rows | None = None  # what GET answers; None: it is not asked
     act: Rows | None = None  # what POST answers; None: it is not asked
     path: Callable[[World, str], dict[str, Any]] = _no_arguments
-    body: Mapping[str, Any] = field(default_factory=dict)  # of the POST
+    body: Callable[[World, str], dict[str, Any]] = _no_arguments  # of the POST
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The states that make a difference to its path."""
-        return STATES if self.path in BY_STATE else ("released",)
+        """The states that make a difference to what is asked."""
+        return STATES if self.path in BY_STATE or self.body in BY_STATE else ("released",)
 
 
 def of_listing(world: World, state: str) -> dict[str, Any]:
@@ -111,7 +113,15 @@ def fixed(**arguments: Any) -> Callable[[World, str], dict[str, Any]]:
     return lambda world, state: arguments
 
 
-BY_STATE = frozenset({of_listing, of_version, listing_id, version_id, submission_id, check_of})
+def question_by_name(world: World, state: str) -> dict[str, Any]:
+    return {"model": f"lab/gpt-{state}", "text": "Hello"}
+
+
+def question_to_version(world: World, state: str) -> dict[str, Any]:
+    return {"version": world.versions[state].public_id, "text": "Hello"}
+
+
+BY_STATE = frozenset({question_by_name, question_to_version, of_listing, of_version, listing_id, version_id, submission_id, check_of})
 
 TABLE: dict[str, Entry] = {
     # the shop
@@ -132,7 +142,7 @@ TABLE: dict[str, Entry] = {
     "pages:studio_texts": Entry(EDITORS, ACT_EDITORS, path=of_listing),
     "pages:studio_prices": Entry(act=ACT_EDITORS, path=of_listing),
     "pages:studio_permissions": Entry(act=ACT_EDITORS, path=of_listing),
-    "pages:studio_visibility": Entry(act=ACT_EDITORS, path=of_listing, body={"visibility": "public"}),
+    "pages:studio_visibility": Entry(act=ACT_EDITORS, path=of_listing, body=fixed(visibility="public")),
     "pages:studio_submit": Entry(act=ACT_EDITORS, path=of_listing),
     "pages:studio_withdraw": Entry(act=WITHDRAWING, path=of_listing),
     "pages:studio_new_version": Entry(EDITORS, ACT_EDITORS, path=of_listing),
@@ -144,31 +154,34 @@ TABLE: dict[str, Entry] = {
     "moderation:submission": Entry(REVIEWERS, path=submission_id),
     "moderation:claim": Entry(act=ACT_REVIEWERS, path=submission_id),
     "moderation:release": Entry(act=ACT_REVIEWERS, path=submission_id),
-    "moderation:decide": Entry(act=ACT_REVIEWERS, path=submission_id, body={"action": "approve"}),
+    "moderation:decide": Entry(act=ACT_REVIEWERS, path=submission_id, body=fixed(action="approve")),
     "moderation:withdraw": Entry(act=ACT_EDITORS, path=submission_id),
     "moderation:run_check_again": Entry(act=ACT_REVIEWERS, path=check_of),
     "moderation:listing": Entry(always(row(404, visitor=LOGIN, **dict.fromkeys(INSIDERS, 200))), path=listing_id),
-    "moderation:suspend": Entry(act=ACT_REVIEWERS, path=version_id, body={"reason": "Because."}),
-    "moderation:restore": Entry(act=ACT_REVIEWERS, path=version_id, body={"reason": "Because."}),
+    "moderation:suspend": Entry(act=ACT_REVIEWERS, path=version_id, body=fixed(reason="Because.")),
+    "moderation:restore": Entry(act=ACT_REVIEWERS, path=version_id, body=fixed(reason="Because.")),
     # ratings
     "ratings:all": Entry(APPROVED, path=listing_id),
     "ratings:flags": Entry(REVIEWERS),
     "ratings:settle_flag": Entry(act=ACT_REVIEWERS, path=thing("flag")),
     "ratings:withdraw": Entry(act=ACT_MINE, path=thing("rating")),
-    "ratings:reply": Entry(EDITORS, ACT_EDITORS, path=thing("rating"), body={"text": "Thank you."}),
-    "ratings:flag": Entry(SIGNED_IN, always(row(DONE, visitor=LOGIN, user=403)), path=thing("rating"), body={"reason": "spam"}),
-    "ratings:rate": Entry(RATING, ACT_RATING, path=listing_id, body={"stars": 5}),
+    "ratings:reply": Entry(EDITORS, ACT_EDITORS, path=thing("rating"), body=fixed(text="Thank you.")),
+    "ratings:flag": Entry(SIGNED_IN, always(row(DONE, visitor=LOGIN, user=403)), path=thing("rating"), body=fixed(reason="spam")),
+    "ratings:rate": Entry(RATING, ACT_RATING, path=listing_id, body=fixed(stars=5)),
     # the chat
     "playground:chat": Entry(PUBLIC),
     "playground:new": Entry(always(row(302))),  # nothing named to talk to
     "playground:csrf": Entry(PUBLIC),
-    "playground:try": Entry(act=TRIED, path=of_listing, body={"text": "Hello"}),
+    "playground:start": Entry(act=APPROVED_DONE, body=question_by_name),
+    "playground:try": Entry(act=TRIED, path=of_listing, body=question_to_version),
     "playground:events": Entry(ONLY_MINE, path=thing("request")),
     "playground:stop": Entry(act=ACT_ONLY_MINE, path=thing("request")),
-    "playground:conversation": Entry(ONLY_MINE, ACT_ONLY_MINE, path=thing("conversation"), body={"text": "Hello"}),
-    "playground:regenerate": Entry(act=ACT_ONLY_MINE, path=thing("conversation")),
-    "playground:edit": Entry(act=ACT_ONLY_MINE, path=thing("conversation"), body={"text": "Hello"}),
-    "playground:rename": Entry(act=ACT_ONLY_MINE, path=thing("conversation"), body={"title": "Hello"}),
+    "playground:keep": Entry(act=ACT_ONLY_MINE, path=thing("request"), body=fixed(text="Hello")),
+    "playground:regenerate": Entry(act=ACT_ONLY_MINE, path=thing("answer")),
+    "playground:edit": Entry(act=ACT_ONLY_MINE, path=thing("question"), body=fixed(text="Hello")),
+    "playground:conversation": Entry(ONLY_MINE, path=thing("conversation")),
+    "playground:ask": Entry(act=ACT_ONLY_MINE, path=thing("conversation"), body=fixed(text="Hello")),
+    "playground:rename": Entry(act=ACT_ONLY_MINE, path=thing("conversation"), body=fixed(title="Hello")),
     "playground:delete": Entry(act=ACT_ONLY_MINE, path=thing("conversation")),
     "playground:export": Entry(ONLY_MINE, path=lambda w, _: {"public_id": w.things["conversation"], "form": "json"}),
     # people
@@ -177,7 +190,7 @@ TABLE: dict[str, Entry] = {
     "accounts:keys": Entry(SIGNED_IN, ACT_SIGNED_IN),
     "accounts:revoke_key": Entry(act=ACT_MINE, path=thing("key", "key")),
     "accounts:publishers": Entry(SIGNED_IN),
-    "accounts:members": Entry(MEMBERS, ACT_OWNERS, path=publisher, body={"username": "user", "role": "member"}),
+    "accounts:members": Entry(MEMBERS, ACT_OWNERS, path=publisher, body=fixed(username="user", role="member")),
     "accounts:remove_member": Entry(act=ACT_EDITORS, path=lambda w, _: {"slug": "lab", "member": w.things["maintainer"]}),
     "notifications:inbox": Entry(SIGNED_IN),
     "notifications:mark_all_read": Entry(act=ACT_SIGNED_IN),
@@ -253,7 +266,7 @@ def test_who_gets_what(world: World) -> None:
         for state in entry.states:
             path = reverse(name, kwargs=entry.path(world, state))
             for method, rows in (("GET", entry.page), ("POST", entry.act)):
-                if rows is not None and (found := _mismatches(world, state, method, path, rows[state], entry.body)):
+                if rows is not None and (found := _mismatches(world, state, method, path, rows[state], entry.body(world, state))):
                     wrong[f"{method} {name} ({state})"] = found
 
     assert not wrong, _as_lines(wrong)

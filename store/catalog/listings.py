@@ -47,7 +47,7 @@ def create_listing(
         raise InvalidListing(error.message, param="slug") from error
     cleaned = clean_texts(texts)
     chosen = clean_use_cases(use_cases)
-    fields = {"licence": clean_licence(licence), "languages": clean_languages(languages)}
+    fields: dict[str, Any] = {"licence": clean_licence(licence), "languages": clean_languages(languages)}
     fields |= clean_prices(input_price_micro, output_price_micro)
     with transaction.atomic():
         try:

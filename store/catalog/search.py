@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from django.db.models import Case, Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
+from django.db.models.expressions import OrderBy
 from django.db.models.functions import Cast, Coalesce, Lower
 from django.utils.translation import get_language
 
@@ -98,7 +99,7 @@ def refresh(listing: Listing) -> None:
 
 
 def _ordered(found: QuerySet[Listing], terms: list[str], sort: str) -> QuerySet[Listing]:
-    order: list[object] = []
+    order: list[str | OrderBy] = []
     if terms:
         in_name = Q()
         for term in terms:

@@ -43,7 +43,7 @@ def create_prompt_version(
 ) -> Version:
     """Instructions, conversation starters and default parameters on a base or an adapter that this user can use."""
     _check_base(user, base, Version.Kind.WEIGHTS, Version.Kind.ADAPTER)
-    fields = {"instructions": clean_instructions(instructions)}
+    fields: dict[str, Any] = {"instructions": clean_instructions(instructions)}
     fields |= {"starters": clean_starters(starters), "parameters": clean_parameters(parameters or {})}
     return _create(user, listing, Version.Kind.PROMPT, number=number, base=base, change_log=change_log, **fields)
 

@@ -43,7 +43,14 @@ def run_again(user: User, check: Check) -> None:
         if not submission.is_open or submission.version is None:
             raise Decided
         job = _create_job(submission, submission.version, check.name)
-        again = {"state": Check.State.PENDING, "job": job.public_id, "code": "", "finding": "", "evidence": {}, "finished_at": None}
+        again: dict[str, Any] = {
+            "state": Check.State.PENDING,
+            "job": job.public_id,
+            "code": "",
+            "finding": "",
+            "evidence": {},
+            "finished_at": None,
+        }
         if not Check.objects.filter(pk=check.pk, state=Check.State.ERROR).update(**again):
             raise Decided
         Submission.objects.filter(pk=submission.pk, state=Submission.State.QUEUED).update(state=Submission.State.CHECKING)
