@@ -1,0 +1,195 @@
+"""The scheduler and its blocks under random schedules: nothing lost, nothing shared that must not be, everybody served."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.cache import BLOCK_SIZE, BlockPool, OutOfBlocks, Scope, SequenceBlocks, block_count
+from inference.protocol import Priority
+from inference.scheduler import Chunk, Scheduler, Sequence
+
+
+def a_sequence(pool: BlockPool, tokens: list[int], *, order: int = 0, priority: str = Priority.INTERACTIVE, tenant: str = "t") -> Sequence:
+    scope = Scope(adapter=None, version="v", tenant=tenant, own_tokens=BLOCK_SIZE)
+    return Sequence(f"s{order}", tokens, SequenceBlocks(pool, scope), order, priority)
+
+
+def check_blocks(pool: BlockPool, sequences: list[Sequence], written: dict[int, tuple[int, ...]]) -> None:
+    """Every block in exactly one state, referenced exactly as often as it is held, and holding what its holders think."""
+    held = Counter(block for sequence in sequences for block in sequence.blocks.blocks)
+    assert pool.used + pool.idle + pool.free == pool.total
+    assert pool.used == len(held)
+    for block in range(1, pool.total + 1):
+        assert pool._references[block] == held[block]
+    for sequence in sequences:
+        assert len(sequence.blocks.blocks) >= block_count(sequence.computed)
+        for index in range(sequence.computed // BLOCK_SIZE):
+            tokens = tuple(sequence.tokens[: (index + 1) * BLOCK_SIZE])
+            assert written[sequence.blocks.blocks[index]] == tokens
+
+
+def compute(chunks: list[Chunk], written: dict[int, tuple[int, ...]]) -> None:
+    """What the model does with a plan: fills blocks. A block's content is the tokens it and all before it stand for."""
+    for chunk in chunks:
+        sequence, end = chunk.sequence, chunk.start + chunk.count
+        for index in range(chunk.start // BLOCK_SIZE, block_count(end)):
+            written[sequence.blocks.blocks[index]] = tuple(sequence.tokens[: min(end, (index + 1) * BLOCK_SIZE)])
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    total=st.integers(8, 24),
+    budget=st.sampled_from([1, 7, 16, 40]),
+    max_running=st.integers(1, 6),
+)
+def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int, budget: int, max_running: int) -> None:
+    choose = random.Random(seed)
+    pool = BlockPool(total)
+    scheduler = Scheduler(pool, max_batch_tokens=budget, max_running=max_running)
+    longest = total * BLOCK_SIZE
+    written: dict[int, tuple[int, ...]] = {}
+    left: dict[Sequence, int] = {}
+    begun = 0
+    for _ in range(4000):
+        if begun < 12 and choose.random() < 0.3:
+            prompt = [choose.choice([1, 2]) for _ in range(choose.randint(1, longest - 20))]
+            prompt[:40] = [1] * min(len(prompt), 40)  # so that prefixes are shared
+            priority = choose.choice([Priority.INTERACTIVE, Priority.BATCH])
+            sequence = a_sequence(pool, prompt, order=begun, priority=priority, tenant=choose.choice("ab"))
+            left[sequence] = choose.randint(1, 19)
+            scheduler.add(sequence)
+            begun += 1
+        if left and choose.random() < 0.05:
+            gone = choose.choice(list(left))
+            scheduler.remove(gone)
+            del left[gone]
+            assert gone.blocks.blocks == []
+        chunks = scheduler.plan()
+        assert sum(chunk.count for chunk in chunks) <= budget
+        assert len(scheduler.running) <= max_running
+        assert bool(chunks) == bool(left)
+        compute(chunks, written)
+        scheduler.advance(chunks)
+        check_blocks(pool, list(left), written)
+        for chunk in chunks:
+            if chunk.reaches_end:
+                chunk.sequence.tokens.append(choose.choice([1, 2]))
+                left[chunk.sequence] -= 1
+                if not left[chunk.sequence]:
+                    del left[chunk.sequence]
+                    scheduler.remove(chunk.sequence)
+        if begun == 12 and not left:
+            break
+    assert not left
+    assert (pool.used, scheduler.running, scheduler.waiting) == (0, [], [])
+
+
+def run(scheduler: Scheduler) -> list[tuple[str, int]]:
+    chunks = scheduler.plan()
+    scheduler.advance(chunks)
+    for chunk in chunks:
+        if chunk.reaches_end:
+            chunk.sequence.tokens.append(1)
+    return [(chunk.sequence.id, chunk.count) for chunk in chunks]
+
+
+def test_a_long_prompt_comes_in_chunks_and_stalls_nobody() -> None:
+    pool = BlockPool(64)
+    scheduler = Scheduler(pool, max_batch_tokens=32, max_running=8)
+    scheduler.add(a_sequence(pool, [1] * 5, order=1))
+    run(scheduler)
+    scheduler.add(a_sequence(pool, list(range(100)), order=0))
+
+    steps = [run(scheduler) for _ in range(5)]
+
+    assert steps == [[("s1", 1), ("s0", 31)]] * 3 + [[("s1", 1), ("s0", 7)], [("s0", 1), ("s1", 1)]]
+
+
+def test_interactive_goes_before_batch_even_when_everything_is_taken() -> None:
+    pool = BlockPool(64)
+    scheduler = Scheduler(pool, max_batch_tokens=64, max_running=2)
+    for order in (0, 1):
+        scheduler.add(a_sequence(pool, [order] * 20, order=order, priority=Priority.BATCH))
+    run(scheduler)
+    scheduler.add(a_sequence(pool, [7] * 20, order=2))
+
+    assert run(scheduler) == [("s2", 20), ("s0", 1)]
+    assert [sequence.id for sequence in scheduler.waiting] == ["s1"]
+
+
+def test_a_preempted_sequence_resumes_from_what_is_still_cached() -> None:
+    pool = BlockPool(4)
+    scheduler = Scheduler(pool, max_batch_tokens=64, max_running=4)
+    first, second = a_sequence(pool, [1] * 30, order=0), a_sequence(pool, [2] * 30, order=1, tenant="u")
+    scheduler.add(first)
+    run(scheduler)
+    scheduler.add(second)
+    while not scheduler.preemptions:
+        run(scheduler)
+    assert (second.blocks.blocks, second.computed) == ([], 0)
+
+    scheduler.remove(first)
+
+    assert run(scheduler) == [("s1", len(second.tokens) - BLOCK_SIZE)] or second.computed > 0
+    assert second.reused == 0  # what a request finds of its own work is nothing it was spared
+
+
+def cached(pool: BlockPool, scope: Scope, tokens: list[int]) -> int:
+    """How many of the tokens somebody with `scope` need not compute."""
+    blocks = SequenceBlocks(pool, scope)
+    found = blocks.take_cached(tokens)
+    blocks.release()
+    return found
+
+
+def leave_behind(pool: BlockPool, scope: Scope, tokens: list[int]) -> None:
+    blocks = SequenceBlocks(pool, scope)
+    blocks.grow(len(tokens))
+    blocks.remember(tokens, len(tokens))
+    blocks.release()
+
+
+def test_a_versions_own_part_is_shared_and_a_tenants_is_not() -> None:
+    pool = BlockPool(32)
+    tokens = list(range(100))
+    own = 3 * BLOCK_SIZE + 5
+    leave_behind(pool, Scope(None, "v1", "alice", own), tokens)
+
+    assert cached(pool, Scope(None, "v1", "alice", own), tokens) == 96
+    assert cached(pool, Scope(None, "v1", "alice", own), tokens[:96]) == 80  # the last token is always computed
+    assert cached(pool, Scope(None, "v1", "bob", own), tokens) == 48
+    assert cached(pool, Scope(None, "v2", "alice", own), tokens) == 0
+    assert cached(pool, Scope("adapter", "v1", "alice", own), tokens) == 0
+    assert cached(pool, Scope(None, "v1", "alice", own), [9, *tokens[1:]]) == 0
+    assert pool.used == 0
+
+
+def test_the_longest_unused_goes_first_and_from_its_end() -> None:
+    pool = BlockPool(6)
+    scope = Scope(None, "v", "t")
+    old, new = [1] * 40, [2] * 40
+    leave_behind(pool, scope, old)
+    leave_behind(pool, scope, new)
+    assert (pool.idle, pool.free) == (4, 2)
+
+    taken = [pool.allocate() for _ in range(3)]
+
+    assert (cached(pool, scope, old), cached(pool, scope, new)) == (16, 32)
+    pool.release(taken)
+    assert (pool.used, pool.idle, pool.free) == (0, 3, 3)
+
+
+def test_blocks_that_are_held_are_never_taken() -> None:
+    pool = BlockPool(2)
+    held = SequenceBlocks(pool, Scope(None, "v", "t"))
+    held.grow(2 * BLOCK_SIZE)
+
+    with pytest.raises(OutOfBlocks):
+        pool.allocate()
+    assert pool.used == 2
