@@ -12,7 +12,6 @@ from store.playground.models import Conversation, Message
 class ConversationAdmin(AppendOnlyAdmin):
     list_display = ["public_id", "user", "version", "created_at", "updated_at"]
     fields = ["public_id", "user", "version", "created_at", "updated_at"]
-    readonly_fields = fields
     search_fields = ["public_id", "user__username", "version__listing__slug"]
     list_select_related = ["user", "version__listing__publisher"]
     date_hierarchy = "created_at"
@@ -22,7 +21,6 @@ class ConversationAdmin(AppendOnlyAdmin):
 class MessageAdmin(AppendOnlyAdmin):
     list_display = ["public_id", "conversation_id", "role", "request", "created_at"]
     fields = ["public_id", "role", "request", "replaced_at", "created_at"]
-    readonly_fields = fields
     search_fields = ["public_id", "conversation__public_id"]
     list_filter = ["role"]
     list_select_related = ["request"]

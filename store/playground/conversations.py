@@ -6,6 +6,7 @@ Every asking act writes its messages in the transaction that admits the request:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -245,7 +246,8 @@ def delete(conversation: Conversation) -> None:
     """With all its messages; an answer under way is stopped. The requests stay for the accounts: they hold no text."""
     under_way = [message.request for message in thread(conversation) if message.request and answers.is_under_way(message)]
     conversation.delete()
-    transaction.on_commit(lambda: [stop(request) for request in under_way])
+    for request in under_way:
+        transaction.on_commit(partial(stop, request))
 
 
 @transaction.atomic

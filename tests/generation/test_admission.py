@@ -32,7 +32,7 @@ def base_of(version: Version) -> str:
 
 
 def places_taken(version: Version) -> int:
-    return int(client().zcard(protocol.inflight_key(base_of(version))))  # type: ignore[arg-type]
+    return int(client().zcard(protocol.inflight_key(base_of(version))))
 
 
 def priced(version: Version) -> Version:
@@ -62,7 +62,7 @@ def test_an_order_carries_the_instructions_first_and_the_merged_parameters(versi
     assert (order.id, order.base, order.adapter, order.tenant) == (request.public_id, base_of(version), None, "vis_1")
     assert (order.sampling["temperature"], order.sampling["max_tokens"], order.sampling["seed"]) == (0, 100, 7)
     assert order.deadline == pytest.approx(request.deadline_at.timestamp(), abs=1)
-    assert 0 < int(client().ttl(protocol.lease_key(order.id))) <= protocol.LEASE_S  # type: ignore[arg-type]
+    assert 0 < int(client().ttl(protocol.lease_key(order.id))) <= protocol.LEASE_S
     assert places_taken(version) == 1
 
 

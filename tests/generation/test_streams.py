@@ -46,7 +46,7 @@ def test_whoever_reads_renews_the_lease_and_never_over_a_cancellation(ask: Ask) 
     lease = protocol.lease_key(order.id)
     client().expire(lease, 1)
     write(order, started(order))
-    meanwhile(lambda: _end_when(lambda: int(client().ttl(lease)) > 1, order))  # type: ignore[arg-type]
+    meanwhile(lambda: _end_when(lambda: int(client().ttl(lease)) > 1, order))
     collect(request.public_id)
 
     async_to_sync(streams.cancel)(request.public_id)
