@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as an engine process has it; read when torch is imported
+
 from inference.engine import Engine, EngineOptions
 from inference.protocol import Delta, Finished, GenerationRequest, SamplingParams
 
@@ -28,8 +30,8 @@ PROMPT = (
 MAX_TOKENS = 8
 
 
-def through_the_store(connection: http.client.HTTPConnection, *, path: str, key: str, model: str, prompt: str) -> float:
-    """Seconds from sending the request to the first text of its answer."""
+def through_the_store(url: str, *, key: str, model: str, prompt: str) -> float:
+    """Seconds from sending the request, on an open connection, to the first text of its answer."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
@@ -37,8 +39,14 @@ def through_the_store(connection: http.client.HTTPConnection, *, path: str, key:
         "max_tokens": MAX_TOKENS,
         "temperature": 0,
     }
+    parts = urlsplit(url)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=300)
+    connection.connect()
     began_at = time.perf_counter()
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Authorization": f"Bearer {key}"})
+    connection.request(
+        "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    )
     response = connection.getresponse()
     if response.status != 200:
         raise SystemExit(f"The store answered {response.status}: {response.read().decode(errors='replace')}")
@@ -46,6 +54,7 @@ def through_the_store(connection: http.client.HTTPConnection, *, path: str, key:
     while line := response.readline():
         if first_s is None and has_text(line):
             first_s = time.perf_counter() - began_at
+    connection.close()
     if first_s is None:
         raise SystemExit("The store's answer had no text.")
     return first_s
@@ -98,17 +107,13 @@ def main() -> None:
     options = parser.parse_args()
     if not options.api_key:
         parser.error("give --api-key or set API_KEY")
-    url = urlsplit(options.url)
-    assert url.hostname is not None
-    make = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = make(url.hostname, url.port, timeout=300)
     engine = Engine.load(options.folder, EngineOptions(dtype=options.dtype))
 
     direct, whole = [], []
     for run in range(-options.warm_up, options.runs):
         prompt = PROMPT.format(number=secrets.randbelow(10**9))
         direct_s = at_the_engine(engine, prompt)
-        whole_s = through_the_store(connection, path="/v1/chat/completions", key=options.api_key, model=options.model, prompt=prompt)
+        whole_s = through_the_store(options.url, key=options.api_key, model=options.model, prompt=prompt)
         if run >= 0:
             direct.append(direct_s * 1000)
             whole.append(whole_s * 1000)
