@@ -1,0 +1,95 @@
+"""A visitor finds a GPT, asks it, reads the streamed answer, signs up, and has the conversation still."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from store.accounts.models import User
+from store.catalog.models import Listing
+from store.playground.models import Conversation
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.browser, pytest.mark.real_model]
+ANSWER_WITHIN_MS = 90_000
+
+
+def free_prompt_gpt() -> Listing:
+    return Listing.objects.listed().filter(current_version__kind="prompt", input_price_micro=0, output_price_micro=0).order_by("pk").first()
+
+
+def test_from_the_home_page_to_a_kept_conversation(site: Page, stack: Stack) -> None:
+    listing = free_prompt_gpt()
+    name = listing.text("en").name
+    site.goto(f"{stack.url}/en/")
+    assert site.context.cookies() == []
+
+    site.locator("header input[name=q]").fill(name)
+    site.keyboard.press("Enter")
+    site.get_by_role("link", name=name).first.click()
+    expect(site.get_by_role("heading", level=1)).to_have_text(name)
+    site.locator("[data-try] [data-send]").click()
+    answer = site.locator("[data-try] [data-answer]")
+    expect(answer).not_to_be_empty(timeout=ANSWER_WITHIN_MS)
+    expect(site.locator("[data-try] [data-keep]")).to_be_visible(timeout=ANSWER_WITHIN_MS)
+    said = answer.inner_text()
+    site.locator("[data-try] [data-keep]").click()
+    site.wait_for_url(re.compile(r"/en/chat/cnv_"))
+    conversation = site.url
+    site.goto(f"{stack.url}/en/account/signup/")
+    username = f"visitor-{listing.pk}-{len(User.objects.all())}"
+    site.locator("input[name=email]").fill(f"{username}@example.org")
+    site.locator("input[name=username]").fill(username)
+    site.locator("input[name=password1]").fill("a long enough secret 7")
+    site.locator("form:has(input[name=password1]) button.primary").click()
+    site.wait_for_url(lambda url: "/signup/" not in url)
+    site.goto(conversation)
+
+    expect(site.locator("[data-thread]")).to_contain_text(said.splitlines()[0][:30])
+    assert Conversation.objects.get(public_id=re.search(r"cnv_\w+", conversation).group()).user.username == username
+
+
+def test_the_keyboard_alone_is_enough_to_ask_and_stop(site: Page, stack: Stack) -> None:
+    listing = Listing.objects.listed().filter(current_version__kind="weights").first()
+    site.goto(f"{stack.url}/en/chat/new/?model={listing.full_name}")
+
+    site.keyboard.type("Write a long story about the sea, with many chapters.")
+    site.keyboard.press("Enter")
+    expect(site.locator("[data-stopper]")).to_be_visible(timeout=ANSWER_WITHIN_MS)
+    site.wait_for_url(re.compile(r"/en/chat/cnv_"))
+    expect(site.locator("[data-thread]")).to_contain_text(re.compile(r"sea|story|once", re.I), timeout=ANSWER_WITHIN_MS)
+    site.keyboard.press("Escape")
+
+    expect(site.locator("[data-stopper]")).to_be_hidden(timeout=ANSWER_WITHIN_MS)
+
+
+def test_what_a_visitor_writes_stays_text(site: Page, stack: Stack) -> None:
+    listing = free_prompt_gpt()
+    site.goto(f"{stack.url}/en/chat/new/?model={listing.full_name}")
+    site.locator("#say").fill("<img src=x onerror=\"document.title='taken'\"> Say hello.")
+    site.keyboard.press("Enter")
+
+    expect(site.locator("[data-thread]")).to_contain_text("<img src=x onerror=", timeout=ANSWER_WITHIN_MS)
+    assert site.title() != "taken"
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 360)])
+def test_no_page_for_visitors_violates_accessibility_rules(site: Page, stack: Stack, language: str, theme: str, width: int) -> None:
+    listing = free_prompt_gpt()
+    site.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    site.set_viewport_size({"width": width, "height": 900})
+    found: dict[str, list[str]] = {}
+
+    for path in ("", "explore/", f"gpts/{listing.full_name}/", f"chat/new/?model={listing.full_name}", "account/signup/", "developers/"):
+        site.goto(f"{stack.url}/{language}/{path}")
+        result = Axe().run(site)
+        if result.violations_count:
+            found[path] = [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in result.response["violations"]]
+        overflow = site.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, f"{path} is {overflow} px wider than the screen"
+
+    assert found == {}
