@@ -6,6 +6,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+import dj_database_url
 import structlog
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
@@ -111,7 +112,7 @@ TEMPLATES = [
 
 # ---------------------------------------------------------------- database, broker, cache
 
-DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'store.sqlite3'}")}
+DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL", "") or f"sqlite:///{VAR_DIR / 'store.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",  # a write lock at BEGIN: no upgrade deadlocks
@@ -312,6 +313,9 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
     "loggers": {
         "uvicorn.access": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},  # else a line for every task received, and one for every one done
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "django_structlog": {"level": env.str("REQUEST_LOG_LEVEL", "WARNING")},
     },

@@ -36,6 +36,7 @@ class ProcessSpec:
 
 
 BROKER, SERVICES, WORKERS = 0, 1, 2
+_QUIET = {"PYTHONWARNINGS": "ignore:You're running the worker"}  # as root, which is an operator's choice, celery warns at every start
 
 
 def installation(*, host: str, port: int) -> list[ProcessSpec]:
@@ -87,14 +88,14 @@ def _store_worker() -> ProcessSpec:
     def ready() -> bool:
         return bool(app.control.ping(destination=[name], timeout=0.3))
 
-    return ProcessSpec("store", argv, SERVICES, ready)
+    return ProcessSpec("store", argv, SERVICES, ready, _QUIET)
 
 
 def _beat() -> ProcessSpec:
     pid_file = settings.VAR_DIR / "beat.pid"
     pid_file.unlink(missing_ok=True)  # left by a beat that was killed
     argv = _celery("store.celery", "beat", "--pidfile", str(pid_file))
-    return ProcessSpec("beat", argv, SERVICES, pid_file.exists)
+    return ProcessSpec("beat", argv, SERVICES, pid_file.exists, _QUIET)
 
 
 def _generation_worker() -> ProcessSpec:
@@ -120,6 +121,7 @@ def _worker_env(role: str) -> dict[str, str]:
         "REDIS_URL": settings.REDIS_URL,
         "ARTIFACT_URL": settings.ARTIFACT_URL,
         **dict.fromkeys(STORE_ONLY, ""),
+        **_QUIET,
     }
 
 
