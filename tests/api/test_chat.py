@@ -15,7 +15,7 @@ from tests import making
 from tests.api.conftest import Caller
 from tests.api.engine import ScriptedEngine, fails, says, waits_to_be_cancelled
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 HELLO = [{"role": "user", "content": "Hello!"}]
 
 

@@ -112,7 +112,7 @@ def test_a_person_has_so_many_requests_a_minute(version: Version, ask: Ask, sett
     assert 0 < refused(TooMany, version, user=user).retry_after_s <= 60
 
 
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 def test_of_many_that_ask_at_once_only_as_many_begin_as_a_base_has_places(settings: Any) -> None:
     settings.MAX_INFLIGHT_PER_BASE = 3
     workplace.worker_beats()

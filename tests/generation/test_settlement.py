@@ -47,7 +47,7 @@ def test_a_finished_request_is_recorded_and_charged_at_the_agreed_price(version:
     assert Listing.objects.get(pk=version.listing_id).request_count == 1
 
 
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 def test_reports_that_come_at_once_and_again_settle_once() -> None:
     workplace.worker_beats()
     user = credited(making.make_user())

@@ -18,7 +18,7 @@ from tests import making
 from tests.api.engine import ScriptedEngine, fails, says, waits_to_be_cancelled
 from tests.playground.conftest import Browser
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 SECRET = "Answer in one sentence."
 TRY = "/en/chat/try/acme/poet/"
 START = "/en/chat/start/"
