@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from inference.checkpoint import INDEX, CheckpointError, check, load_gpt
-from tests.inference.tiny import tiny_llama
+from tests.inference.tiny import tiny_base
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tiny_llama(tmp_path / "model")
+    return tiny_base(tmp_path / "model")
 
 
 def shard(folder: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_index_that_points_elsewhere_is_refused(folder: Path, index: dict[str
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, 3000), byte=st.integers(0, 255), cut=st.integers(0, 3000))
 def test_a_damaged_header_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, at: int, byte: int, cut: int) -> None:
-    folder = tiny_llama(tmp_path_factory.mktemp("damaged"))
+    folder = tiny_base(tmp_path_factory.mktemp("damaged"))
     raw = bytearray((folder / "model.safetensors").read_bytes())
     raw[at] = byte
     (folder / "model.safetensors").write_bytes(bytes(raw[:cut]) if byte % 2 else bytes(raw))

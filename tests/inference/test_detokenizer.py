@@ -11,7 +11,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from inference.detokenizer import REPLACEMENT, Detokenizer
 from inference.tokenizer import Tokenizer
-from tests.inference.tiny import tiny_llama
+from tests.inference.tiny import tiny_base
 
 
 def sentencepiece_like() -> Tokenizer:
@@ -31,7 +31,7 @@ TOKENIZERS: dict[str, Tokenizer] = {}
 
 @pytest.fixture(scope="module", autouse=True)
 def _tokenizers(tmp_path_factory: pytest.TempPathFactory) -> None:
-    TOKENIZERS["byte-level"] = Tokenizer.from_folder(tiny_llama(tmp_path_factory.mktemp("model")))
+    TOKENIZERS["byte-level"] = Tokenizer.from_folder(tiny_base(tmp_path_factory.mktemp("model")))
     TOKENIZERS["sentencepiece"] = sentencepiece_like()
 
 

@@ -15,14 +15,14 @@ import transformers
 
 from inference.engine import Engine, EngineOptions, RequestRefused
 from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, Priority, SamplingParams, Started
-from tests.inference.tiny import tiny_adapter, tiny_llama, write_json
+from tests.inference.tiny import tiny_adapter, tiny_base, write_json
 
 PROMPTS = ("Hello!", "What is the capital of France?", "你好", "Tell me " * 40, "a" * 90, "rate it", "😀", "Water boils")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("model"))
+    return tiny_base(tmp_path_factory.mktemp("model"))
 
 
 def an_engine(folder: Path, **options: Any) -> Engine:
@@ -221,7 +221,7 @@ def test_a_token_that_ends_answers_ends_this_one(folder: Path, tmp_path: Path) -
     engine = an_engine(folder)
     (whole,) = run(engine, a_request())
     sixth = engine.tokenizer.encode(whole.text)[5]
-    ending = tiny_llama(tmp_path / "ending")
+    ending = tiny_base(tmp_path / "ending")
     write_json(ending / "generation_config.json", {"eos_token_id": sixth})
 
     (outcome,) = run(an_engine(ending), a_request())
@@ -231,7 +231,7 @@ def test_a_token_that_ends_answers_ends_this_one(folder: Path, tmp_path: Path) -
 
 
 def test_an_answer_ends_where_the_context_does(folder: Path, tmp_path: Path) -> None:
-    engine = an_engine(tiny_llama(tmp_path / "short", max_position_embeddings=64))
+    engine = an_engine(tiny_base(tmp_path / "short", max_position_embeddings=64))
 
     (outcome,) = run(engine, a_request(max_tokens=1000))
 
@@ -257,7 +257,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(engine: E
 
 
 def test_a_conversation_the_template_refuses_is_refused(tmp_path: Path) -> None:
-    folder = tiny_llama(tmp_path / "strict")
+    folder = tiny_base(tmp_path / "strict")
     (folder / "chat_template.jinja").write_text("{{ raise_exception('Only one message') }}")
 
     assert refusal(an_engine(folder), a_request()).code == FailureCode.TEMPLATE_FAILED

@@ -17,14 +17,14 @@ from inference.attention import CausalAttention
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
 from inference.lora import Adapter, AdapterError, AdapterShelf, LoraBatch
-from tests.inference.tiny import tiny_adapter, tiny_llama, write_json
+from tests.inference.tiny import tiny_adapter, tiny_base, write_json
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("base"))
+    return tiny_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

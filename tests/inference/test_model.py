@@ -140,9 +140,9 @@ def test_projections_have_the_names_transformers_gives_them(pair) -> None:
 
 @torch.inference_mode()
 def test_bfloat16_chooses_between_logits_that_it_could_not_tell_apart(tmp_path: Path) -> None:
-    from tests.inference.tiny import tiny_llama
+    from tests.inference.tiny import tiny_base
 
-    model = load_gpt(tiny_llama(tmp_path), dtype=torch.bfloat16)
+    model = load_gpt(tiny_base(tmp_path), dtype=torch.bfloat16)
     hidden = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)) * 3
     exact = hidden @ model.head.weight.float().t()
 

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
-from tests.inference.tiny import CHAT_TEMPLATE, tiny_llama, write_json
+from tests.inference.tiny import CHAT_TEMPLATE, tiny_base, write_json
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief. 请简短。"},
@@ -21,7 +21,7 @@ CONVERSATION = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tiny_llama(tmp_path / "model")
+    return tiny_base(tmp_path / "model")
 
 
 def edit(path: Path, **changes: object) -> None:

@@ -73,7 +73,7 @@ def tiny_config(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def tiny_llama(folder: Path, *, seed: int = 1, **changes: Any) -> Path:
+def tiny_base(folder: Path, *, seed: int = 1, **changes: Any) -> Path:
     """Writes the model's folder and returns it. `changes` are of config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     raw = tiny_config(**changes)
@@ -95,9 +95,6 @@ def tiny_llama(folder: Path, *, seed: int = 1, **changes: Any) -> Path:
     )
     write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": [2, 0]})
     return folder
-
-
-tiny_base = tiny_llama
 
 
 def tiny_adapter(folder: Path, base_folder: Path, *, seed: int = 1, rank: int = 4, **changes: Any) -> Path:

@@ -11,7 +11,7 @@ from store.accounts.models import Publisher
 from store.catalog.models import Artifact, Listing, Version
 from store.moderation.models import Decision
 from tests import making
-from tests.inference.tiny import tiny_llama
+from tests.inference.tiny import tiny_base
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +28,7 @@ def run(source: Path, *options: str) -> str:
 
 
 def test_a_folder_becomes_a_published_base_once(tmp_path: Path) -> None:
-    folder = tiny_llama(tmp_path / "model")
+    folder = tiny_base(tmp_path / "model")
     operator = making.make_user(is_superuser=True, is_staff=True)
 
     said = run(folder, "--licence", "MIT", "--publish")
@@ -47,7 +47,7 @@ def test_a_folder_becomes_a_published_base_once(tmp_path: Path) -> None:
 
 
 def test_a_pickle_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    folder = tiny_llama(tmp_path / "model")
+    folder = tiny_base(tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     making.make_user(is_superuser=True, is_staff=True)
 
