@@ -46,7 +46,7 @@ class EngineOptions:
     dtype: str = "bfloat16"  # or "float32"
     device: str = "cpu"
     cache_tokens: int = 16_384  # that the block pool holds, for all requests together
-    max_batch_tokens: int = 256  # computed in one step
+    max_batch_tokens: int = 128  # computed in one step: half a second of SmolLM2-135M on one core, which others wait for
     max_running: int = 32
     max_waiting: int = 32  # from here on the engine says that it has no room
     adapter_bytes: int = 512 * 1024 * 1024  # of adapters kept in memory

@@ -66,7 +66,7 @@ class GPT(nn.Module):
             rotation = self._rotation(positions)
         for layer in self.layers:
             hidden = layer(hidden, rotation, attention, lora, self.embedding.weight.dtype)
-        return self.norm(hidden)  # type: ignore[no-any-return]
+        return self.norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, hidden] to [n, vocabulary]; in the dtype of the matrices."""
@@ -92,20 +92,15 @@ class GPT(nn.Module):
 
     def projections(self) -> dict[str, nn.Module]:
         """Every projection by its Hugging Face module name, which is also what PEFT calls it."""
-        return {
-            projection_name(self.config, number, name): module
-            for number, layer in enumerate(self.layers)
-            for name, module in layer.projections.items()
-        }
+        return {layer.names[name]: module for layer in self._layers() for name, module in layer.projections.items()}
 
     def replace_projection(self, name: str, module: nn.Module) -> None:
         """Puts `module` in the place of the projection that `projections()` calls `name`."""
-        for number, layer in enumerate(self.layers):
-            for inner in layer.projections:
-                if projection_name(self.config, number, inner) == name:
-                    layer.projections[inner] = module
-                    return
-        raise KeyError(name)
+        layer, inner = next((layer, inner) for layer in self._layers() for inner, outer in layer.names.items() if outer == name)
+        layer.projections[inner] = module
+
+    def _layers(self) -> list[Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of each token's angles in float32, [n, 1, head_dim]."""
@@ -142,7 +137,8 @@ class Layer(nn.Module):
         projections["up"] = nn.Linear(hidden, config.intermediate_size, bias=config.mlp_bias)
         projections["down"] = nn.Linear(config.intermediate_size, hidden, bias=config.mlp_bias)
         self.projections = nn.ModuleDict(projections)
-        self._names = {name: projection_name(config, number, name) for name in projections}
+        # In this layer's own words -> in Hugging Face's.
+        self.names = {name: projection_name(config, number, name) for name in projections}
 
     def forward(
         self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None, attention: Attention, lora: LoraPath | None, dtype: torch.dtype
@@ -175,7 +171,7 @@ class Layer(nn.Module):
 
     def _project(self, name: str, x: Tensor, lora: LoraPath | None) -> Tensor:
         y: Tensor = self.projections[name](x)
-        return y if lora is None else lora.add(self._names[name], x, y)
+        return y if lora is None else lora.add(self.names[name], x, y)
 
 
 def _norm(config: GPTConfig, size: int) -> nn.Module:

@@ -72,15 +72,15 @@ def choose(logits: Tensor, choices: Sequence[Choice]) -> list[int | None]:
     top, ids = scaled.topk(min(WINDOW, logits.shape[-1]), dim=-1)
     shares = (top - norms[:, None]).double().exp()
     found: list[int | None] = []
-    finite, columns, tokens = norms.isfinite().tolist(), shares.tolist(), ids.tolist()
+    finite, columns, candidates = norms.isfinite().tolist(), shares.tolist(), ids.tolist()
     for row, choice in enumerate(choices):
         if not finite[row]:
             found.append(None)
         elif choice.greedy:
-            found.append(tokens[row][0])
+            found.append(candidates[row][0])
         else:
             at = draw(columns[row], choice, whole=len(columns[row]) == logits.shape[-1])
-            found.append(tokens[row][at] if at is not None else _draw_beyond_window(scaled[row], norms[row], choice))
+            found.append(candidates[row][at] if at is not None else _draw_beyond_window(scaled[row], norms[row], choice))
     return found
 
 

@@ -69,11 +69,11 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """`add_special_tokens`: with what the tokenizer puts around a text, such as a token that begins it."""
-        return self._tokens.encode(text, add_special_tokens=add_special_tokens).ids  # type: ignore[no-any-return]
+        return self._tokens.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text without special tokens. Bytes that are no character become U+FFFD."""
-        return self._tokens.decode(list(tokens), skip_special_tokens=True)  # type: ignore[no-any-return]
+        return self._tokens.decode(list(tokens), skip_special_tokens=True)
 
     def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> list[int]:
         """The prompt for a conversation, as tokens. Raises TemplateFailed."""
@@ -120,7 +120,7 @@ class Tokenizer:
             raise TemplateFailed(f"The model's chat template refused the conversation: {error}") from error
         if len(text) > MAX_RENDERED_CHARS:
             raise TemplateFailed(f"The model's chat template made more than {MAX_RENDERED_CHARS} characters.")
-        return text  # type: ignore[no-any-return]
+        return text
 
 
 def _read_json(path: Path) -> dict[str, Any]:
