@@ -95,9 +95,13 @@ def most_steps(file: UploadedFile, chosen: Mapping[str, Any]) -> int:
     return min(math.ceil(examples / chosen["batch_size"]) * chosen["epochs"], MAX_STEPS)
 
 
+def price_micro(steps: int) -> int:
+    return settings.FINETUNE_PRICE_MICRO_PER_STEP * steps
+
+
 def _reserve(user: User, job: Job, *, cause: str, steps: int) -> None:
     """Holds the most it can cost; what is not used goes back when the job ends."""
-    if amount_micro := settings.FINETUNE_PRICE_MICRO_PER_STEP * steps:
+    if amount_micro := price_micro(steps):
         ledger.reserve(user, cause=cause, amount_micro=amount_micro, expires_at=timezone.now() + RESERVED_FOR)
 
 
@@ -124,7 +128,7 @@ def ended(job: Job) -> None:
     """Settles or voids the reservation and tells who started it; called in the transaction that ends the job."""
     held = Reservation.objects.filter(Q(cause=job.cause) | Q(cause__startswith=f"{job.cause}:"), state=Reservation.State.HELD).first()
     if held is not None and job.state == Job.State.SUCCEEDED:
-        cost_micro = settings.FINETUNE_PRICE_MICRO_PER_STEP * int(job.result.get("steps", 0))
+        cost_micro = price_micro(int(job.result.get("steps", 0)))
         ledger.settle(held.cause, amount_micro=cost_micro, version=None, memo=job.params.get("name", ""), detail={"job": job.public_id})
     elif held is not None:
         ledger.void(held.cause)

@@ -56,3 +56,15 @@ def _has_ended(job: str) -> bool:
     finally:
         if not connection.in_atomic_block:
             connection.close()
+
+
+def recent(job: str) -> tuple[str, list[dict[str, Any]]]:
+    """(id of the last entry, the events that can still be read): what a page shows before it begins to follow."""
+    try:
+        entries: Any = client().xrevrange(progress_key(job), count=KEPT)
+    except redis.RedisError as error:
+        structlog.get_logger(__name__).warning("progress not read", job=job, error=str(error))
+        return "0", []
+    if not entries:
+        return "0", []
+    return entries[0][0], [json.loads(fields["event"]) for _, fields in reversed(entries)]

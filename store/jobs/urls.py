@@ -1,4 +1,18 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from store.jobs import views
 
 app_name = "jobs"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("publishers/<str:slug>/finetunes/", views.show_finetunes, name="finetunes"),
+    path("publishers/<str:slug>/finetunes/new/", views.choose_data, name="new"),
+    path("publishers/<str:slug>/finetunes/new/<str:base>/<str:file>/", views.choose_settings, name="settings"),
+    path("publishers/<str:slug>/files/", views.show_files, name="files"),
+    path("jobs/<str:public_id>/", views.show_job, name="job"),
+    path("jobs/<str:public_id>/events/", views.events, name="events"),
+    path("jobs/<str:public_id>/pause/", views.pause, name="pause"),
+    path("jobs/<str:public_id>/resume/", views.resume, name="resume"),
+    path("jobs/<str:public_id>/cancel/", views.cancel, name="cancel"),
+    path("jobs/<str:public_id>/retry/", views.retry, name="retry"),
+    path("jobs/<str:public_id>/version/", views.make_version, name="make_version"),
+]

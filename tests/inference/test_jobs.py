@@ -196,7 +196,7 @@ def test_validation_names_the_line_and_column_of_what_is_wrong(place: Place) -> 
     report = store.outcomes[0].result
     assert (report["valid"], report["examples"]) == (False, 1)
     (problem,) = report["problems"]
-    assert (problem["line"], problem["column"], problem["code"]) == (2, 49, "unknown_role")
+    assert (problem["line"], problem["column"], problem["code"]) == (2, 50, "unknown_role")
 
 
 def test_a_file_that_is_missing_ends_the_job_with_its_reason(place: Place) -> None:

@@ -1,0 +1,39 @@
+// A job's page while it runs: its parts are fetched anew when something happened, at most every two seconds.
+const EVERY_MS = 2000;
+const page = document.querySelector("[data-job][data-events]");
+
+let due = null;
+let fetched = 0;
+
+async function refresh() {
+  due = null;
+  fetched = Date.now();
+  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!response.ok || response.redirected) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(part.id);
+    const busy = part.contains(document.activeElement);
+    if (next && !busy && part.innerHTML !== next.innerHTML) part.replaceChildren(...next.childNodes);
+  }
+  document.title = fresh.title;
+}
+
+function soon() {
+  due ??= setTimeout(refresh, Math.max(0, fetched + EVERY_MS - Date.now()));
+}
+
+if (page) {
+  const source = new EventSource(page.dataset.events);
+  for (const name of ["state", "segment"]) source.addEventListener(name, soon);
+  source.addEventListener("progress", (event) => {
+    const said = JSON.parse(event.data);
+    const bar = page.querySelector("progress[value]");
+    if (bar && typeof said.done === "number") bar.value = Math.max(bar.value, Math.floor(said.done * 100));
+    soon();
+  });
+  source.addEventListener("ended", () => {
+    source.close();
+    location.reload();
+  });
+}

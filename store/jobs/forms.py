@@ -1,0 +1,129 @@
+"""The forms of the fine-tune pages. Whether what they hold is allowed is the acts' to say, and `refuse` shows it at its field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.models import Publisher, User
+from store.catalog.models import Listing, Version
+from store.errors import DomainError
+from store.jobs.finetunes import SETTINGS, trainable_bases
+from store.jobs.models import UploadedFile
+
+OFFERED_FILES = 50
+
+
+class RefusableForm(forms.Form):
+    def refuse(self, error: DomainError) -> None:
+        self.add_error(error.param if error.param in self.fields else None, str(error))
+
+
+class DataForm(RefusableForm):
+    """What to train, and on what: a file brought now or one that is here already."""
+
+    base = forms.ChoiceField(label=_("Base"), help_text=_("The weights stay as they are; what is trained is a small adapter beside them."))
+    file = forms.FileField(
+        label=_("New data file"),
+        required=False,
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.json"}),
+    )
+    earlier = forms.ChoiceField(label=_("Or a file from before"), required=False)
+
+    def __init__(self, *args: Any, user: User, publisher: Publisher, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bases = {version.public_id: version for version in trainable_bases(user)}
+        files = UploadedFile.objects.filter(publisher=publisher, purpose=UploadedFile.Purpose.FINETUNE)[:OFFERED_FILES]
+        self.earlier_files = {file.public_id: file for file in files}
+        self._choices("base", [(name, version.full_name) for name, version in self.bases.items()])
+        named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
+        self._choices("earlier", [("", _("None")), *named])
+        self.fields["file"].help_text = _("JSONL, at most %(size)s.") % {"size": filesizeformat(settings.MAX_UPLOAD_BYTES)}
+
+    def _choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not cleaned.get("file") and not cleaned.get("earlier") and "file" not in self.errors:
+            self.add_error("file", _("Choose a file to train on."))
+        return cleaned
+
+
+class SettingsForm(RefusableForm):
+    """How it is trained. The bounds are those of `finetunes.SETTINGS`; every default is a good first try."""
+
+    epochs = forms.IntegerField(
+        label=_("Epochs"), help_text=_("How often every example is read. More learns the data better, and sooner or later by heart.")
+    )
+    learning_rate = forms.FloatField(
+        label=_("Learning rate"), help_text=_("The highest, reached after a short rise. Lower it when the held-out loss rises early.")
+    )
+    batch_size = forms.IntegerField(label=_("Examples per step"), help_text=_("More makes each step steadier and slower."))
+    rank = forms.IntegerField(label=_("Rank"), help_text=_("The size of the adapter. 8 suits style and format, 32 new knowledge."))
+    alpha = forms.FloatField(label=_("Alpha"), help_text=_("How strongly the adapter speaks; twice the rank is usual."))
+    max_length = forms.IntegerField(
+        label=_("Longest example"), help_text=_("In tokens. Longer examples are left out, never cut, and counted.")
+    )
+    validation_share = forms.FloatField(
+        label=_("Held out"),
+        help_text=_("The share of examples kept aside to measure on, at most 100. The adapter that does best on them is kept."),
+    )
+    dropout = forms.FloatField(label=_("Dropout"), help_text=_("A little, such as 0.05, helps against learning few examples by heart."))
+    seed = forms.IntegerField(
+        label=_("Seed"), help_text=_("The same seed, data and settings give the same adapter on the same kind of machine.")
+    )
+
+    first = ("epochs", "learning_rate", "batch_size")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["initial"] = {name: default for name, (_k, _l, _h, default) in SETTINGS.items()} | kwargs.get("initial", {})
+        super().__init__(*args, **kwargs)
+        for name, (kind, low, high, _default) in SETTINGS.items():
+            self.fields[name].widget.attrs |= {"min": low, "max": high, "step": 1 if kind is int else "any"}
+
+    @property
+    def further(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name not in self.first]
+
+    @property
+    def foremost(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.first]
+
+
+class VersionForm(RefusableForm):
+    """A draft version of a GPT that is there, or of a new one."""
+
+    listing = forms.ChoiceField(label=_("GPT"), required=False)
+    slug = forms.SlugField(
+        label=_("Name in addresses"), max_length=48, required=False, help_text=_("For a new GPT: lower-case, it stays as it is.")
+    )
+    name = forms.CharField(label=_("Name"), max_length=60, required=False)
+    summary = forms.CharField(label=_("Summary"), max_length=200, required=False, help_text=_("What it does, in one sentence."))
+    number = forms.CharField(label=_("Version"), max_length=20, initial="1.0.0", help_text=_("Three numbers, for example 1.0.0."))
+    change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 2}))
+
+    def __init__(self, *args: Any, publisher: Publisher, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.listings = {listing.public_id: listing for listing in Listing.objects.filter(publisher=publisher).order_by("slug")}
+        field = self.fields["listing"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", _("A new GPT"))] + [(public_id, listing.slug) for public_id, listing in self.listings.items()]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not cleaned.get("listing"):
+            for name in ("slug", "name", "summary"):
+                if not cleaned.get(name) and name not in self.errors:
+                    self.add_error(name, _("A new GPT needs this."))
+        return cleaned
+
+
+def version_of(form: DataForm) -> Version:
+    return form.bases[form.cleaned_data["base"]]

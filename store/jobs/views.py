@@ -1,0 +1,260 @@
+"""The pages of fine-tunes: the list, the way to start one, its own page with what people may do, and its live events."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from store.accounts.models import Membership, Publisher, User
+from store.accounts.publishers import require_role
+from store.catalog import listings
+from store.catalog.models import Listing, Version
+from store.errors import DomainError, NotFound
+from store.jobs import dispatch, files, finetunes, progress
+from store.jobs.forms import DataForm, RefusableForm, SettingsForm, VersionForm, version_of
+from store.jobs.models import Job, UploadedFile
+from store.jobs.standing import Standing, rows
+from store.keyset import newest_first
+
+ACTORS = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
+PAGE_ROWS = 25
+_ENTRY = re.compile(r"\d{1,14}-\d{1,19}")
+form_view = require_http_methods(["GET", "HEAD", "POST"])
+
+
+def _person(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # every page here asks for a signed-in person
+    return request.user
+
+
+def _publisher(request: HttpRequest, slug: str, *roles: str) -> Publisher:
+    found = Publisher.objects.filter(slug=slug).first()
+    if found is None:
+        raise NotFound
+    require_role(request.user, found, *roles)
+    return found
+
+
+def _job(user: Any, public_id: str) -> Job:
+    """The job, for members of its publisher: for everybody else there is none."""
+    found = Job.objects.select_related("publisher", "created_by", "after").filter(public_id=public_id).first()
+    if found is None:
+        raise NotFound
+    dispatch.require_member(user, found)
+    return found
+
+
+# ---------------------------------------------------------------- lists
+
+
+@login_required
+@require_GET
+def show_finetunes(request: HttpRequest, slug: str) -> HttpResponse:
+    owner = _publisher(request, slug)
+    page = newest_first(owner.jobs.filter(kind=Job.Kind.FINETUNE), before=request.GET.get("before", ""), size=PAGE_ROWS)
+    context = {"publisher": owner, "rows": rows(page.rows), "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
+    return render(request, "jobs/finetunes.html", context)
+
+
+@login_required
+@require_GET
+def show_files(request: HttpRequest, slug: str) -> HttpResponse:
+    owner = _publisher(request, slug)
+    page = newest_first(owner.files.select_related("created_by"), before=request.GET.get("before", ""), size=PAGE_ROWS)
+    context = {"publisher": owner, "files": page.rows, "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
+    return render(request, "jobs/files.html", context)
+
+
+# ---------------------------------------------------------------- starting one
+
+
+@login_required
+@form_view
+def choose_data(request: HttpRequest, slug: str) -> HttpResponse:
+    """First step: the base and the file. The file is stored before the next step, so that it need not be sent again."""
+    owner = _publisher(request, slug, *ACTORS)
+    initial = {"base": request.GET.get("base", ""), "earlier": request.GET.get("file", "")}
+    form = DataForm(request.POST or None, request.FILES or None, user=_person(request), publisher=owner, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            file = _file(_person(request), owner, form)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            return redirect("jobs:settings", owner.slug, version_of(form).public_id, file.public_id)
+    context = {"form": form, "publisher": owner, "steps": wizard_steps(1)}
+    return render(request, "jobs/choose_data.html", context, status=422 if form.errors else 200)
+
+
+def _file(user: User, owner: Publisher, form: DataForm) -> UploadedFile:
+    brought = form.cleaned_data["file"]
+    if not brought:
+        return form.earlier_files[form.cleaned_data["earlier"]]
+    return files.save(user, owner, name=brought.name or "", stream=brought.file, purpose=UploadedFile.Purpose.FINETUNE)
+
+
+@login_required
+@form_view
+def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> HttpResponse:
+    """Second step: how it is trained; then it is started."""
+    owner = _publisher(request, slug, *ACTORS)
+    chosen = UploadedFile.objects.filter(publisher=owner, public_id=file).first()
+    version = finetunes.trainable_bases(_person(request)).filter(public_id=base).first()
+    if chosen is None or version is None:
+        raise NotFound
+    form = SettingsForm(request.POST or None, initial=_used_before(request, owner))
+    if request.method == "POST" and form.is_valid():
+        try:
+            job = finetunes.start(_person(request), owner, base=version, file=chosen, settings=form.cleaned_data)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            return redirect("jobs:job", job.public_id)
+    context = {"form": form, "publisher": owner, "base": version, "file": chosen, "steps": wizard_steps(2)}
+    context["cost_micro"] = finetunes.price_micro(finetunes.most_steps(chosen, form.initial))
+    return render(request, "jobs/choose_settings.html", context, status=422 if form.errors else 200)
+
+
+def _used_before(request: HttpRequest, owner: Publisher) -> dict[str, Any]:
+    """The settings of the run that “use again” names."""
+    found = owner.jobs.filter(kind=Job.Kind.FINETUNE, public_id=request.GET.get("like", "")).first()
+    return found.params["settings"] if found else {}
+
+
+def wizard_steps(current: int) -> list[dict[str, Any]]:
+    names = [_("Base and data"), _("Settings"), _("Training"), _("Draft version")]
+    return [
+        {"name": name, "note": "", "state": "done" if number < current else "current" if number == current else ""}
+        for number, name in enumerate(names, 1)
+    ]
+
+
+# ---------------------------------------------------------------- its page
+
+
+@login_required
+@require_GET
+def show_job(request: HttpRequest, public_id: str) -> HttpResponse:
+    job = _job(request.user, public_id)
+    if job.kind == Job.Kind.VALIDATION and (follower := job.followers.first()) is not None:
+        return redirect("jobs:job", follower.public_id)
+    return _page(request, job)
+
+
+def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> HttpResponse:
+    if job.kind != Job.Kind.FINETUNE or job.publisher is None:
+        raise NotFound
+    standing = Standing(job)
+    may_act = job.publisher.role_of(request.user) in ACTORS
+    if form is None and may_act and job.state == Job.State.SUCCEEDED and standing.version is None:
+        form = VersionForm(publisher=job.publisher)
+    context = {"job": job, "publisher": job.publisher, "standing": standing, "may_act": may_act, "form": form}
+    context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()
+    return render(request, "jobs/job.html", context, status=422 if form is not None and form.errors else 200)
+
+
+def _acting(act: Callable[[User, Job], None]) -> Callable[..., HttpResponse]:
+    @login_required
+    @require_POST
+    def view(request: HttpRequest, public_id: str) -> HttpResponse:
+        job = _job(request.user, public_id)
+        try:
+            act(_person(request), job)
+        except DomainError as error:
+            if error.status in (403, 404):
+                raise
+            messages.error(request, str(error))
+        return redirect("jobs:job", job.public_id)
+
+    return view
+
+
+pause = _acting(dispatch.pause)
+resume = _acting(dispatch.resume)
+cancel = _acting(dispatch.cancel)
+retry = _acting(dispatch.retry)
+
+
+@login_required
+@require_POST
+def make_version(request: HttpRequest, public_id: str) -> HttpResponse:
+    job = _job(request.user, public_id)
+    dispatch.require_actor(request.user, job)
+    if job.publisher is None:
+        raise NotFound
+    form = VersionForm(request.POST, publisher=job.publisher)
+    if form.is_valid():
+        try:
+            version = _make_version(_person(request), job, form)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The draft is saved. Try it, then submit it for review."))
+            return redirect("pages:studio_listing", version.listing.publisher.slug, version.listing.slug)
+    return _page(request, job, form)
+
+
+@transaction.atomic
+def _make_version(user: User, job: Job, form: VersionForm) -> Version:
+    values = form.cleaned_data
+    listing = form.listings.get(values["listing"]) or _new_listing(user, job, values)
+    return finetunes.make_version(user, job, listing=listing, number=values["number"], change_log=values["change_log"])
+
+
+def _new_listing(user: User, job: Job, values: dict[str, Any]) -> Listing:
+    """A GPT for the adapter, with the licence and languages of its base: an adapter is a work derived from it."""
+    assert job.publisher is not None
+    base = Version.objects.select_related("listing").get(public_id=job.subject).listing
+    texts = {"en": {"name": values["name"], "summary": values["summary"], "card": ""}}
+    use_cases = list(base.use_cases.values_list("slug", flat=True))
+    chosen = {"use_cases": use_cases, "licence": base.licence, "languages": base.languages}
+    return listings.create_listing(user, job.publisher, slug=values["slug"], texts=texts, **chosen)
+
+
+# ---------------------------------------------------------------- live
+
+
+async def events(request: HttpRequest, public_id: str) -> HttpResponseBase:
+    """Server-sent events of a job, numbered as in Valkey; a reader that comes back goes on where it was."""
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
+    job = await sync_to_async(_begin)(request, public_id)
+    after = request.headers.get("last-event-id") or request.GET.get("after", "")
+    response = StreamingHttpResponse(
+        _relay(job, after if _ENTRY.fullmatch(after) else "0"), content_type="text/event-stream; charset=utf-8"
+    )
+    response["Cache-Control"] = "no-cache, no-store, private"
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _begin(request: HttpRequest, public_id: str) -> str:
+    """Checks who asks and gives the connection back: the stream may live for hours."""
+    try:
+        return _job(request.user, public_id).public_id
+    finally:
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+async def _relay(job: str, after: str) -> AsyncIterator[bytes]:
+    yield b"retry: 2000\n\n"
+    async for entry, event in progress.follow(job, after=after):
+        if not entry:
+            yield b": still waiting\n\n"
+            continue
+        said = {name: event[name] for name in ("stage", "done", "step", "steps", "number", "kind") if event.get(name) is not None}
+        yield f"id: {entry}\nevent: {event['type']}\ndata: {json.dumps(said)}\n\n".encode()
+    yield b"event: ended\ndata: {}\n\n"

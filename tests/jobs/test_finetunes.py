@@ -1,0 +1,233 @@
+"""Starting a fine-tune: files, settings, who may, what it costs, and the version made of its result."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from store.accounts.models import User
+from store.billing import ledger
+from store.billing.models import Reservation
+from store.catalog.models import Version
+from store.errors import NotAllowed, NotFound
+from store.jobs import claims, dispatch, files, finetunes
+from store.jobs.errors import BaseNotTrainable, FileRejected, FileTooLarge, InvalidSetting, NothingToPublish
+from store.jobs.models import Job, UploadedFile
+from store.notifications.models import Notification
+from tests.jobs.working import claim_of, fresh, outcome_of, queued
+from tests.making import join, make_artifact, make_base, make_listing, make_publisher, make_user, owner_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LINE = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}\n'
+GOOD = {"valid": True, "examples": 4, "error_count": 0, "problems": [], "tokens": 40, "trained_tokens": 8, "longest_tokens": 10}
+BAD = GOOD | {
+    "valid": False,
+    "examples": 3,
+    "error_count": 2,
+    "problems": [{"line": 2, "column": 1, "code": "not_json", "message": "", "detail": {}}],
+}
+
+
+class Scene:
+    """A publisher with a file, and a base that may be fine-tuned."""
+
+    def __init__(self) -> None:
+        self.publisher = make_publisher()
+        self.owner: User = owner_of(self.publisher)
+        self.base = make_base()
+        self.file = self.put(LINE * 4)
+
+    def put(self, content: bytes, name: str = "chat.jsonl") -> UploadedFile:
+        return files.save(self.owner, self.publisher, name=name, stream=io.BytesIO(content), purpose="fine-tune")
+
+    def start(self, user: User | None = None, **settings: Any) -> Job:
+        return finetunes.start(user or self.owner, self.publisher, base=self.base, file=self.file, settings=settings)
+
+    def validate(self, job: Job, report: dict[str, Any]) -> None:
+        assert job.after is not None
+        claims.claim(claim_of(job.after))
+        claims.finished(outcome_of(job.after, result=report))
+
+    def finish(self, job: Job, **result: Any) -> Job:
+        self.validate(job, GOOD)
+        claims.claim(claim_of(job))
+        claims.finished(outcome_of(job, result={"manifest": make_artifact().digest, "steps": 3, **result}))
+        return fresh(job)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_equal_files_are_one_and_a_path_is_not_part_of_a_name(scene: Scene) -> None:
+    again = scene.put(LINE * 4, name="C:\\Users\\me\\chat.jsonl")
+
+    assert again == scene.file
+    assert (scene.file.name, scene.file.size_bytes) == ("chat.jsonl", len(LINE) * 4)
+
+
+def test_a_file_that_is_too_large_empty_or_of_another_kind_is_refused_and_leaves_nothing(scene: Scene, settings: Any) -> None:
+    settings.MAX_UPLOAD_BYTES = 1000
+    before = UploadedFile.objects.count()
+
+    with pytest.raises(FileTooLarge):
+        scene.put(LINE * 100)
+    with pytest.raises(FileRejected):
+        scene.put(b"")
+    with pytest.raises(FileRejected):
+        scene.put(LINE, name="weights.bin")
+
+    assert UploadedFile.objects.count() == before
+
+
+def test_the_data_is_checked_before_the_training_is_queued(scene: Scene) -> None:
+    job = scene.start(epochs=2)
+
+    assert job.after is not None
+    assert (job.state, job.after.kind) == (Job.State.WAITING, Job.Kind.VALIDATION)
+    assert [message["kind"] for message in queued("jobs.checks")] == ["validation"]
+    assert queued() == []
+
+    scene.validate(job, GOOD)
+
+    (message,) = queued()
+    assert message["params"]["settings"] | {"seed": 0} == {
+        "rank": 8,
+        "alpha": 16.0,
+        "epochs": 2,
+        "learning_rate": 2e-4,
+        "batch_size": 8,
+        "max_length": 512,
+        "validation_share": 0.1,
+        "dropout": 0.0,
+        "seed": 0,
+    }
+    assert message["params"]["file"] == scene.file.sha256
+
+
+def test_a_file_with_a_bad_line_ends_the_fine_tune_before_it_was_queued_and_its_owner_is_told(scene: Scene) -> None:
+    job = scene.start()
+
+    scene.validate(job, BAD)
+
+    job = fresh(job)
+    assert (job.state, job.error_code, job.error_detail["error_count"], job.error_detail["line"]) == (
+        Job.State.FAILED,
+        "data_invalid",
+        2,
+        2,
+    )
+    assert queued() == []
+    assert list(Notification.objects.values_list("user", "kind")) == [(scene.owner.pk, "job_failed")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"rank": 0}, "rank"),
+        ({"rank": 65}, "rank"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"epochs": 51}, "epochs"),
+        ({"validation_share": 0.9}, "validation_share"),
+        ({"pickle": 1}, "pickle"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused_by_name_and_nothing_is_written(scene: Scene, wrong: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        scene.start(**wrong)
+
+    assert refused.value.param == param
+    assert not Job.objects.exists()
+
+
+def test_only_owners_and_maintainers_start_one_on_a_base_that_allows_it(scene: Scene) -> None:
+    member, stranger = join(scene.publisher, "member"), make_user()
+
+    with pytest.raises(NotAllowed):
+        scene.start(member)
+    with pytest.raises(NotFound):
+        scene.start(stranger)
+    scene.base = make_base(allow_finetune=False)
+    with pytest.raises(BaseNotTrainable):
+        scene.start()
+
+    assert not Job.objects.exists()
+
+
+def test_the_file_of_another_publisher_is_refused(scene: Scene) -> None:
+    scene.file = Scene().file
+
+    with pytest.raises(InvalidSetting):
+        scene.start()
+
+    assert not Job.objects.exists()
+
+
+def test_the_most_it_can_cost_is_held_and_what_it_took_is_paid(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+    ledger.grant(None, scene.owner, 1000, cause="grant:test")
+
+    job = scene.start(batch_size=1)
+    wallet = ledger.wallet_of(scene.owner)
+    assert (wallet.balance_micro, wallet.held_micro) == (1000, 10 * 4 * 3)
+    scene.finish(job, steps=9)
+
+    wallet.refresh_from_db()
+    assert (wallet.balance_micro, wallet.held_micro) == (910, 0)
+
+
+def test_one_that_is_cancelled_is_not_paid_and_is_held_anew_when_it_is_tried_again(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+    ledger.grant(None, scene.owner, 1000, cause="grant:test")
+    job = scene.start(batch_size=1)
+
+    dispatch.cancel(scene.owner, job)
+    released = ledger.wallet_of(scene.owner).held_micro
+    dispatch.retry(scene.owner, fresh(job))
+    held = ledger.wallet_of(scene.owner).held_micro
+    scene.finish(fresh(job), steps=2)
+
+    wallet = ledger.wallet_of(scene.owner)
+    assert (released, held, wallet.held_micro, wallet.balance_micro) == (0, 120, 0, 980)
+    assert sorted(Reservation.objects.values_list("state", flat=True)) == ["settled", "voided"]
+
+
+def test_who_cannot_pay_starts_nothing(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+
+    with pytest.raises(ledger.InsufficientCredit):
+        scene.start()
+
+    assert not Job.objects.exists()
+
+
+def test_the_result_becomes_a_draft_with_its_lineage(scene: Scene) -> None:
+    job = scene.finish(scene.start(), train_loss=1.5)
+    listing = make_listing(scene.publisher)
+
+    version = finetunes.make_version(scene.owner, job, listing=listing, number="1.0.0")
+
+    assert (version.kind, version.state, version.base, version.made_by) == ("adapter", "draft", scene.base, job.public_id)
+    assert version.artifact is not None
+    assert version.artifact.digest == job.result["manifest"]
+    assert (version.facts["train_loss"], version.facts["file"]) == (1.5, scene.file.sha256)
+    assert list(version.ancestry.values_list("ancestor", flat=True)) == [scene.base.pk]
+
+
+def test_no_version_is_made_by_a_stranger_of_an_unfinished_job_or_for_another_publisher(scene: Scene) -> None:
+    unfinished, job = scene.start(), scene.finish(scene.start())
+    listing = make_listing(scene.publisher)
+    before = Version.objects.count()
+
+    with pytest.raises(NotFound):
+        finetunes.make_version(make_user(), job, listing=listing, number="1.0.0")
+    with pytest.raises(NothingToPublish):
+        finetunes.make_version(scene.owner, unfinished, listing=listing, number="1.0.0")
+    with pytest.raises(NothingToPublish):
+        finetunes.make_version(scene.owner, job, listing=make_listing(), number="1.0.0")
+
+    assert Version.objects.count() == before

@@ -1,0 +1,245 @@
+"""The pages of fine-tunes: from the file to the draft version, what they show, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import AsyncClient, Client
+from django.urls import reverse
+
+from store import valkey
+from store.accounts.models import User
+from store.catalog.models import Version
+from store.jobs import claims
+from store.jobs.models import Job, UploadedFile
+from tests.jobs.test_finetunes import BAD, GOOD, LINE, Scene
+from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
+from tests.making import join, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def running(scene: Scene, segments: int = 2) -> Job:
+    job = scene.start()
+    scene.validate(job, GOOD | {"preview": [[{"text": "user\nHi", "trained": False}, {"text": "Hello.", "trained": True}]]})
+    claims.claim(claim_of(job))
+    for number in range(segments):
+        claims.segment(segment_of(job, number, done=(number + 1) / 10))
+    return fresh(job)
+
+
+def test_a_maintainer_goes_from_the_file_to_a_running_job(scene: Scene) -> None:
+    client = signed_in(join(scene.publisher, "maintainer"))
+    slug = scene.publisher.slug
+
+    page = client.get(reverse("jobs:new", args=[slug]))
+    brought = SimpleUploadedFile("mine.jsonl", LINE * 7)
+    chosen = client.post(reverse("jobs:new", args=[slug]), {"base": scene.base.public_id, "file": brought})
+    settings_page = client.get(chosen["Location"])
+    values = {name: field.initial for name, field in settings_page.context["form"].fields.items()} | settings_page.context["form"].initial
+    started = client.post(chosen["Location"], values | {"epochs": 2})
+
+    file = UploadedFile.objects.get(name="mine.jsonl")
+    job = Job.objects.get(kind=Job.Kind.FINETUNE)
+    assert (page.status_code, settings_page.status_code) == (200, 200)
+    assert chosen["Location"] == reverse("jobs:settings", args=[slug, scene.base.public_id, file.public_id])
+    assert started["Location"] == reverse("jobs:job", args=[job.public_id])
+    assert (job.params["settings"]["epochs"], job.params["file"]) == (2, file.sha256)
+    assert client.get(started["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({}, "Choose a file to train on."),
+        ({"file": SimpleUploadedFile("a.csv", b"x")}, "Choose a JSONL file"),
+        ({"file": SimpleUploadedFile("a.jsonl", b"")}, "empty"),
+    ],
+)
+def test_a_file_that_will_not_do_is_said_at_its_field(scene: Scene, sent: dict[str, Any], said: str) -> None:
+    response = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, **sent})
+
+    assert response.status_code == 422
+    assert said in response.content.decode()
+    assert not Job.objects.exists()
+
+
+def test_a_setting_out_of_bounds_is_said_at_its_field(scene: Scene) -> None:
+    path = reverse("jobs:settings", args=[scene.publisher.slug, scene.base.public_id, scene.file.public_id])
+    client = signed_in(scene.owner)
+    values = client.get(path).context["form"].initial
+
+    response = client.post(path, values | {"rank": 900})
+
+    assert (response.status_code, list(response.context["form"].errors)) == (422, ["rank"])
+    assert not Job.objects.exists()
+
+
+def test_the_page_of_a_running_job_shows_how_far_it_is_and_its_curve(scene: Scene) -> None:
+    job = running(scene, segments=4)
+
+    response = signed_in(join(scene.publisher, "member")).get(reverse("jobs:job", args=[job.public_id]))
+
+    page = response.content.decode()
+    assert response.context["standing"].percent == 40
+    assert 'aria-label="Training loss went from 2.00 to 1.70 in 4 of 10 steps."' in page
+    assert "step 4 of 10" in page
+    assert '<span class="masked">user\nHi</span>Hello.' in page
+    assert reverse("jobs:events", args=[job.public_id]) in page
+    assert reverse("jobs:pause", args=[job.public_id]) not in page
+
+
+def test_what_is_live_beyond_the_last_segment_is_drawn_too_and_survives_its_loss(scene: Scene) -> None:
+    job = running(scene)
+    said = {"type": "progress", "stage": "training", "done": 0.3, "step": 3, "steps": 10, "events": segment_of(job, 2).events}
+    valkey.client().xadd(f"jobs:{job.public_id}:progress", {"event": json.dumps(said)})
+    client, path = signed_in(scene.owner), reverse("jobs:job", args=[job.public_id])
+
+    live = client.get(path).context["standing"]
+    valkey.client().flushdb()
+    recorded = client.get(path).context["standing"]
+
+    assert (live.step, live.steps, live.percent, str(live.stage)) == (3, 10, 30, "training")
+    assert (recorded.step, recorded.steps, recorded.percent) == (2, 10, 20)
+
+
+def test_a_bad_line_is_shown_with_its_place_and_reason(scene: Scene) -> None:
+    job = scene.start()
+    problem = {"line": 7, "column": 12, "code": "unknown_role", "message": "", "detail": {"message": 2, "role": "robot"}, "skips": False}
+    scene.validate(job, {**BAD, "problem_count": 1, "problems": [problem]})
+
+    page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
+    chinese = signed_in(scene.owner).get(f"/zh-hans/studio/jobs/{job.public_id}/")
+
+    assert "Message 2 has the role “robot”; it must be system, user or assistant." in page
+    assert "nothing was trained" in page
+    assert "Try again" not in page
+    assert chinese.status_code == 200
+
+
+def test_the_page_of_a_validation_is_that_of_its_fine_tune(scene: Scene) -> None:
+    job = scene.start()
+    assert job.after is not None
+
+    response = signed_in(scene.owner).get(reverse("jobs:job", args=[job.after.public_id]))
+
+    assert response["Location"] == reverse("jobs:job", args=[job.public_id])
+
+
+def test_the_buttons_act_and_come_back(scene: Scene) -> None:
+    job = running(scene)
+    client = signed_in(scene.owner)
+
+    answers = [client.post(reverse(f"jobs:{act}", args=[job.public_id])) for act in ("pause", "resume", "cancel", "cancel")]
+
+    assert [answer["Location"] for answer in answers] == [reverse("jobs:job", args=[job.public_id])] * 4
+    assert fresh(job).wish == "cancel"
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "cancel", "retry", "make_version"])
+def test_a_stranger_and_a_member_act_on_nothing(scene: Scene, name: str) -> None:
+    job = running(scene)
+    before = Job.objects.filter(pk=job.pk).values().get()
+    path = reverse(f"jobs:{name}", args=[job.public_id])
+
+    assert signed_in(make_user()).post(path).status_code == 404
+    assert signed_in(join(scene.publisher, "member")).post(path).status_code == 403
+    assert "/account/login/" in Client().post(path)["Location"]
+
+    assert Job.objects.filter(pk=job.pk).values().get() == before
+
+
+def test_a_stranger_by_id_sees_nothing(scene: Scene) -> None:
+    job = running(scene)
+    client = signed_in(make_user())
+    paths = [
+        reverse("jobs:finetunes", args=[scene.publisher.slug]),
+        reverse("jobs:files", args=[scene.publisher.slug]),
+        reverse("jobs:new", args=[scene.publisher.slug]),
+        reverse("jobs:settings", args=[scene.publisher.slug, scene.base.public_id, scene.file.public_id]),
+        reverse("jobs:job", args=[job.public_id]),
+        reverse("jobs:events", args=[job.public_id]),
+    ]
+
+    assert [client.get(path).status_code for path in paths] == [404] * 6
+
+
+def test_the_file_of_another_publisher_is_not_offered_by_id(scene: Scene) -> None:
+    other = Scene()
+
+    path = reverse("jobs:settings", args=[scene.publisher.slug, scene.base.public_id, other.file.public_id])
+
+    assert signed_in(scene.owner).get(path).status_code == 404
+
+
+def test_a_finished_run_becomes_a_draft_of_a_new_gpt(scene: Scene) -> None:
+    job = scene.finish(scene.start())
+    values = {"listing": "", "slug": "headline", "name": "Headline", "summary": "One plain sentence.", "number": "1.0.0", "change_log": ""}
+
+    response = signed_in(scene.owner).post(reverse("jobs:make_version", args=[job.public_id]), values)
+
+    version = Version.objects.get(made_by=job.public_id)
+    assert (version.full_name, version.state) == (f"{scene.publisher.slug}/headline@1.0.0", "draft")
+    assert response["Location"].endswith(f"/studio/gpts/{scene.publisher.slug}/headline/")
+
+
+def test_a_version_number_that_is_none_is_said_at_its_field_and_makes_no_gpt(scene: Scene) -> None:
+    job = scene.finish(scene.start())
+    values = {"listing": "", "slug": "headline", "name": "Headline", "summary": "One plain sentence.", "number": "one", "change_log": ""}
+
+    response = signed_in(scene.owner).post(reverse("jobs:make_version", args=[job.public_id]), values)
+
+    assert (response.status_code, list(response.context["form"].errors)) == (422, ["number"])
+    assert not scene.publisher.listings.filter(slug="headline").exists()
+
+
+def test_the_lists_cost_the_same_queries_however_long_they_are(scene: Scene, django_assert_max_num_queries: Any) -> None:
+    client, path = signed_in(scene.owner), reverse("jobs:finetunes", args=[scene.publisher.slug])
+    for _ in range(6):
+        scene.start()
+    client.get(path)
+
+    with django_assert_max_num_queries(14):
+        response = client.get(path)
+
+    assert len(response.context["rows"]) == 6
+    assert client.get(reverse("jobs:files", args=[scene.publisher.slug])).status_code == 200
+
+
+def test_the_stream_tells_what_happens_and_ends_with_the_job(scene: Scene) -> None:
+    job = running(scene)
+
+    async def read() -> list[str]:
+        client = AsyncClient()
+        await client.aforce_login(scene.owner, backend="django.contrib.auth.backends.ModelBackend")
+        response: Any = await client.get(reverse("jobs:events", args=[job.public_id]))
+        seen = []
+        async for part in response.streaming_content:
+            seen.append(part.decode())
+            if '"claimed"' in seen[-1]:
+                await asyncio.to_thread(claims.finished, outcome_of(job, result={"steps": 3}))
+        return seen
+
+    seen = asyncio.run(asyncio.wait_for(read(), 30))
+
+    assert seen[0] == "retry: 2000\n\n"
+    assert [part.partition("\n")[2] for part in seen[-3:-1]] == [
+        'event: state\ndata: {"kind": "queued"}\n\n',
+        'event: state\ndata: {"kind": "claimed"}\n\n',
+    ]
+    assert seen[-1] == "event: ended\ndata: {}\n\n"
