@@ -37,6 +37,18 @@ DRAIN_WITHIN_S = 10.0
 ROLES = {"generation": GENERATION_WORKERS, "jobs": JOB_WORKERS}
 
 
+def quick_dtype() -> str:
+    """bfloat16 where the machine computes with it: an NVIDIA GPU, or a processor with its instructions; else float32.
+
+    On a processor without them float32 was measured up to four times as fast in prefill, at twice the memory.
+    """
+    if Path("/dev/nvidia0").exists():
+        return "bfloat16"
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text(errors="replace") if flags.exists() else ""
+    return "bfloat16" if "avx512_bf16" in known or "amx_bf16" in known else "float32"
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """What the environment says about this worker."""
@@ -59,7 +71,7 @@ class WorkerSettings:
         role = os.environ.get("WORKER_ROLE") or "generation"
         if role not in ROLES:
             raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
-        dtype = os.environ.get("WORKER_DTYPE") or "bfloat16"
+        dtype = os.environ.get("WORKER_DTYPE") or quick_dtype()
         if dtype not in ("bfloat16", "float32"):
             raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is bfloat16 or float32")
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
