@@ -7,7 +7,7 @@ import json
 import os
 import signal
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from store.accounts.keys import create_key
