@@ -23,7 +23,8 @@ def extracted() -> polib.POFile:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in ("store", "templates"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "migrations"))
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "migrations", "locale"))
+        (copy / "store" / "locale").mkdir()
         command = [sys.executable, str(ROOT / "manage.py"), "makemessages", "-l", "zh_Hans", "--no-obsolete", "--no-location", "--no-wrap"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "store.settings"}
         code = (
