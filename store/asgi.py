@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "store.settings")
 
 from django.core.asgi import get_asgi_application
 
-from store.bodies import BodyCap
+from store.bodies import App, BodyCap
 
-application = BodyCap(get_asgi_application())
+application = BodyCap(cast(App, get_asgi_application()))

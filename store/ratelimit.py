@@ -40,7 +40,7 @@ class Allowance:
 
 def take(key: str, *, limit: int, per_s: float, cost: int = 1) -> Allowance:
     """Takes `cost` from the allowance of `limit` per `per_s` seconds under `key`, all or nothing."""
-    allowed, remaining, wait = client().eval(_GCRA, 1, f"ratelimit:{key}", limit, per_s, cost)  # type: ignore[misc]
+    allowed, remaining, wait = client().eval(_GCRA, 1, f"ratelimit:{key}", limit, per_s, cost)
     return Allowance(allowed=bool(allowed), limit=limit, remaining=int(float(remaining)), retry_after_s=float(wait))
 
 

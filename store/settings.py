@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 import structlog
@@ -277,7 +278,7 @@ SPECTACULAR_SETTINGS = {
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # checked by store.request_ids, which makes one when none or a bad one came
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 LOG_JSON = env.bool("LOG_JSON", False)
-_PROCESSORS = [
+_PROCESSORS: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
