@@ -1,0 +1,16 @@
+"""What import-linter is told must name every module there is."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from django.conf import settings
+
+
+def test_the_store_may_import_no_module_of_inference_but_the_protocol() -> None:
+    contracts = tomllib.loads((Path(settings.BASE_DIR) / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = [c for c in contracts if c["name"] == "the store knows of inference only the protocol"]
+    modules = {f"inference.{path.stem}" for path in (Path(settings.BASE_DIR) / "inference").glob("*.py")}
+
+    assert modules - {"inference.__init__", "inference.protocol"} <= set(contract["forbidden_modules"])
