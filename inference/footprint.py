@@ -1,4 +1,4 @@
-"""How much memory an engine will take, before it is started."""
+"""What an engine will take, before it is started, and in which numbers this machine computes well."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
 PROCESS_BYTES = 400 * 2**20  # Python, torch, transformers and the workspace of a step: 340 MiB measured on CPU
 CACHE_TOKENS = 16_384  # keys and values kept for all requests and prefixes of an engine together, where memory allows
 LEAST_CACHE_TOKENS = 2048
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 and ARM, as Linux names them
 
 
 class Unfit(Exception):
@@ -29,6 +30,20 @@ class Footprint:
 
     bytes: int
     options: dict[str, Any]
+
+
+def native_dtype(device: str = "auto", *, cpu_info: Path = Path("/proc/cpuinfo"), gpu: Path = Path("/dev/nvidia0")) -> str:
+    """bfloat16 where there are instructions for it, else float32. `device` is cpu, cuda or auto.
+
+    Emulated, bfloat16 took 1.85 s for a prompt of 110 tokens that took 0.43 s in float32 (SmolLM2-135M, 2 cores with AVX2).
+    """
+    if device.startswith("cuda") or (device == "auto" and gpu.exists()):
+        return "bfloat16"
+    try:
+        words = {word for line in cpu_info.read_text().splitlines() if line.startswith(("flags", "Features")) for word in line.split()}
+    except OSError:
+        return "float32"
+    return "bfloat16" if words & BFLOAT16_FLAGS else "float32"
 
 
 def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:

@@ -27,6 +27,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 from inference import jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
+from inference.footprint import native_dtype
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS, base_queue
 
 log = structlog.get_logger(__name__)
@@ -35,18 +36,6 @@ MEMORY_SHARE = 0.5  # of the machine's memory, when WORKER_MEMORY_BYTES is not g
 LEAVE_QUEUE_AFTER_S = ALIVE_WITHIN_S + 4.0  # a store that saw the last heartbeat may still send here for ALIVE_WITHIN_S
 DRAIN_WITHIN_S = 10.0
 ROLES = {"generation": GENERATION_WORKERS, "jobs": JOB_WORKERS}
-
-
-def quick_dtype() -> str:
-    """bfloat16 where the machine computes with it: an NVIDIA GPU, or a processor with its instructions; else float32.
-
-    On a processor without them float32 was measured up to four times as fast in prefill, at twice the memory.
-    """
-    if Path("/dev/nvidia0").exists():
-        return "bfloat16"
-    flags = Path("/proc/cpuinfo")
-    known = flags.read_text(errors="replace") if flags.exists() else ""
-    return "bfloat16" if "avx512_bf16" in known or "amx_bf16" in known else "float32"
 
 
 @dataclass(frozen=True)
@@ -61,6 +50,7 @@ class WorkerSettings:
     cache: Path
     memory_bytes: int
     dtype: str
+    device: str  # cpu, cuda or auto: CUDA when present
     threads: int  # of an engine's computations; 0: torch decides
     idle_s: float  # after which an unused base is unloaded
     cache_bytes: int  # budget of the artifact cache; 0: none
@@ -71,7 +61,8 @@ class WorkerSettings:
         role = os.environ.get("WORKER_ROLE") or "generation"
         if role not in ROLES:
             raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
-        dtype = os.environ.get("WORKER_DTYPE") or quick_dtype()
+        device = os.environ.get("WORKER_DEVICE") or "auto"
+        dtype = os.environ.get("WORKER_DTYPE") or native_dtype(device)
         if dtype not in ("bfloat16", "float32"):
             raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is bfloat16 or float32")
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
@@ -85,6 +76,7 @@ class WorkerSettings:
             cache=Path(os.environ.get("WORKER_CACHE_DIR") or "var/cache").resolve(),
             memory_bytes=_number("WORKER_MEMORY_BYTES") or int(_machine_memory_bytes() * MEMORY_SHARE),
             dtype=dtype,
+            device=device,
             threads=_number("WORKER_THREADS"),
             idle_s=float(_number("WORKER_IDLE_S") or 900),
             cache_bytes=_number("WORKER_CACHE_BYTES"),
@@ -152,7 +144,7 @@ class Worker:
             artifacts=self.settings.artifact_url,
             cache=self.settings.cache,
             memory_bytes=self.settings.memory_bytes,
-            options={"dtype": self.settings.dtype},
+            options={"dtype": self.settings.dtype, "device": self.settings.device},
             threads=self.settings.threads,
             idle_s=self.settings.idle_s,
             cache_bytes=self.settings.cache_bytes,
@@ -178,7 +170,14 @@ class Worker:
         else:
             self.jobs_place  # noqa: B018
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        log.info("worker ready", worker=self.settings.name, role=self.settings.role, memory_mb=self.settings.memory_bytes // 2**20)
+        log.info(
+            "worker ready",
+            worker=self.settings.name,
+            role=self.settings.role,
+            memory_mb=self.settings.memory_bytes // 2**20,
+            dtype=self.settings.dtype,
+            device=self.settings.device,
+        )
 
     def stop_taking(self) -> None:
         """The first thing of a shutdown: be found no longer, and have a job end after its segment."""
