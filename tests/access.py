@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from store.accounts.models import Membership, User
 from store.billing import ledger
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
+from store.jobs import files, finetunes
 from store.moderation import decisions
 from store.moderation.models import Submission
 from store.notifications.models import Notification
@@ -134,7 +136,17 @@ def _make_things(world: World) -> None:
         "key": key.public_id,
         "receipt": receipt.public_id,
         "maintainer": world.people["maintainer"].public_id,
+        **_make_finetune(world, world.versions["released"].weights()),
     }
+
+
+def _make_finetune(world: World, base: Version) -> dict[str, str]:
+    """A fine-tune of the publisher, waiting for its data to be checked."""
+    owner, publisher = world.people["owner"], world.listing("released").publisher
+    content = io.BytesIO(b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}')
+    file = files.save(owner, publisher, name="data.jsonl", stream=content, purpose="fine-tune")
+    job = finetunes.start(owner, publisher, base=base, file=file, settings={})
+    return {"job": job.public_id, "file": file.public_id, "base": base.public_id}
 
 
 def ask(client: Client, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[Outcome, str, list[str]]:

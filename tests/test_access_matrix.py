@@ -41,6 +41,7 @@ ACT_REVIEWERS = always(row(404, visitor=LOGIN, reviewer=DONE, operator=DONE))
 MEMBERS = always(row(404, visitor=LOGIN, member=200, maintainer=200, owner=200))
 EDITORS = always(row(404, visitor=LOGIN, member=403, maintainer=200, owner=200))
 ACT_EDITORS = always(row(404, visitor=LOGIN, member=403, maintainer=DONE, owner=DONE))
+ACT_EDITORS_OR_OPERATOR = always({**ACT_EDITORS["released"], "operator": DONE})
 ACT_OWNERS = always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=DONE))
 MINE = always(row(404, visitor=LOGIN, user=200))  # something that belongs to the role "user"
 ACT_MINE = always(row(404, visitor=LOGIN, user=DONE))
@@ -149,6 +150,18 @@ TABLE: dict[str, Entry] = {
     "pages:studio_version": Entry(EDITORS, ACT_EDITORS, path=of_version),
     "pages:studio_make_current": Entry(act=ACT_EDITORS, path=of_version),
     "pages:studio_delete_draft": Entry(act=ACT_EDITORS, path=of_version),
+    # fine-tunes
+    "jobs:finetunes": Entry(MEMBERS, path=publisher),
+    "jobs:files": Entry(MEMBERS, path=publisher),
+    "jobs:new": Entry(EDITORS, ACT_EDITORS, path=publisher),
+    "jobs:settings": Entry(EDITORS, ACT_EDITORS, path=lambda w, _: {"slug": "lab", "base": w.things["base"], "file": w.things["file"]}),
+    "jobs:job": Entry(always({**MEMBERS["released"], "operator": 200}), path=thing("job")),
+    "jobs:events": Entry(always(row(404, member=200, maintainer=200, owner=200, operator=200)), path=thing("job")),
+    "jobs:pause": Entry(act=ACT_EDITORS_OR_OPERATOR, path=thing("job")),
+    "jobs:resume": Entry(act=ACT_EDITORS_OR_OPERATOR, path=thing("job")),
+    "jobs:cancel": Entry(act=ACT_EDITORS_OR_OPERATOR, path=thing("job")),
+    "jobs:retry": Entry(act=ACT_EDITORS_OR_OPERATOR, path=thing("job")),
+    "jobs:make_version": Entry(act=ACT_EDITORS, path=thing("job")),
     # reviews
     "moderation:queue": Entry(REVIEWERS),
     "moderation:submission": Entry(REVIEWERS, path=submission_id),

@@ -20,6 +20,7 @@ from store.billing import ledger
 from store.billing.models import Reservation
 from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
+from store.errors import NotFound
 from store.jobs import dispatch
 from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish
 from store.jobs.models import Job, UploadedFile
@@ -146,7 +147,9 @@ def ended(job: Job) -> None:
 
 def make_version(user: User, job: Job, *, listing: Listing, number: str, change_log: str = "") -> Version:
     """A draft adapter version with its lineage: the base it was trained on and the job that made it."""
-    dispatch.require_actor(user, job)
+    if job.publisher is None:
+        raise NotFound
+    require_role(user, job.publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     if job.kind != Job.Kind.FINETUNE or job.state != Job.State.SUCCEEDED or listing.publisher_id != job.publisher_id:
         raise NothingToPublish
     base = Version.objects.get(public_id=job.subject)

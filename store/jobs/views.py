@@ -191,9 +191,9 @@ retry = _acting(dispatch.retry)
 @require_POST
 def make_version(request: HttpRequest, public_id: str) -> HttpResponse:
     job = _job(request.user, public_id)
-    dispatch.require_actor(request.user, job)
     if job.publisher is None:
         raise NotFound
+    require_role(request.user, job.publisher, *ACTORS)
     form = VersionForm(request.POST, publisher=job.publisher)
     if form.is_valid():
         try:
