@@ -59,7 +59,7 @@ def test_made_submitted_reviewed_listed_and_rated(site: Page, stack: Stack, brow
 
 def _fill_new_gpt(page: Page) -> None:
     base = Version.objects.available().get(kind="weights", listing__slug=BASE)
-    option = page.locator("select[name=base] option").filter(has_text=base.listing.text("en").name).first
+    option = page.locator("select[name=base] option").filter(has_text=base.full_name).first
     page.locator("select[name=base]").select_option(value=option.get_attribute("value"))
     page.locator("[name=instructions]").fill("Answer in one short sentence.")
     page.locator("[name=starters]").fill("What is a glacier?\nWhat is a vaccine?")
