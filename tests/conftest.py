@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -66,6 +67,11 @@ def empty_valkey(request: pytest.FixtureRequest) -> None:
     """Each test begins with an empty broker and cache, except those that share the running stack."""
     if request.node.get_closest_marker("stack") is None:
         redis.Redis.from_url(settings.REDIS_URL).flushdb()
+
+
+def pytest_unconfigure() -> None:
+    """The folder that tests.settings made for this process."""
+    shutil.rmtree(settings.VAR_DIR, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
