@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.utils.translation import override
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def test_there_is_no_curve_before_the_first_step() -> None:
     assert curve([{"step": 0, "validation_loss": 3.0}], 10) is None
 
 
+@override("en")
 def test_the_curve_says_its_result_and_draws_what_is_still_to_come() -> None:
     found = curve(run(50), 100)
 
