@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
@@ -13,6 +13,11 @@ from store.errors import DomainError, NotAllowed, NotFound, TooMany
 
 
 class RefusalMiddleware(MiddlewareMixin):
+    def process_request(self, request: HttpRequest) -> None:
+        """No text of the store holds a NUL, and PostgreSQL takes none, not even in a question."""
+        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+            raise SuspiciousOperation("NUL in the address")
+
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if not isinstance(exception, DomainError):
             return None

@@ -26,7 +26,11 @@ def resolve(name: str, user: Any) -> Version:
     Raises UnknownModel unless this person may generate with it (`VersionQuerySet.usable_by`). Its listing, publisher,
     artifact and whole lineage come with it, so that what follows asks the database for nothing more.
     """
-    found = Version.objects.usable_by(user).filter(_meaning(name)) if 0 < len(name) <= MAX_NAME_CHARS else Version.objects.none()
+    found = (
+        Version.objects.usable_by(user).filter(_meaning(name))
+        if 0 < len(name) <= MAX_NAME_CHARS and "\0" not in name
+        else Version.objects.none()
+    )
     version = found.select_related(
         "listing__publisher",
         "artifact",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
@@ -38,6 +38,14 @@ def rate(user: User, listing: Listing, *, stars: int, text: str = "", language: 
     last = used.order_by("-id").first()
     assert last is not None  # require_may_rate saw one, and requests are never deleted
     fields = {"stars": stars, "text": text, "language": language, "version_id": last.version_id, "requests_used": used.count()}
+    try:
+        return _write(user, listing, fields)
+    except IntegrityError as error:  # made and withdrawn again by the same person in the same moment
+        raise Conflict from error
+
+
+def _write(user: User, listing: Listing, fields: dict[str, Any]) -> Rating:
+    stars = fields["stars"]
     with transaction.atomic():
         rating, created = Rating.objects.get_or_create(listing=listing, user=user, defaults=fields)
         if created:
