@@ -7,6 +7,7 @@ its automated checks follow as jobs, for their measurements. Everybody else's GP
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -36,6 +37,7 @@ def import_base(
     allow_finetune: bool = True,
     allow_download: bool = True,
     starters: Sequence[str] = (),
+    parameters: Mapping[str, Any] | None = None,
     progress: Callable[[str, float | None], None],
 ) -> Version:
     """The version of `publisher/slug` that holds the weights of `source`, made as a draft unless it is there already.
@@ -64,9 +66,8 @@ def import_base(
             allow_finetune=allow_finetune,
             allow_download=allow_download,
         )
-        return publishing.create_weights_version(
-            owner, listing, number=number, artifact=imported.artifact, facts=imported.facts, starters=starters
-        )
+        content: dict[str, Any] = {"artifact": imported.artifact, "facts": imported.facts, "starters": starters, "parameters": parameters}
+        return publishing.create_weights_version(owner, listing, number=number, **content)
 
 
 def approve_as_operator(operator: User, version: Version, *, reason: str, visibility: str = "public") -> Decision | None:

@@ -45,6 +45,7 @@ class DemoBase:
     source: str  # of the import
     texts: dict[str, dict[str, str]]
     starters: tuple[str, ...]
+    parameters: dict[str, Any]  # defaults of a conversation
     use_cases: tuple[str, ...] = ("chat",)
     number: str = "1.0.0"
     licence: str = LICENCE
@@ -149,6 +150,7 @@ BASE = DemoBase(
     publisher="demo-models",
     slug="smollm2-135m-instruct",
     source="smollm2",
+    parameters={"temperature": 0.2, "top_p": 0.9},  # at 1, the API's own default, so small a model talks nonsense
     starters=("What is the capital of Finland?", "What is a solar panel?", "Write a Python function that multiplies two numbers."),
     texts={
         "en": {

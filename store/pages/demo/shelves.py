@@ -58,6 +58,7 @@ def _import_base(operator: User, progress: Callable[[str, float | None], None]) 
         licence=BASE.licence,
         languages=BASE.languages,
         starters=BASE.starters,
+        parameters=BASE.parameters,
         progress=progress,
     )
     imports.approve_as_operator(operator, version, reason=REASON)
