@@ -8,12 +8,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 FOUND_PYTHON := $(firstword $(foreach name,$(PYTHON) python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 
-.PHONY: help run install install-test test lint typecheck messages pytest pytest-postgresql clean
+.PHONY: help run install install-test test lint typecheck messages pytest journeys pytest-postgresql clean
 
 help:
 	@echo "make run     set up and start the whole store (PORT=8000 HOST=127.0.0.1)"
 	@echo "make test    set up and run every check and test"
-	@echo "make lint typecheck messages pytest pytest-postgresql    one part of it"
+	@echo "make lint typecheck messages pytest journeys pytest-postgresql    one part of it"
 	@echo "make clean   remove the environment and caches (var/ is kept: it holds your data)"
 
 run: install
@@ -44,7 +44,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # ------------------------------------------------------------------ checks
 
-test: lint typecheck messages pytest pytest-postgresql
+test: lint typecheck messages pytest journeys pytest-postgresql
 
 lint: install-test
 	@$(VENV)/bin/ruff check .
@@ -59,7 +59,11 @@ messages: install-test
 	@$(PY) tests/check_messages.py
 
 pytest: install-test
-	@$(VENV)/bin/pytest -n 2 --dist loadgroup
+	@$(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser"
+
+# Every actor's story on one running stack. What its processes commit stays in its database, so these have a run of their own.
+journeys: install-test
+	@$(VENV)/bin/pytest -n 1 --dist loadgroup -m "stack or browser"
 
 # The tests that touch the database, once more on a real PostgreSQL that the tests start themselves.
 pytest-postgresql: install-test
