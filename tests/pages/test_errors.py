@@ -108,3 +108,9 @@ def test_an_unknown_host_gets_a_plain_400(client: Client) -> None:
 
     assert response.status_code == 400
     assert "evil.example" not in response.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/en/gpts/a%00b/c/", "/en/publishers/%00/", "/en/chat/cnv_%00/"])
+def test_a_nul_in_an_address_is_a_bad_request_on_every_database(client: Client, path: str) -> None:
+    assert client.get(path).status_code == 400
