@@ -29,7 +29,7 @@ def test_from_the_home_page_to_a_kept_conversation(site: Page, stack: Stack) -> 
 
     site.locator("input[name=q]:visible").first.fill(name)
     site.keyboard.press("Enter")
-    site.get_by_role("link", name=name).first.click()
+    site.locator("main").get_by_role("link", name=name, exact=True).first.click()
     expect(site.get_by_role("heading", level=1)).to_have_text(name)
     site.locator("[data-try] [data-send]").click()
     answer = site.locator("[data-try] [data-answer]")
