@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ class ProcessSpec:
 
 
 BROKER, SERVICES, WORKERS = 0, 1, 2
+_PLACE = f"{socket.gethostname()}-{os.getpid()}"  # two machines, or two containers, may well have equal process ids
 _QUIET = {"PYTHONWARNINGS": "ignore:You're running the worker"}  # as root, which is an operator's choice, celery warns at every start
 
 
@@ -76,13 +77,13 @@ def _web(*, host: str, port: int) -> ProcessSpec:
         *("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5", "--lifespan", "off"),
     )
     reached = "127.0.0.1" if host in ("0.0.0.0", "") else host
-    return ProcessSpec("web", argv, SERVICES, lambda: _answers(f"http://{reached}:{port}/healthz"))
+    return ProcessSpec("web", argv, SERVICES, lambda: _serves(reached, port))
 
 
 def _store_worker() -> ProcessSpec:
     from store.celery import app
 
-    name = f"store@{os.getpid()}"
+    name = f"store@{_PLACE}"
     argv = _celery("store.celery", "worker", "--pool=threads", "--concurrency=4", "-Q", "store,store.events", "-n", name)
 
     def ready() -> bool:
@@ -99,15 +100,13 @@ def _beat() -> ProcessSpec:
 
 
 def _generation_worker() -> ProcessSpec:
-    argv = _celery(
-        "inference.worker", "worker", "--pool=threads", "--concurrency=4", "-Q", "generation.load", "-n", f"generation@{os.getpid()}"
-    )
+    argv = _celery("inference.worker", "worker", "--pool=threads", "--concurrency=4", "-Q", "generation.load", "-n", f"generation@{_PLACE}")
     return ProcessSpec("generate", argv, WORKERS, _beating(GENERATION_WORKERS), _worker_env("generation"))
 
 
 def _jobs_worker() -> ProcessSpec:
     argv = _celery(
-        "inference.worker", "worker", "--pool=threads", "--concurrency=1", "-Q", "jobs.training,jobs.checks", "-n", f"jobs@{os.getpid()}"
+        "inference.worker", "worker", "--pool=threads", "--concurrency=1", "-Q", "jobs.training,jobs.checks", "-n", f"jobs@{_PLACE}"
     )
     return ProcessSpec("jobs", argv, WORKERS, _beating(JOB_WORKERS), _worker_env("jobs"), stop_within_s=40.0)
 
@@ -115,7 +114,7 @@ def _jobs_worker() -> ProcessSpec:
 def _worker_env(role: str) -> dict[str, str]:
     return {
         "WORKER_ROLE": role,
-        "WORKER_NAME": f"{role}-{os.getpid()}",
+        "WORKER_NAME": f"{role}-{_PLACE}",
         "WORKER_CACHE_DIR": os.environ.get("WORKER_CACHE_DIR", str(settings.VAR_DIR / "cache")),
         "BROKER_URL": settings.BROKER_URL,
         "REDIS_URL": settings.REDIS_URL,
@@ -142,12 +141,16 @@ def broker_answers() -> bool:
         return False
 
 
-def _answers(url: str) -> bool:
+def _serves(host: str, port: int) -> bool:
+    """Whether the web server answers. A redirect to https or a refused host name is an answer too: the store's settings are its own."""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _beating(workers: str) -> Callable[[], bool]:

@@ -10,14 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from filelock import FileLock
 
 from store.supervision.errors import CannotStart
-from store.supervision.processes import ProcessSpec
+from store.supervision.processes import ProcessSpec, _serves
 from store.supervision.supervisor import Supervisor
 
 SLEEPER = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); print('here', flush=True); time.sleep(600)"
@@ -103,6 +105,30 @@ def test_processes_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     supervisor.wait()
 
     wait_until(lambda: not Path(f"/proc/{pid}").exists() or "zombie" in Path(f"/proc/{pid}/status").read_text())
+
+
+def test_a_second_start_on_the_same_folder_is_refused() -> None:
+    with FileLock(settings.VAR_DIR / "up.lock"), pytest.raises(CommandError, match="The store runs already on"):
+        call_command("up", port=1, host="127.0.0.1")
+
+
+@pytest.mark.parametrize("status", [200, 301, 400])
+def test_a_web_server_that_redirects_or_refuses_the_probe_is_ready(status: int) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ready = _serves("127.0.0.1", server.server_port)
+        server.shutdown()
+
+    assert ready is True
+    assert _serves("127.0.0.1", server.server_port) is False
 
 
 def test_a_taken_port_is_said_with_the_way_out() -> None:

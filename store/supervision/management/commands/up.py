@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from filelock import FileLock, Timeout
 
 from store.supervision.errors import CannotStart
 from store.supervision.preparation import prepare
@@ -35,6 +36,19 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, host: str, port: int, prepare: bool, **_: Any) -> None:
+        lock = FileLock(settings.VAR_DIR / "up.lock")  # the kernel lets go of it however this process ends
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise CommandError(
+                f"The store runs already on {settings.VAR_DIR}. Stop it first, or give this one a folder of its own: VAR_DIR=… make run"
+            ) from error
+        try:
+            self._open(host=host, port=port, prepare=prepare)
+        finally:
+            lock.release()
+
+    def _open(self, *, host: str, port: int, prepare: bool) -> None:
         began = time.monotonic()
         try:
             _require_free(host, port, "PORT")
