@@ -3,10 +3,13 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from store.accounts.models import AuditEntry, Membership
 from store.catalog import listings, naming, publishing, releases, revisions
 from store.catalog.errors import (
+    AlreadyUsed,
+    BaseHasPrice,
     BaseUnavailable,
     FinetuneNotAllowed,
     InvalidListing,
@@ -18,6 +21,7 @@ from store.catalog.errors import (
 )
 from store.catalog.models import Ancestry, Listing, Version
 from store.errors import Conflict, NotAllowed, NotFound
+from store.generation.models import Request
 from tests import making
 
 pytestmark = pytest.mark.django_db
@@ -318,3 +322,24 @@ def test_claims_change_only_before_the_first_approval() -> None:
         publishing.describe(making.owner_of(released.publisher), released, use_cases=["code"], licence="MIT", languages=["zh"])
     released.refresh_from_db()
     assert (released.licence, released.languages) == ("Apache-2.0", ["en"])
+
+
+def test_a_draft_that_was_tried_cannot_be_deleted_and_stays() -> None:
+    draft = making.draft_prompt(making.make_base())
+    owner = making.owner_of(draft.listing.publisher)
+    Request.objects.create(version=draft, user=owner, source=Request.Source.CHAT, deadline_at=timezone.now())
+
+    with pytest.raises(AlreadyUsed):
+        publishing.delete_draft(owner, draft)
+
+    assert Version.objects.filter(pk=draft.pk, state="draft").exists()
+
+
+def test_only_its_own_publisher_builds_on_a_base_that_has_a_price() -> None:
+    base = making.make_base(input_price_micro=1_000_000)
+
+    with pytest.raises(BaseHasPrice):
+        making.draft_prompt(base)
+    own = making.draft_prompt(base, making.make_listing(base.listing.publisher))
+
+    assert list(base.derived.all()) == [own]
