@@ -7,9 +7,10 @@ request is tried again if nothing was said yet, else its stream is ended with a 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,14 +74,14 @@ async def read(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str,
 async def follow(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str, Event] | None]:
     """As `read`, and None for each second of silence, so that the reader can show its own reader that it lives."""
     valkey, key = async_client(), stream_key(request_id)
-    order = await _order_of(request_id)
+    order = await _apart_from_cancellation(_order_of(request_id))
     watch = _Watch(request_id, order, attempt=order.get("attempt", 1))
     last, renewed_at = (after if "-" in after else "0-0"), 0.0
     while True:
         if time.monotonic() - renewed_at > RENEW_EVERY_S:
-            await valkey.expire(lease_key(request_id), LEASE_S)
+            await _apart_from_cancellation(valkey.expire(lease_key(request_id), LEASE_S))
             renewed_at = time.monotonic()
-        found: Any = await valkey.xread({key: last}, block=BLOCK_MS, count=200)
+        found: Any = await _apart_from_cancellation(valkey.xread({key: last}, block=BLOCK_MS, count=200))
         for entry, fields in found[0][1] if found else []:
             last = entry
             event = json.loads(fields["event"])
@@ -95,6 +96,15 @@ async def follow(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[st
             return
         if not found:
             yield None
+
+
+async def _apart_from_cancellation(operation: Awaitable[Any]) -> Any:
+    """The operation's result; cancelled, it stops waiting at once and the operation ends by itself, within a second.
+
+    The client of Valkey was seen to lose a cancellation that reached it while it waited: then a reader whose own reader
+    had hung up read on, and kept renewing the lease of an answer nobody wanted.
+    """
+    return await asyncio.shield(asyncio.ensure_future(operation))
 
 
 def _note(watch: _Watch, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,8 +34,19 @@ Events = AsyncIterator[tuple[str, dict[str, Any]]]
 
 @endpoint("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
-    asked, answer, parameters = await sync_to_async(_begin)(request)
+    asked, answer, parameters = await _begun(request)
     return await (_streamed(asked, answer, parameters) if parameters.stream else _whole(asked, answer))
+
+
+async def _begun(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
+    """As `_begin`; a client that leaves while it is being admitted leaves no generation behind."""
+    beginning = asyncio.ensure_future(sync_to_async(_begin)(request))
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        asked = (await beginning)[0]
+        await streams.cancel(asked.public_id)
+        raise
 
 
 def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
