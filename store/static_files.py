@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from inspect import iscoroutine
 from pathlib import PurePosixPath
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.files.base import ContentFile
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 STYLE_SHEET = "css/site.css"
@@ -34,3 +39,27 @@ def _inlined(paths: dict[str, Any], name: str) -> str:
         text = file.read().decode()
     folder = PurePosixPath(name).parent
     return _IMPORT.sub(lambda match: _inlined(paths, str(folder / match["path"])), text)
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware):
+    """WhiteNoise without a thread between the server and an async view.
+
+    WhiteNoise is synchronous: Django would run the rest of each request through a thread and back, and a client that
+    hangs up at the wrong moment would then not be noticed. What it does for a request is a look in a table.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(get_response, *args, **kwargs)
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self._answer(request) if self._is_async else super().__call__(request)
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        answer: Any = super().__call__(request)
+        return await answer if iscoroutine(answer) else answer
