@@ -94,11 +94,6 @@ class GPT(nn.Module):
         """Every projection by its Hugging Face module name, which is also what PEFT calls it."""
         return {layer.names[name]: module for layer in self._layers() for name, module in layer.projections.items()}
 
-    def replace_projection(self, name: str, module: nn.Module) -> None:
-        """Puts `module` in the place of the projection that `projections()` calls `name`."""
-        layer, inner = next((layer, inner) for layer in self._layers() for inner, outer in layer.names.items() if outer == name)
-        layer.projections[inner] = module
-
     def _layers(self) -> list[Layer]:
         return list(self.layers)  # type: ignore[arg-type]
 

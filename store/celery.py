@@ -1,7 +1,8 @@
 """The store's Celery application: its own tasks on the queue `store`, and what workers report on `store.events`.
 
-A worker may publish only to `store.events`, so a task that arrives there is run only if it is on the short list of
-`inference.protocol.WORKER_TASKS`: a worker that was taken over can report lies about its own jobs and nothing else.
+Workers publish to `store.events`, and a task that arrives there is run only if it is on the short list of
+`inference.protocol.WORKER_TASKS`. That bounds a worker only where the broker keeps it from other queues (an ACL of
+Valkey, permissions of RabbitMQ), which is the operator's to set: the embedded Valkey has none.
 """
 
 from __future__ import annotations

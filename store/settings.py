@@ -198,7 +198,6 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG or env.bool("PLAIN_STATIC", False)
-MEDIA_ROOT = VAR_DIR / "media"
 
 # ---------------------------------------------------------------- limits, all bytes or counts
 

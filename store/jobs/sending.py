@@ -26,7 +26,7 @@ QUEUES = {Job.Kind.FINETUNE: protocol.TRAINING_QUEUE}
 
 
 def queue_of(kind: str) -> str:
-    """Long work and short work wait in separate queues, so that nobody's check stands behind an hour of training."""
+    """Long work and short work wait in separate queues, so that an operator can give checks a worker of their own."""
     return QUEUES.get(Job.Kind(kind), protocol.CHECKS_QUEUE)
 
 

@@ -19,7 +19,7 @@ from store.accounts.visitors import begin_visit, ensure_visitor, visitor_of
 from store.errors import DomainError, TooMany
 from store.playground.errors import NotText
 
-NEW_VISITORS_PER_HOUR = 240  # from one network address: a cookie thrown away is no new day's tries
+NEW_VISITORS_PER_HOUR = 240  # from one network address: bounds what throwing the cookie away can win
 
 View = Callable[..., HttpResponse]
 
