@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as an engine process has it; read when torch is imported
 
-from inference.engine import Engine, EngineOptions
+from inference.engine import EngineCore, EngineOptions
 from inference.footprint import native_dtype
 from inference.protocol import Delta, Finished, GenerationRequest, SamplingParams
 
@@ -71,7 +71,7 @@ def has_text(line: bytes) -> bool:
     return any(choice.get("delta", {}).get("content") for choice in chunk.get("choices", []))
 
 
-def at_the_engine(engine: Engine, prompt: str) -> float:
+def at_the_engine(engine: EngineCore, prompt: str) -> float:
     """Seconds from submitting the request to the first text of its answer."""
     request = GenerationRequest(
         id=f"req_{secrets.token_hex(8)}",
@@ -109,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.api_key:
         parser.error("give --api-key or set API_KEY")
-    engine = Engine.load(options.folder, EngineOptions(dtype=options.dtype))
+    engine = EngineCore.load(options.folder, EngineOptions(dtype=options.dtype))
 
     direct, whole = [], []
     for run in range(-options.warm_up, options.runs):

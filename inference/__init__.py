@@ -1,4 +1,4 @@
-"""The GPT core and its Celery workers. Importing the package loads nothing heavy: `Engine` and its like come when asked for."""
+"""The GPT core and its Celery workers. Importing the package loads nothing heavy: `EngineCore` and its like come when asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Engine": "inference.engine",
+    "EngineCore": "inference.engine",
     "EngineOptions": "inference.engine",
     "RequestRefused": "inference.engine",
     "GPT": "inference.model",

@@ -21,7 +21,7 @@ from inference import evaluation
 from inference.artifacts import CHUNK_BYTES, ArtifactCorrupt, ArtifactMissing
 from inference.checkpoint import CheckpointError, check
 from inference.config import GPTConfig, UnsupportedModel
-from inference.engine import Engine, EngineOptions, RequestRefused
+from inference.engine import EngineCore, EngineOptions, RequestRefused
 from inference.job_process import JobError
 from inference.lora import Adapter, AdapterError
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
@@ -156,7 +156,7 @@ def generates(params: Mapping[str, Any], bench: Workbench) -> Finding:
     base = bench.folder(params["base"])
     adapter = bench.folder(params["adapter"]) if params["adapter"] else None
     model = bench.model(base)
-    engine = Engine(model, bench.tokenizer(base), EngineOptions(cache_tokens=CACHE_TOKENS, name="check"))
+    engine = EngineCore(model, bench.tokenizer(base), EngineOptions(cache_tokens=CACHE_TOKENS, name="check"))
     prompts = [str(text) for text in params["starters"]] or list(STARTERS)
     answers = []
     for number, prompt in enumerate(prompts, 1):
@@ -188,7 +188,7 @@ def _request(params: Mapping[str, Any], prompt: str) -> GenerationRequest:
     )
 
 
-def _answer(engine: Engine, request: GenerationRequest, adapter: Path | None, bench: Workbench) -> dict[str, Any]:
+def _answer(engine: EngineCore, request: GenerationRequest, adapter: Path | None, bench: Workbench) -> dict[str, Any]:
     began = time.monotonic()
     engine.submit(request, adapter_folder=adapter)
     text, finished = "", None

@@ -82,7 +82,7 @@ class Answer:
         return Usage(prompt_tokens, self.choice.count, self.sequence.reused or 0)
 
 
-class Engine:
+class EngineCore:
     def __init__(self, model: GPT, tokenizer: Tokenizer, options: EngineOptions | None = None) -> None:
         """`model` is used as it stands: on its device, in its dtype."""
         self.options = options or EngineOptions()
@@ -102,7 +102,7 @@ class Engine:
         self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
 
     @classmethod
-    def load(cls, folder: Path, options: EngineOptions | None = None) -> Engine:
+    def load(cls, folder: Path, options: EngineOptions | None = None) -> EngineCore:
         """An engine for the model in `folder`. Raises CheckpointError, UnsupportedModel, TokenizerError."""
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)

@@ -249,13 +249,13 @@ def load(order: Order, output: Output) -> Any:
     """The engine, or the end of the process with the reason said."""
     import torch
 
-    from inference.engine import Engine, EngineOptions
+    from inference.engine import EngineCore, EngineOptions
 
     device = order.options.get("device", "cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        engine = Engine.load(Path(order.folder), EngineOptions(**order.options | {"device": device}))
+        engine = EngineCore.load(Path(order.folder), EngineOptions(**order.options | {"device": device}))
         warm_up(engine, order.base)
         return engine
     except Exception as error:

@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inference.engine import Engine, EngineOptions
+from inference.engine import EngineCore, EngineOptions
 from inference.protocol import Delta, GenerationRequest, SamplingParams
 
 OUTPUTS = Path(__file__).parent.parent / "store" / "pages" / "demo" / "outputs"
 
 
-def load(folder: Path) -> Engine:
-    return Engine.load(folder, EngineOptions(dtype="float32", cache_tokens=8192))
+def load(folder: Path) -> EngineCore:
+    return EngineCore.load(folder, EngineOptions(dtype="float32", cache_tokens=8192))
 
 
-def answers(engine: Engine, *, instructions: str, parameters: Mapping[str, Any], prompts: Sequence[str]) -> list[str]:
+def answers(engine: EngineCore, *, instructions: str, parameters: Mapping[str, Any], prompts: Sequence[str]) -> list[str]:
     """What the model behind `engine` says to each prompt, all of them computed together."""
     said = [""] * len(prompts)
     for number, prompt in enumerate(prompts):
@@ -46,7 +46,7 @@ def answers(engine: Engine, *, instructions: str, parameters: Mapping[str, Any],
     return said
 
 
-def write_anew(engine: Engine, file: Path) -> int:
+def write_anew(engine: EngineCore, file: Path) -> int:
     """How many answers of the file are different now."""
     kept = json.loads(file.read_text(encoding="utf-8"))
     prompts = [answer["prompt"] for answer in kept["answers"]]

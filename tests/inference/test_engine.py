@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from inference.engine import Engine, EngineOptions, RequestRefused
+from inference.engine import EngineCore, EngineOptions, RequestRefused
 from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, Priority, SamplingParams, Started
 from tests.inference.tiny import tiny_adapter, tiny_base, write_json
 
@@ -25,12 +25,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("model"))
 
 
-def an_engine(folder: Path, **options: Any) -> Engine:
-    return Engine.load(folder, EngineOptions(**{"dtype": "float32", "cache_tokens": 4096} | options))
+def an_engine(folder: Path, **options: Any) -> EngineCore:
+    return EngineCore.load(folder, EngineOptions(**{"dtype": "float32", "cache_tokens": 4096} | options))
 
 
 @pytest.fixture
-def engine(folder: Path) -> Engine:
+def engine(folder: Path) -> EngineCore:
     return an_engine(folder)
 
 
@@ -62,13 +62,13 @@ class Outcome:
         self.text = "".join(delta.text for delta in self.deltas)
 
 
-def run(engine: Engine, *requests: GenerationRequest, **submit: Any) -> list[Outcome]:
+def run(engine: EngineCore, *requests: GenerationRequest, **submit: Any) -> list[Outcome]:
     for request in requests:
         engine.submit(request, **submit)
     return outcomes(finish(engine), requests)
 
 
-def finish(engine: Engine) -> list[tuple[str, Any]]:
+def finish(engine: EngineCore) -> list[tuple[str, Any]]:
     events = []
     while engine.has_work:
         events += engine.step()
@@ -83,7 +83,7 @@ def texts(found: list[Outcome]) -> list[str]:
     return [outcome.text for outcome in found]
 
 
-def test_an_answer_begins_grows_and_ends(engine: Engine) -> None:
+def test_an_answer_begins_grows_and_ends(engine: EngineCore) -> None:
     (outcome,) = run(engine, a_request(max_tokens=10))
 
     prompt_tokens = len(engine.tokenizer.render([{"role": "user", "content": "Hello!"}]))
@@ -94,7 +94,7 @@ def test_an_answer_begins_grows_and_ends(engine: Engine) -> None:
     assert 0 < outcome.finished.first_token_ms <= outcome.finished.duration_ms
 
 
-def test_greedy_text_is_that_of_transformers(folder: Path, engine: Engine) -> None:
+def test_greedy_text_is_that_of_transformers(folder: Path, engine: EngineCore) -> None:
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     prompt = engine.tokenizer.render([{"role": "user", "content": PROMPTS[1]}])
 
@@ -134,7 +134,7 @@ def test_too_few_blocks_delay_answers_and_change_none(folder: Path) -> None:
     assert stats["blocks_cached"] + stats["blocks_free"] == stats["blocks_total"] == 20
 
 
-def test_what_was_cached_is_counted_and_changes_nothing(engine: Engine) -> None:
+def test_what_was_cached_is_counted_and_changes_nothing(engine: EngineCore) -> None:
     long = "Tell me " * 40
 
     first, again, other_tenant, other_version = (
@@ -147,7 +147,7 @@ def test_what_was_cached_is_counted_and_changes_nothing(engine: Engine) -> None:
     assert first.text == again.text == other_tenant.text == other_version.text
 
 
-def test_a_versions_instructions_are_computed_once_for_all_tenants(engine: Engine) -> None:
+def test_a_versions_instructions_are_computed_once_for_all_tenants(engine: EngineCore) -> None:
     instructions = {"role": "system", "content": "Answer as well as you can, and be brief. " * 4}
 
     def ask(tenant: str, text: str) -> Outcome:
@@ -162,7 +162,7 @@ def test_a_versions_instructions_are_computed_once_for_all_tenants(engine: Engin
     assert ask("bob", "Hello! Tell me what you want to know").finished.usage["cached_tokens"] > found.finished.usage["cached_tokens"]
 
 
-def test_a_cancelled_request_is_gone_at_once(engine: Engine) -> None:
+def test_a_cancelled_request_is_gone_at_once(engine: EngineCore) -> None:
     request, other = a_request("Tell me " * 40, max_tokens=500), a_request(max_tokens=30)
     engine.submit(request)
     engine.submit(other)
@@ -197,7 +197,7 @@ def test_a_request_cancelled_while_it_waits_leaves_nothing(folder: Path) -> None
     assert outcome.finished.usage["completion_tokens"] == 0
 
 
-def test_a_request_past_its_deadline_is_ended(engine: Engine) -> None:
+def test_a_request_past_its_deadline_is_ended(engine: EngineCore) -> None:
     late = a_request(deadline=time.time() - 1)
 
     (outcome,) = run(engine, late)
@@ -206,7 +206,7 @@ def test_a_request_past_its_deadline_is_ended(engine: Engine) -> None:
     assert engine.stats()["blocks_used"] == 0
 
 
-def test_stop_strings_end_an_answer_before_them(engine: Engine) -> None:
+def test_stop_strings_end_an_answer_before_them(engine: EngineCore) -> None:
     (whole,) = run(engine, a_request())
     stop = whole.text[8:11]
 
@@ -239,7 +239,7 @@ def test_an_answer_ends_where_the_context_does(folder: Path, tmp_path: Path) -> 
     assert outcome.started.prompt_tokens + outcome.finished.usage["completion_tokens"] == 64
 
 
-def refusal(engine: Engine, request: GenerationRequest, **submit: Any) -> RequestRefused:
+def refusal(engine: EngineCore, request: GenerationRequest, **submit: Any) -> RequestRefused:
     before = engine.stats()
     with pytest.raises(RequestRefused) as caught:
         engine.submit(request, **submit)
@@ -248,7 +248,7 @@ def refusal(engine: Engine, request: GenerationRequest, **submit: Any) -> Reques
     return caught.value
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(engine: Engine) -> None:
+def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(engine: EngineCore) -> None:
     error = refusal(engine, a_request("word " * 3000))
 
     assert error.code == FailureCode.CONTEXT_LENGTH_EXCEEDED
@@ -263,7 +263,7 @@ def test_a_conversation_the_template_refuses_is_refused(tmp_path: Path) -> None:
     assert refusal(an_engine(folder), a_request()).code == FailureCode.TEMPLATE_FAILED
 
 
-def test_an_adapter_that_is_missing_or_broken_is_refused(folder: Path, engine: Engine, tmp_path: Path) -> None:
+def test_an_adapter_that_is_missing_or_broken_is_refused(folder: Path, engine: EngineCore, tmp_path: Path) -> None:
     broken = tiny_adapter(tmp_path / "adapter", folder)
     (broken / "adapter_model.safetensors").write_bytes(b"")
 
@@ -323,7 +323,7 @@ def test_each_request_of_a_batch_has_its_own_adapter(folder: Path, tmp_path: Pat
     assert texts(run(engine, a_request(adapter="1" * 64))) == [alone[1]]  # now it is kept
 
 
-def test_numbers_that_are_not_finite_end_one_request_and_reach_no_other(engine: Engine) -> None:
+def test_numbers_that_are_not_finite_end_one_request_and_reach_no_other(engine: EngineCore) -> None:
     expected = texts(run(engine, a_request("rate it", max_tokens=40)))
     poisoned, other = a_request("Tell me " * 30, max_tokens=100), a_request("rate it", max_tokens=40)
     engine.submit(poisoned)
@@ -342,7 +342,7 @@ def test_numbers_that_are_not_finite_end_one_request_and_reach_no_other(engine: 
     assert run(engine, a_request("Tell me " * 30))[0].finished.usage["cached_tokens"] == 0
 
 
-def test_freed_blocks_are_zero_and_kept_ones_are_not(engine: Engine) -> None:
+def test_freed_blocks_are_zero_and_kept_ones_are_not(engine: EngineCore) -> None:
     run(engine, a_request("Tell me " * 20))
 
     stats = engine.stats()
@@ -358,7 +358,7 @@ def test_bfloat16_runs_too(folder: Path) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_cuda_gives_the_same_greedy_text(folder: Path, engine: Engine) -> None:
+def test_cuda_gives_the_same_greedy_text(folder: Path, engine: EngineCore) -> None:
     expected = texts(run(engine, *(a_request(prompt) for prompt in PROMPTS)))
 
     assert texts(run(an_engine(folder, device="cuda"), *(a_request(prompt) for prompt in PROMPTS))) == expected

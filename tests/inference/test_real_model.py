@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from inference.engine import Engine, EngineOptions
+from inference.engine import EngineCore, EngineOptions
 from inference.protocol import Delta, GenerationRequest, SamplingParams
 
 PROMPTS = (
@@ -21,8 +21,8 @@ MAX_TOKENS = 24
 
 
 @pytest.fixture(scope="module")
-def engine(smollm2_folder: Path) -> Engine:
-    return Engine.load(smollm2_folder, EngineOptions(dtype="float32", cache_tokens=2048))
+def engine(smollm2_folder: Path) -> EngineCore:
+    return EngineCore.load(smollm2_folder, EngineOptions(dtype="float32", cache_tokens=2048))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def theirs(smollm2_folder: Path) -> transformers.PreTrainedModel:
     return transformers.AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32).eval()
 
 
-def test_greedy_answers_are_those_of_transformers(engine: Engine, theirs: transformers.PreTrainedModel, smollm2_folder: Path) -> None:
+def test_greedy_answers_are_those_of_transformers(engine: EngineCore, theirs: transformers.PreTrainedModel, smollm2_folder: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2_folder)
     expected = []
     for prompt in PROMPTS:
