@@ -130,7 +130,15 @@ REDIS_URL = env.str("REDIS_URL", "") or f"redis://127.0.0.1:{VALKEY_PORT}/0"
 BROKER_URL = env.str("BROKER_URL", "") or REDIS_URL
 ARTIFACT_URL = env.str("ARTIFACT_URL", "") or (VAR_DIR / "artifacts").as_uri()
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "cache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "cache",
+        "VERSION": 2,  # goes up with the form of the values, which is JSON in 2
+        "OPTIONS": {"serializer": "store.cache.JSONSerializer"},
+    }
+}
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
