@@ -97,5 +97,6 @@ def release(version: Version, visibility: str = "public") -> Version:
     if (draft := revisions.latest(version.listing, "draft")) is not None:
         revisions.seal(draft)
         revisions.make_live(draft)
-    listings.publish(version.listing, version=version, visibility=visibility)
+    listings.want_visibility(version.listing, visibility)
+    listings.publish(version.listing, version=version)
     return Version.objects.select_related("listing__publisher").get(pk=version.pk)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,6 +22,7 @@ from store.errors import Conflict, NotFound
 
 MAX_PRICE_MICRO = 1_000_000_000  # for a million tokens
 MAX_USE_CASES = 4
+SHOWN = (Listing.Visibility.PUBLIC, Listing.Visibility.UNLISTED)
 LANGUAGE_TAGS = ("en", "zh", "es", "fr", "de", "it", "pt", "ru", "ja", "ko", "ar", "hi")
 
 
@@ -100,16 +102,27 @@ def set_prices(user: User, listing: Listing, *, input_price_micro: int, output_p
 
 
 def set_visibility(user: User, listing: Listing, *, visibility: str) -> None:
-    """Takes an approved listing off the lists, or puts it back on them. A draft is shown by an approval only."""
+    """Takes an approved listing off the lists, or puts it back on them. A draft is shown by an approval only.
+
+    What is in review meanwhile is published with this choice, not with the one it was submitted with.
+    """
     require_role(user, listing.publisher, *EDITORS)
-    shown = (Listing.Visibility.PUBLIC, Listing.Visibility.UNLISTED)
-    if visibility not in shown:
-        raise InvalidListing(_("An approved GPT is public or unlisted."), param="visibility")
+    chosen = clean_visibility(visibility)
     with transaction.atomic():
-        if not Listing.objects.filter(pk=listing.pk, visibility__in=shown).update(visibility=visibility):
+        if not Listing.objects.filter(pk=listing.pk, visibility__in=SHOWN).update(visibility=chosen, wanted_visibility=chosen):
             raise Conflict(_("A draft is shown in the store once a reviewer has approved it."))
-        audit.record(user, "listing.show", listing.public_id, visibility=visibility)
-    listing.visibility = visibility
+        audit.record(user, "listing.show", listing.public_id, visibility=chosen)
+    listing.visibility = listing.wanted_visibility = chosen
+
+
+def want_visibility(listing: Listing, visibility: str | None) -> None:
+    """Remembers what the next approval shows the listing as: by default what it is, and a draft as its publisher chose last.
+
+    Called by moderation, which has checked who asks.
+    """
+    chosen = clean_visibility(visibility or (listing.visibility if listing.visibility in SHOWN else listing.wanted_visibility))
+    Listing.objects.filter(pk=listing.pk).update(wanted_visibility=chosen)
+    listing.wanted_visibility = chosen
 
 
 def make_current(user: User, listing: Listing, version: Version) -> None:
@@ -126,10 +139,10 @@ def make_current(user: User, listing: Listing, version: Version) -> None:
     listing.current_version = version
 
 
-def publish(listing: Listing, *, version: Version | None, visibility: str) -> None:
-    """Shows the listing as a reviewer approved it; a new version becomes the current one. Called by moderation."""
+def publish(listing: Listing, *, version: Version | None) -> None:
+    """Shows an approved listing as its publisher wants it by now; a new version becomes the current one. Called by moderation."""
     now = timezone.now()
-    Listing.objects.filter(pk=listing.pk).update(visibility=visibility, **({"current_version": version} if version else {}))
+    Listing.objects.filter(pk=listing.pk).update(visibility=F("wanted_visibility"), **({"current_version": version} if version else {}))
     Listing.objects.filter(pk=listing.pk, published_at__isnull=True).update(published_at=now)
     listing.refresh_from_db()
 
@@ -153,6 +166,12 @@ def clean_prices(input_price_micro: int, output_price_micro: int) -> dict[str, i
         if not isinstance(price, int) or isinstance(price, bool) or not 0 <= price <= MAX_PRICE_MICRO:
             raise InvalidListing(_("A price is a number from 0 to 1,000 for a million tokens."), param=name)
     return prices
+
+
+def clean_visibility(visibility: str) -> str:
+    if visibility not in SHOWN:
+        raise InvalidListing(_("An approved GPT is public or unlisted."), param="visibility")
+    return visibility
 
 
 def clean_use_cases(slugs: Iterable[str]) -> list[UseCase]:

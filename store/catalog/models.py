@@ -77,6 +77,7 @@ class Listing(models.Model):
     publisher = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="listings")
     slug = models.CharField(_("name in addresses"), max_length=48, validators=[slug_validator])
     visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.DRAFT)
+    wanted_visibility = models.CharField(max_length=10, choices=Visibility.choices[1:], default=Visibility.PUBLIC)  # by the next approval
     suspended_at = models.DateTimeField(null=True, blank=True)
     live_revision = models.ForeignKey("ListingRevision", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     current_version = models.ForeignKey("Version", on_delete=models.PROTECT, null=True, blank=True, related_name="+")

@@ -24,7 +24,7 @@ class DecisionInline(ReadOnlyInline):
 @admin.register(Submission)
 class SubmissionAdmin(AppendOnlyAdmin):
     list_display = ("public_id", "listing", "version", "state", "review_page", "claimed_by", "submitted_by", "due_at", "created_at")
-    list_filter = ("state", "wanted_visibility", "created_at", "due_at")
+    list_filter = ("state", "created_at", "due_at")
     search_fields = ("public_id", "listing__slug", "listing__publisher__slug", "submitted_by__username")
     list_select_related = ("listing__publisher", "version__listing__publisher", "claimed_by", "submitted_by")
     inlines = (CheckInline, DecisionInline)

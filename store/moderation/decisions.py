@@ -63,14 +63,14 @@ def release(user: User, submission: Submission) -> None:
 
 
 def approve(user: User, submission: Submission, *, reason: str = "") -> Decision:
-    """Releases the version, makes the texts live and shows the listing as was wanted."""
+    """Releases the version, makes the texts live and shows the listing as its publisher wants it by now."""
     with transaction.atomic():
         decision = _decide(user, submission, Action.APPROVE, clean_text(reason, param="reason", limit=REASON_CHARS))
         if submission.version is not None:
             releases.release(submission.version)
         if submission.revision is not None:
             revisions.make_live(submission.revision)
-        listings.publish(submission.listing, version=submission.version, visibility=submission.wanted_visibility)
+        listings.publish(submission.listing, version=submission.version)
     return decision
 
 

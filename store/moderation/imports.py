@@ -93,7 +93,6 @@ def approve_as_operator(operator: User, version: Version, *, reason: str, visibi
             version=version,
             revision=draft,
             state=Submission.State.APPROVED,
-            wanted_visibility=visibility,
             submitted_by=operator,
             due_at=now,
             closed_at=now,
@@ -104,7 +103,8 @@ def approve_as_operator(operator: User, version: Version, *, reason: str, visibi
         releases.release(version)
         if draft is not None:
             revisions.make_live(draft)
-        listings.publish(listing, version=version, visibility=visibility)
+        listings.want_visibility(listing, visibility)
+        listings.publish(listing, version=version)
         checks.start(submission)
         audit.record(operator, "submission.approve_as_operator", submission.public_id, version=version.full_name, reason=reason)
     return decision

@@ -34,7 +34,6 @@ class Submission(models.Model):
     version = models.ForeignKey(Version, on_delete=models.PROTECT, null=True, blank=True, related_name="submissions")
     revision = models.ForeignKey(ListingRevision, on_delete=models.PROTECT, null=True, blank=True, related_name="submissions")
     state = models.CharField(max_length=20, choices=State.choices, default=State.CHECKING, db_index=True)
-    wanted_visibility = models.CharField(max_length=10, choices=[("public", _("Public")), ("unlisted", _("Unlisted"))], default="public")
     note = models.TextField(_("note to the reviewer"), blank=True, max_length=2000)
     submitted_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     claimed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")

@@ -104,7 +104,7 @@ def _reasons(submission: Submission, checks: Counter[str]) -> list[Promise | str
         reasons.append(_("New version of a listed GPT"))
     if submission.revision is not None and submission.listing.live_revision is not None:
         reasons.append(_("Changed texts"))
-    if submission.wanted_visibility != submission.listing.visibility and submission.listing.current_version is not None:
+    if submission.listing.wanted_visibility != submission.listing.visibility and submission.listing.current_version is not None:
         reasons.append(_("Changed visibility"))
     if checks[Check.State.FAILED]:
         reasons.append(_("A check failed"))

@@ -11,11 +11,11 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import User
 from store.accounts.publishers import require_role
-from store.catalog import releases, revisions
+from store.catalog import listings, releases, revisions
 from store.catalog.errors import BaseUnavailable, Sealed
 from store.catalog.models import Listing, ListingRevision, Version
 from store.catalog.revisions import EDITORS, clean_text
-from store.errors import Conflict, DomainError, NotFound
+from store.errors import Conflict, NotFound
 from store.moderation import checks
 from store.moderation.errors import AlreadySubmitted, Decided, NothingToSubmit
 from store.moderation.models import Submission
@@ -35,8 +35,9 @@ def submit(
     """Seals what is submitted and starts its automated checks, all or nothing.
 
     A listing that was never approved submits its newest texts along with its version. `visibility` is what the
-    listing gets on approval; by default it keeps what it has, and a new one becomes public. One submission of a listing
-    is open at a time. Raises AlreadySubmitted, NothingToSubmit, Sealed, BaseUnavailable.
+    listing gets on approval unless its publisher chooses otherwise before; by default it keeps what it has, and a new one
+    becomes public. One submission of a listing is open at a time. Raises AlreadySubmitted, NothingToSubmit, Sealed,
+    BaseUnavailable.
     """
     require_role(user, listing.publisher, *EDITORS)
     note = clean_text(note, param="note", limit=2000)
@@ -50,11 +51,11 @@ def submit(
             releases.seal(version)
         if revision is not None:
             revisions.seal(revision)
+        listings.want_visibility(current, visibility)
         submission = Submission.objects.create(
             listing=current,
             version=version,
             revision=revision,
-            wanted_visibility=_wanted_visibility(current, visibility),
             note=note,
             submitted_by=user,
             due_at=timezone.now() + DUE_WITHIN,
@@ -109,11 +110,3 @@ def _check_parts(listing: Listing, version: Version | None, revision: ListingRev
         raise Sealed
     if version is not None and not Version.objects.intact().filter(pk=version.pk).exists():
         raise BaseUnavailable
-
-
-def _wanted_visibility(listing: Listing, visibility: str | None) -> str:
-    if visibility is None:
-        return Listing.Visibility.PUBLIC if listing.visibility == Listing.Visibility.DRAFT else listing.visibility
-    if visibility not in (Listing.Visibility.PUBLIC, Listing.Visibility.UNLISTED):
-        raise DomainError(_("An approved GPT is public or unlisted."), param="visibility")
-    return visibility

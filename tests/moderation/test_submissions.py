@@ -29,7 +29,7 @@ def test_submitting_seals_version_and_texts_and_starts_the_checks() -> None:
     version.refresh_from_db()
     assert (version.state, version.digest) == ("sealed", releases.content_digest(version))
     assert submission.revision == revisions.latest(version.listing, "sealed")
-    assert (submission.state, submission.wanted_visibility) == ("checking", "public")
+    assert (submission.state, submission.listing.wanted_visibility) == ("checking", "public")
     check = submission.checks.get()
     job = Job.objects.get(public_id=check.job)
     assert (check.name, check.state, job.kind, job.subject, job.publisher) == ("generates", "pending", "check", submission.public_id, None)
@@ -235,3 +235,24 @@ def test_a_listing_keeps_its_visibility_when_only_its_texts_are_approved() -> No
 
     listing.refresh_from_db()
     assert (listing.visibility, listing.text("en").name) == ("unlisted", "Better")
+
+
+@pytest.mark.parametrize(
+    ("submitted_with", "chosen_in_review", "shown_as"),
+    [(None, "unlisted", "unlisted"), ("public", "unlisted", "unlisted"), ("unlisted", "public", "public"), ("unlisted", None, "unlisted")],
+)
+def test_an_approval_shows_the_listing_as_its_publisher_chose_last(
+    submitted_with: str | None, chosen_in_review: str | None, shown_as: str
+) -> None:
+    version = making.make_prompt(making.make_base())
+    listing, owner = version.listing, making.owner_of(version.listing.publisher)
+    further = making.draft_prompt(version.base, listing, number="1.1.0")
+    submission = acting.pass_checks(acting.submit(further, visibility=submitted_with))
+    assert Listing.objects.get(pk=listing.pk).visibility == "public"
+
+    if chosen_in_review:
+        publishing.set_visibility(owner, listing, visibility=chosen_in_review)
+    decisions.approve(making.make_reviewer(), submission)
+
+    listing.refresh_from_db()
+    assert (listing.visibility, listing.current_version) == (shown_as, further)

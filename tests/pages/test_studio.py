@@ -135,7 +135,7 @@ def test_a_draft_is_edited_submitted_and_withdrawn(client: Client, draft: Versio
         client.post(f"{at}submit/", {"version": draft.number, "texts": "1", "visibility": "unlisted", "note": "Please"})["Location"] == at
     )
     submission = Submission.objects.get(listing=listing)
-    assert (submission.version, submission.state, submission.wanted_visibility) == (draft, "checking", "unlisted")
+    assert (submission.version, submission.state, submission.listing.wanted_visibility) == (draft, "checking", "unlisted")
     assert "Withdraw" in client.get(at).text
 
     assert client.post(f"{at}withdraw/")["Location"] == at
