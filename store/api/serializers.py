@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from store.accounts.models import Publisher
+from store.billing import prices
 from store.catalog.models import Listing, Measurement, UseCase, Version
 from store.catalog.search import SORTS
 from store.ratings.models import RatingSummary
@@ -77,6 +78,8 @@ class ListingSerializer(serializers.ModelSerializer):
     current_version = VersionSerializer()
     use_cases: serializers.Field = serializers.SlugRelatedField(slug_field="slug", many=True, read_only=True)
     languages = serializers.ListField(child=serializers.CharField())
+    input_price_micro = serializers.SerializerMethodField(help_text="Of a million input tokens, with what the GPT builds on")
+    output_price_micro = serializers.SerializerMethodField(help_text="Of a million output tokens, with what the GPT builds on")
     rating = RatingSummarySerializer(source="rating_summary", allow_null=True, default=None)
 
     class Meta:
@@ -85,6 +88,12 @@ class ListingSerializer(serializers.ModelSerializer):
             *("id", "name", "publisher", "texts", "current_version", "use_cases", "languages", "licence"),
             *("input_price_micro", "output_price_micro", "rating", "request_count", "published_at"),
         ]
+
+    def get_input_price_micro(self, listing: Listing) -> int:
+        return prices.of_listing(listing).input_micro
+
+    def get_output_price_micro(self, listing: Listing) -> int:
+        return prices.of_listing(listing).output_micro
 
     @extend_schema_field(serializers.DictField(child=TextSerializer()))
     def get_texts(self, listing: Listing) -> dict[str, Any]:

@@ -8,20 +8,21 @@ transactions never wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from store.accounts import audit
 from store.accounts.models import Publisher, User
+from store.billing import shares
 from store.billing.errors import InsufficientCredit, InvalidAmount
 from store.billing.models import Account, Entry, Reservation, Transaction
+from store.billing.prices import Price
 from store.catalog.models import Version
 from store.errors import Conflict, NotAllowed
 
@@ -69,16 +70,18 @@ def grant(by: User | None, user: User, amount_micro: int, *, cause: str, memo: s
     return posted
 
 
-def reserve(user: User, *, cause: str, amount_micro: int, expires_at: datetime) -> Reservation:
+def reserve(user: User, *, cause: str, amount_micro: int, expires_at: datetime, parts: Mapping[str, Price] | None = None) -> Reservation:
     """Hold the most that `cause` can cost. The same cause again returns the reservation that is there.
 
-    Raises InsufficientCredit when the wallet can't cover it, and Conflict when the cause is held for something else.
+    `parts` is who asked for how much of it, as `prices.due` says: agreed now, shared out when it is settled. Raises
+    InsufficientCredit when the wallet can't cover it, and Conflict when the cause is held for something else.
     """
     kind_of(cause)
+    asks = {version: [price.input_micro, price.output_micro] for version, price in (parts or {}).items()}
     with transaction.atomic():
         wallet = wallet_of(user)
         reservation, created = Reservation.objects.get_or_create(
-            cause=cause, defaults={"account": wallet, "amount_micro": amount_micro, "expires_at": expires_at}
+            cause=cause, defaults={"account": wallet, "amount_micro": amount_micro, "expires_at": expires_at, "asks": asks}
         )
         if not created:
             if (reservation.account_id, reservation.amount_micro) != (wallet.pk, amount_micro):
@@ -111,7 +114,7 @@ def settle(
         if charged == 0:
             return None
         payer = Line(reservation.account, -charged, Entry.Reason.USAGE, version)
-        lines = [payer, *_shares(charged, version)]
+        lines = [payer, *_shares(charged, version, asks=reservation.asks, tokens=detail or {})]
         return post(kind_of(cause), cause=cause, lines=lines, memo=memo, detail=detail)[0]
 
 
@@ -172,20 +175,14 @@ def _release(reservation: Reservation) -> None:
     Account.objects.filter(pk=reservation.account_id).update(held_micro=F("held_micro") - reservation.amount_micro)
 
 
-def _shares(amount_micro: int, version: Version | None) -> list[Line]:
-    """Who gets what of a charge: the store its percentage; of what is left each ancestor's publisher theirs, the listing's the rest.
-
-    Shares are rounded down and stay separate by version; the remainder goes to the listing's publisher.
-    """
+def _shares(amount_micro: int, version: Version | None, *, asks: shares.Asks, tokens: Mapping[str, Any]) -> list[Line]:
+    """The lines that give a charge to who earns it: all of it to the store where no version was used."""
     platform = Account.objects.get_or_create(kind=Account.Kind.PLATFORM)[0]
     if version is None:
         return [Line(platform, amount_micro, Entry.Reason.PLATFORM_SHARE)]
-    store_micro = amount_micro * settings.PLATFORM_SHARE_PERCENT // 100
-    lines = [Line(platform, store_micro, Entry.Reason.PLATFORM_SHARE, version)]
-    left_micro = rest_micro = amount_micro - store_micro
-    for row in version.ancestry.select_related("ancestor__listing__publisher"):
-        share_micro = min(left_micro * settings.ANCESTOR_SHARE_PERCENT // 100, rest_micro)
-        rest_micro -= share_micro
-        lines.append(Line(earnings_of(row.ancestor.listing.publisher), share_micro, Entry.Reason.ANCESTOR_SHARE, row.ancestor))
-    lines.append(Line(earnings_of(version.listing.publisher), rest_micro, Entry.Reason.LISTING_SHARE, version))
+    lines = []
+    for share in shares.divide(amount_micro, version, asks=asks, tokens=tokens):
+        of_store = share.reason == Entry.Reason.PLATFORM_SHARE
+        account = platform if of_store else earnings_of(share.version.listing.publisher)
+        lines.append(Line(account, share.amount_micro, share.reason, share.version))
     return lines

@@ -111,6 +111,7 @@ class Reservation(models.Model):
     cause = models.CharField(max_length=120, unique=True)  # the cause of the transaction that will settle it
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="reservations")
     amount_micro = models.PositiveBigIntegerField()  # the most it can cost
+    asks = models.JSONField(default=dict, blank=True)  # what each GPT of the lineage asked then: {version: [input, output]}
     settled_micro = models.PositiveBigIntegerField(null=True, blank=True)
     state = models.CharField(max_length=8, choices=State.choices, default=State.HELD)
     expires_at = models.DateTimeField()  # voided by the reconciler after this

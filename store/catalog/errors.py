@@ -45,14 +45,6 @@ class BaseUnavailable(Conflict):
     message = _("The GPT it builds on can't be used at the moment. Choose another base.")
 
 
-class BaseHasPrice(DomainError):
-    """What builds on a base is sold at its own price: on one that costs something it would give the base away."""
-
-    code = "base_has_price"
-    status = 403
-    message = _("This base has a price, so only its own publisher can build on it. Choose a free one.")
-
-
 class AlreadyUsed(Conflict):
     code = "already_used"
     message = _("This draft has been tried, so its requests must keep naming it. Make a new version instead.")

@@ -85,6 +85,7 @@ class Listing(models.Model):
     tags: models.ManyToManyField = models.ManyToManyField(Tag, blank=True, related_name="listings")
     licence = models.CharField(_("licence"), max_length=60, help_text=_("An SPDX identifier, for example Apache-2.0."))
     languages = models.JSONField(default=list)  # BCP 47 tags the GPT works in: claimed, then checked
+    # What its publisher asks for their part. What people pay is told by `store.billing.prices`: what it builds on asks too.
     input_price_micro = models.PositiveBigIntegerField(
         _("price of a million input tokens"), default=0, validators=[MaxValueValidator(1_000_000_000)]
     )
@@ -111,10 +112,6 @@ class Listing(models.Model):
     @property
     def full_name(self) -> str:
         return f"{self.publisher.slug}/{self.slug}"
-
-    @property
-    def is_free(self) -> bool:
-        return not (self.input_price_micro or self.output_price_micro)
 
     def text(self, language: str | None = None) -> ListingText:
         """The live text in `language` (default: the active one), else in English, else in any language it has.
@@ -230,19 +227,20 @@ class Version(models.Model):
     def is_editable(self) -> bool:
         return self.state == self.State.DRAFT
 
+    def lineage(self) -> list[Version]:
+        """It and what it builds on, nearest first: at most three, a prompt on an adapter on weights."""
+        versions = [self]
+        while (base := versions[-1].base) is not None:
+            versions.append(base)
+        return versions
+
     def weights(self) -> Version:
-        """The root of the lineage, whose engine runs this version. Lineage is at most three deep: weights, adapter, prompt."""
-        version = self
-        while version.base is not None:
-            version = version.base
-        return version
+        """The root of the lineage, whose engine runs this version."""
+        return self.lineage()[-1]
 
     def adapter(self) -> Version | None:
         """The nearest adapter at or above this version."""
-        version: Version | None = self
-        while version is not None and version.kind != self.Kind.ADAPTER:
-            version = version.base
-        return version
+        return next((version for version in self.lineage() if version.kind == self.Kind.ADAPTER), None)
 
 
 class Ancestry(models.Model):

@@ -40,7 +40,8 @@ class ListingQuerySet(models.QuerySet["Listing"]):
     def for_cards(self) -> ListingQuerySet:
         """With everything a card or a row of a list shows, in a constant number of queries."""
         return self.select_related(
-            "publisher", "live_revision", "rating_summary", "current_version__base__listing__publisher"
+            *("publisher", "live_revision", "rating_summary"),
+            *("current_version__base__listing__publisher", "current_version__base__base__listing__publisher"),
         ).prefetch_related("live_revision__texts", "use_cases")
 
 

@@ -11,12 +11,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from django.db.models import Case, Count, F, IntegerField, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
 from django.db.models.expressions import OrderBy
 from django.db.models.functions import Cast, Coalesce, Lower
 from django.utils.translation import get_language
 
-from store.catalog.models import Listing, ListingText, UseCase
+from store.catalog.models import Ancestry, Listing, ListingText, UseCase
 
 NAME_MARK = "^"
 CARD_CHARS = 4000  # of each description that can be found
@@ -68,7 +68,9 @@ def find(
     if kind:
         found = found.filter(current_version__kind=kind)
     if free:
-        found = found.filter(input_price_micro=0, output_price_micro=0)
+        priced = Q(ancestor__listing__input_price_micro__gt=0) | Q(ancestor__listing__output_price_micro__gt=0)
+        priced_below = Ancestry.objects.filter(priced, version=OuterRef("current_version"))
+        found = found.filter(~Exists(priced_below), input_price_micro=0, output_price_micro=0)
     return _ordered(found, terms, sort)
 
 

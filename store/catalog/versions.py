@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import User
 from store.accounts.publishers import require_role
-from store.catalog.errors import AlreadyUsed, BaseHasPrice, BaseUnavailable, FinetuneNotAllowed, InvalidVersion, NumberTaken, Sealed
+from store.catalog.errors import AlreadyUsed, BaseUnavailable, FinetuneNotAllowed, InvalidVersion, NumberTaken, Sealed
 from store.catalog.models import Ancestry, Artifact, Listing, Version, version_validator
 from store.catalog.revisions import EDITORS, clean_text
 
@@ -153,8 +153,6 @@ def _check_base(user: User, base: Version, *kinds: str) -> None:
     reachable = Listing.objects.reachable_by(user).filter(pk=base.listing_id)
     if not reachable.exists() or not Version.objects.available().filter(pk=base.pk).exists():
         raise BaseUnavailable(param="base")
-    if not base.listing.is_free and base.listing.publisher.role_of(user) is None:
-        raise BaseHasPrice(param="base")
 
 
 def clean_instructions(text: Any) -> str:

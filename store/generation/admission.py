@@ -18,7 +18,7 @@ from store import ratelimit
 from store.accounts.models import ApiKey, User
 from store.accounts.public_ids import new_public_id
 from store.billing import ledger, prices
-from store.catalog.models import Listing, Version
+from store.catalog.models import Version
 from store.catalog.naming import UnknownModel
 from store.errors import TooMany
 from store.generation import dispatch
@@ -59,9 +59,8 @@ def admit(
         raise UnknownModel(param="model")
     asked = reading.checked(messages)
     params = reading.sampling_for(version, sampling)
-    listing = version.listing
-    priced = not listing.is_free and _pays(version, person)
-    if priced and person is None:
+    due = prices.due(version, person)
+    if not due.price.is_free and person is None:
         raise SignInNeeded
     _a_worker_lives()
 
@@ -90,19 +89,14 @@ def admit(
             visitor="" if person else visitor,
             api_key=api_key,
             source=source,
-            input_price_micro=listing.input_price_micro if priced else 0,
-            output_price_micro=listing.output_price_micro if priced else 0,
+            input_price_micro=due.price.input_micro,
+            output_price_micro=due.price.output_micro,
             deadline_at=timezone.now() + timedelta(seconds=settings.GENERATION_TIMEOUT_S),
         )
-        if priced and person:
-            _reserve(request, person, listing, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.max_tokens)
+        if person and not due.price.is_free:
+            _reserve(request, person, due, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.max_tokens)
         transaction.on_commit(lambda: dispatch.send(order))
     return request
-
-
-def _pays(version: Version, person: User | None) -> bool:
-    """Everybody pays for what is released, except those who publish it; nobody pays for trying what is not released."""
-    return version.state == Version.State.RELEASED and not (person and version.listing.publisher.role_of(person))
 
 
 def _within_limits(person: User | None, visitor: str) -> None:
@@ -137,6 +131,7 @@ def give_place_back(base: str, request: str) -> None:
     client().zrem(inflight_key(base), request)
 
 
-def _reserve(request: Request, person: User, listing: Listing, *, prompt_tokens: int, max_tokens: int) -> None:
-    amount_micro = prices.most_it_can_cost(listing, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
-    ledger.reserve(person, cause=request.cause, amount_micro=amount_micro, expires_at=request.deadline_at + SETTLED_WITHIN)
+def _reserve(request: Request, person: User, due: prices.Due, *, prompt_tokens: int, max_tokens: int) -> None:
+    amount_micro = prices.most_it_can_cost(due.price, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
+    expires_at = request.deadline_at + SETTLED_WITHIN
+    ledger.reserve(person, cause=request.cause, amount_micro=amount_micro, expires_at=expires_at, parts=due.parts)

@@ -9,7 +9,7 @@ from django.utils import formats
 from django.utils.translation import get_language, gettext, ngettext
 
 if TYPE_CHECKING:
-    from store.catalog.models import Listing
+    from store.billing.prices import Price
 
 
 def _is_chinese() -> bool:
@@ -72,17 +72,16 @@ def price(micro: int | None) -> str:
     return gettext("%(amount)s / 1M tokens") % {"amount": money(micro)}
 
 
-def offer(listing: Listing) -> str:
-    """What a listing costs, in one line: both prices when they differ."""
-    if listing.input_price_micro == listing.output_price_micro:
-        return price(listing.output_price_micro)
-    prices = {"input": money(listing.input_price_micro), "output": money(listing.output_price_micro)}
-    return gettext("%(input)s in, %(output)s out / 1M tokens") % prices
+def offer(of: Price) -> str:
+    """A price in one line: both numbers when they differ."""
+    if of.is_even:
+        return price(of.output_micro)
+    return gettext("%(input)s in, %(output)s out / 1M tokens") % {"input": money(of.input_micro), "output": money(of.output_micro)}
 
 
-def short_price(listing: Listing) -> str:
-    """The higher of the two prices alone, for a column that says what it is."""
-    return money(max(listing.input_price_micro, listing.output_price_micro)) if not listing.is_free else gettext("Free")
+def short_price(of: Price) -> str:
+    """The higher of the two numbers alone, for a column that says what it is."""
+    return gettext("Free") if of.is_free else money(max(of.input_micro, of.output_micro))
 
 
 def duration(seconds: float | datetime.timedelta | None) -> str:

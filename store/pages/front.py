@@ -9,6 +9,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from store.billing import prices
 from store.catalog import search
 from store.catalog.models import Listing
 from store.generation.models import Request
@@ -27,7 +28,8 @@ def home_page(request: HttpRequest) -> dict[str, Any]:
     listed = Listing.objects.listed()
     popular = list(cards(search.find())[:24])
     featured = list(cards(listed.filter(featured__gt=0)).order_by("featured", "-pk")[:FEATURED]) or popular[:FEATURED]
-    tried = next((listing for listing in [*featured, *popular] if listing.is_free), None)  # what a visitor can try without an account
+    free = (listing for listing in [*featured, *popular] if prices.of_listing(listing).is_free)
+    tried = next(free, None)  # what a visitor can try without an account
     uses = [
         {"use_case": use_case, "count": count, "example": _first_of(use_case.pk, [*featured, *popular])}
         for use_case, count in search.use_case_counts(listed)

@@ -10,6 +10,8 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from store.accounts.models import User
+from store.billing import prices
+from store.billing.prices import Price
 from store.catalog.models import Ancestry, Listing, Measurement, Version
 from store.moderation.models import Submission
 from store.pages import front, measured, snippets
@@ -28,6 +30,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
         "listing": found,
         "version": version,
         "text": found.text(),
+        "price": prices.of_version(version) if version else prices.asked(found),
         "role": found.publisher.role_of(request.user),
         "similar": _similar(found),
         "summary": getattr(found, "rating_summary", None),
@@ -39,6 +42,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             "bars": [measured.bar(measurement) for measurement in version.measurements.all()],
             "speed": measured.speed(version),
             "root": version.weights(),
+            "price_parts": _price_parts(version),
             "approved_at": version.released_at,
             "lineage": _lineage(version),
             "versions": _versions(found, context["role"]),
@@ -47,12 +51,17 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     return render(request, "pages/listing.html", context)
 
 
+def _price_parts(version: Version) -> list[tuple[Listing, Price]]:
+    """Who asks for how much of the price, where it is not this GPT alone."""
+    parts = [(part.listing, prices.asked(part.listing)) for part in version.lineage()]
+    asking = [(listing, price) for listing, price in parts if not price.is_free]
+    return [] if asking in ([], parts[:1]) else asking
+
+
 def _shown_version(listing: Listing) -> Version | None:
     """The current version; the newest one of a listing that never had any, which only members and reviewers see."""
-    return (
-        listing.current_version
-        or listing.versions.select_related("listing__publisher", "base__listing__publisher").prefetch_related("measurements").first()
-    )
+    lineage = ("listing__publisher", "base__listing__publisher", "base__base__listing__publisher")
+    return listing.current_version or listing.versions.select_related(*lineage).prefetch_related("measurements").first()
 
 
 def _standing(user: User | AnonymousUser, listing: Listing, version: Version | None) -> dict[str, Any]:

@@ -3,6 +3,8 @@ import re
 import pytest
 from django.test import Client
 
+from store.catalog.listings import set_prices
+from store.catalog.models import Listing
 from tests import making
 from tests.api.conftest import Caller
 
@@ -52,6 +54,19 @@ def test_one_listing_says_everything_but_its_instructions() -> None:
     assert value["current_version"]["base"] == "labs/base@1.0.0"
     assert [version["name"] for version in value["versions"]] == ["acme/poet@1.0.0"]
     assert "secret word" not in answer.content.decode()
+
+
+def test_the_price_of_a_listing_is_what_people_pay_for_it() -> None:
+    base = Listing.objects.get(slug="base")
+    Listing.objects.filter(slug="poet").update(output_price_micro=5)
+    set_prices(making.owner_of(base.publisher), base, input_price_micro=100, output_price_micro=200)
+
+    one = Client().get("/api/listings/acme/poet").json()
+    found = {row["name"]: (row["input_price_micro"], row["output_price_micro"]) for row in Client().get("/api/listings").json()["results"]}
+
+    assert (one["input_price_micro"], one["output_price_micro"]) == (100, 205)
+    assert found == {"acme/poet": (100, 205), "acme/summariser": (100, 200), "labs/base": (100, 200)}
+    assert names("?free=true") == []
 
 
 def test_an_unfinished_listing_exists_for_its_members_only(caller: Caller) -> None:

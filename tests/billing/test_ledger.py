@@ -17,6 +17,7 @@ from store.accounts.models import AuditEntry, Publisher, User
 from store.billing import checks, ledger, prices
 from store.billing.errors import InsufficientCredit, InvalidAmount
 from store.billing.models import Account, Entry, Reservation, Transaction
+from store.billing.prices import Price
 from store.catalog.models import Ancestry, Listing, Version
 from store.errors import Conflict, NotAllowed
 
@@ -220,7 +221,7 @@ def test_a_cost_is_rounded_up_once() -> None:
     assert prices.cost(**amounts, input_price_micro=100_000, output_price_micro=200_000) == 2  # 1.1
     assert prices.cost(**amounts, input_price_micro=0, output_price_micro=0) == 0
     assert prices.cost(**amounts, input_price_micro=1_000_000, output_price_micro=0) == 3
-    assert prices.most_it_can_cost(Listing(output_price_micro=1), prompt_tokens=0, max_tokens=1) == 1
+    assert prices.most_it_can_cost(Price(0, 1), prompt_tokens=0, max_tokens=1) == 1
 
 
 @pytest.mark.usefixtures("many_threads")

@@ -17,6 +17,7 @@ from store.accounts.models import User
 from store.billing import ledger
 from store.billing.errors import InsufficientCredit
 from store.billing.models import Account, Entry, Reservation, Transaction
+from store.billing.prices import Price
 from store.catalog.models import Version
 from store.errors import Conflict
 from tests.billing.test_ledger import make_version
@@ -31,6 +32,7 @@ SEARCH = settings(
     phases=[Phase.generate],  # shrinking an example would take minutes
     suppress_health_check=list(HealthCheck),
 )
+PRICES = st.builds(Price, st.integers(0, 3), st.integers(0, 3))
 NAMES = st.sampled_from(["ann", "bo"])
 
 
@@ -64,11 +66,13 @@ class Ledger(RuleBasedStateMachine):
             self.granted.add(cause)
             self.credit[name] += amount
 
-    @rule(name=NAMES, amount=AMOUNTS, cause=CAUSES)
-    def reserve(self, name: str, amount: int, cause: str) -> None:
+    @rule(name=NAMES, amount=AMOUNTS, cause=CAUSES, asks=st.lists(PRICES, min_size=4, max_size=4))
+    def reserve(self, name: str, amount: int, cause: str, asks: list[Price]) -> None:
         known = cause in self.held or cause in self.ended
+        parts = {version.public_id: ask for version, ask in zip(self.versions, asks, strict=True) if version and not ask.is_free}
+        in_an_hour = timezone.now() + timedelta(hours=1)
         try:
-            ledger.reserve(self.users[name], cause=cause, amount_micro=amount, expires_at=timezone.now() + timedelta(hours=1))
+            ledger.reserve(self.users[name], cause=cause, amount_micro=amount, expires_at=in_an_hour, parts=parts)
         except Conflict:
             assert known
         except InsufficientCredit:
@@ -81,7 +85,8 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(cause=CAUSES, amount=AMOUNTS, version=st.integers(0, 3))
     def settle(self, cause: str, amount: int, version: int) -> None:
-        posted = ledger.settle(cause, amount_micro=amount, version=self.versions[version])
+        tokens = {"prompt_tokens": amount % 7, "completion_tokens": amount % 5}
+        posted = ledger.settle(cause, amount_micro=amount, version=self.versions[version], detail=tokens)
         if cause in self.held:
             name, reserved = self.held.pop(cause)
             self.ended[cause] = (name, min(amount, reserved))

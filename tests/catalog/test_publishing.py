@@ -9,7 +9,6 @@ from store.accounts.models import AuditEntry, Membership
 from store.catalog import listings, naming, publishing, releases, revisions
 from store.catalog.errors import (
     AlreadyUsed,
-    BaseHasPrice,
     BaseUnavailable,
     FinetuneNotAllowed,
     InvalidListing,
@@ -305,7 +304,7 @@ def test_prices_are_kept_with_who_changed_them() -> None:
 
     publishing.set_prices(owner, listing, input_price_micro=100, output_price_micro=400)
 
-    assert (listing.input_price_micro, listing.output_price_micro, listing.is_free) == (100, 400, False)
+    assert (listing.input_price_micro, listing.output_price_micro) == (100, 400)
     entry = AuditEntry.objects.filter(action="listing.price").get()
     assert (entry.actor, entry.target) == (owner, listing.public_id)
     assert entry.detail["new"] == {"input_price_micro": 100, "output_price_micro": 400}
@@ -335,11 +334,10 @@ def test_a_draft_that_was_tried_cannot_be_deleted_and_stays() -> None:
     assert Version.objects.filter(pk=draft.pk, state="draft").exists()
 
 
-def test_only_its_own_publisher_builds_on_a_base_that_has_a_price() -> None:
-    base = making.make_base(input_price_micro=1_000_000)
+def test_a_lineage_is_told_from_a_version_to_its_root() -> None:
+    base = making.make_base()
+    adapter = making.make_adapter(base)
+    prompt = making.make_prompt(adapter)
 
-    with pytest.raises(BaseHasPrice):
-        making.draft_prompt(base)
-    own = making.draft_prompt(base, making.make_listing(base.listing.publisher))
-
-    assert list(base.derived.all()) == [own]
+    assert prompt.lineage() == [prompt, adapter, base]
+    assert (prompt.weights(), prompt.adapter(), base.adapter()) == (base, adapter, None)

@@ -140,6 +140,18 @@ def test_a_priced_gpt_asks_a_visitor_to_sign_in(version: Version) -> None:
     assert refused(SignInNeeded, priced(version)).status == 401
 
 
+def test_on_a_base_that_got_a_price_its_publisher_pays_the_base_too_and_a_visitor_signs_in(version: Version, ask: Ask) -> None:
+    priced(version.weights())
+    built = Version.objects.get(pk=version.pk)
+    author = credited(making.owner_of(version.listing.publisher))
+
+    refused(SignInNeeded, built)
+    request, _ = ask(version=built, user=author)
+
+    assert (request.input_price_micro, request.output_price_micro) == (1_000_000, 2_000_000)
+    assert Reservation.objects.get(cause=request.cause).asks == {version.weights().public_id: [1_000_000, 2_000_000]}
+
+
 def test_without_enough_credit_nothing_is_held(version: Version) -> None:
     user = making.make_user()
 

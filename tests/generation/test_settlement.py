@@ -47,6 +47,20 @@ def test_a_finished_request_is_recorded_and_charged_at_the_agreed_price(version:
     assert Listing.objects.get(pk=version.listing_id).request_count == 1
 
 
+def test_what_was_built_on_a_base_before_it_got_a_price_pays_the_base(version: Version, ask: Ask) -> None:
+    base, user = version.weights(), credited(making.make_user())
+    priced(base)
+    request, order = ask(version=Version.objects.get(pk=version.pk), user=user)
+
+    settlement.finish(finished(order, tokens=3))
+
+    request.refresh_from_db()
+    assert (request.input_price_micro, request.output_price_micro, request.cost_micro) == (1_000_000, 2_000_000, 26)
+    assert wallet(user) == (1_000_000 - 26, 0)
+    assert ledger.earnings_of(base.listing.publisher).balance_micro == 21  # but the fifth that the store keeps
+    assert ledger.earnings_of(version.listing.publisher).balance_micro == 0
+
+
 @pytest.mark.django_db(transaction=True)
 def test_reports_that_come_at_once_and_again_settle_once() -> None:
     workplace.worker_beats()

@@ -187,6 +187,23 @@ def test_a_listing_speaks_the_language_of_the_reader_where_it_can(client: Client
     assert '<h1 lang="en">Plain Mail</h1>' in client.get(f"/en/gpts/{listing.full_name}/").text
 
 
+def test_every_page_shows_the_price_with_what_the_base_asks(client: Client, base: Version) -> None:
+    gpt = making.make_prompt(base, making.make_listing(slug="poet", input_price_micro=100_000, output_price_micro=100_000)).listing
+    Listing.objects.filter(pk=base.listing_id).update(input_price_micro=200_000, output_price_micro=200_000)
+
+    page = client.get(f"/en/gpts/{gpt.full_name}/").text
+    assert "<b>$0.30</b><small>per 1M tokens</small>" in page
+    assert "$0.10 / 1M tokens for this GPT" in page
+    assert f'$0.20 / 1M tokens for <a class="link" href="/en/gpts/{base.listing.full_name}/">small-base</a>' in page
+    assert "This GPT has a price, so trying it takes an account." in page
+    assert "<b>$0.30</b><small>per 1M tokens</small>" in client.get("/en/explore/").text
+    assert '<span class="price">$0.30 / 1M tokens</span>' in client.get("/en/").text
+    client.force_login(making.owner_of(gpt.publisher))
+    assert "$0.20 / 1M tokens." in client.get(f"/en/chat/new/?model={gpt.full_name}").text  # its own publisher pays the base
+    assert "People pay $0.30 / 1M tokens" in client.get(f"/en/studio/gpts/{gpt.full_name}/").text
+    assert f"{base.full_name} · $0.20 / 1M tokens" in client.get(f"/en/studio/publishers/{gpt.publisher.slug}/new/").text
+
+
 def test_home_lets_a_visitor_try_what_is_free(client: Client, base: Version) -> None:
     paid = making.make_prompt(base, making.make_listing(output_price_micro=100_000)).listing
     Listing.objects.filter(pk=paid.pk).update(featured=1, request_count=9)

@@ -7,7 +7,7 @@ import re
 import pytest
 from django.utils import translation
 
-from store.catalog.models import Listing
+from store.billing.prices import Price
 from store.pages import figures
 from store.pages.templatetags import ui
 
@@ -70,9 +70,9 @@ def test_numbers_use_a_true_minus_and_a_difference_that_rounds_to_nothing_has_no
 
 def test_an_offer_names_both_prices_only_when_they_differ() -> None:
     with translation.override("en"):
-        assert figures.offer(Listing()) == "Free"
-        assert figures.offer(Listing(input_price_micro=100_000, output_price_micro=100_000)) == "$0.10 / 1M tokens"
-        assert figures.offer(Listing(input_price_micro=50_000, output_price_micro=100_000)) == "$0.05 in, $0.10 out / 1M tokens"
+        assert figures.offer(Price()) == "Free"
+        assert figures.offer(Price(100_000, 100_000)) == "$0.10 / 1M tokens"
+        assert figures.offer(Price(50_000, 100_000)) == "$0.05 in, $0.10 out / 1M tokens"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
+from store.billing import prices
 from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
+from store.pages.figures import offer
 from store.pages.templatetags.ui import language_name
 
 MICRO = 1_000_000
@@ -98,7 +100,10 @@ class ClaimsForm(ActForm):
 class PromptForm(ActForm):
     """Instructions, starters and default parameters on a base."""
 
-    base = forms.ChoiceField(label=_("Base"), help_text=_("The model that answers. Its publisher gets a share of what yours earns."))
+    base = forms.ChoiceField(
+        label=_("Base"),
+        help_text=_("The model that answers. What it asks is added to your price, and its publisher gets a share of what yours earns."),
+    )
     instructions = forms.CharField(
         label=_("Instructions"),
         max_length=8000,
@@ -122,7 +127,7 @@ class PromptForm(ActForm):
         self.bases = {version.public_id: version for version in usable_bases(user)}
         base = self.fields["base"]
         assert isinstance(base, forms.ChoiceField)
-        base.choices = [(public_id, version.full_name) for public_id, version in self.bases.items()]
+        base.choices = [(public_id, _offered(version)) for public_id, version in self.bases.items()]
 
     def prompt(self, *, of: Version | None = None) -> dict[str, Any]:
         """What the acts of prompt versions take, apart from the base; parameters of `of` that have no field here are kept."""
@@ -162,13 +167,18 @@ class SubmissionForm(ActForm):
     note = forms.CharField(label=_("Note to the reviewer"), max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
 
+def _offered(base: Version) -> str:
+    price = prices.of_version(base)
+    return base.full_name if price.is_free else f"{base.full_name} · {offer(price)}"
+
+
 def usable_bases(user: User) -> list[Version]:
     """The current versions of weights and adapters that this user can build on."""
     reachable = Listing.objects.reachable_by(user)
     return list(
         Version.objects.available()
         .filter(kind__in=[Version.Kind.WEIGHTS, Version.Kind.ADAPTER], listing__in=reachable, listing__current_version=F("pk"))
-        .select_related("listing__publisher")
+        .select_related("listing__publisher", "base__listing")
         .order_by("kind", "listing__publisher__slug", "listing__slug")
     )
 

@@ -11,7 +11,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_safe
 
 from store.accounts.models import Publisher
-from store.catalog.models import Listing
+from store.billing import prices
+from store.catalog.models import Listing, Version
 from store.catalog.revisions import EDITORS
 from store.moderation.models import Submission
 from store.pages.studio import forms
@@ -52,10 +53,11 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
 
 def with_standing(owners: list[Publisher]) -> list[Listing]:
     """Listings of these publishers, each with its versions and submissions, newest first."""
+    with_bases = Version.objects.select_related("base__listing", "base__base__listing")
     return list(
         Listing.objects.for_cards()
         .filter(publisher__in=owners)
-        .prefetch_related("versions", "revisions__texts", Prefetch("submissions", Submission.objects.order_by("-pk")))
+        .prefetch_related(Prefetch("versions", with_bases), "revisions__texts", Prefetch("submissions", Submission.objects.order_by("-pk")))
         .order_by("-pk")
     )
 
@@ -73,6 +75,8 @@ def dashboard(request: HttpRequest, listing: Listing, **bound: Any) -> dict[str,
         "draft_texts": listing.revisions.filter(state="draft").first(),
         "submission": latest,
         "decision": next(iter(latest.decisions.all()), None) if latest else None,
+        "asked": prices.asked(listing),
+        "price": prices.of_listing(listing),
         "prices_form": forms.PricesForm(initial=forms.prices_of(listing)),
         "submission_form": forms.SubmissionForm(initial={"visibility": "unlisted" if listing.visibility == "unlisted" else "public"}),
         **bound,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import template
 from django.templatetags.static import static
@@ -14,12 +14,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
+from store.accounts.models import User
+from store.billing import prices
+from store.billing.prices import Price
+from store.catalog.models import Listing, Version
 from store.pages import figures
 from store.pages.markdown import render_markdown
 from store.pages.measured import Bar, bar
-
-if TYPE_CHECKING:
-    from store.catalog.models import Listing, Version
 
 register = template.Library()
 
@@ -157,6 +158,18 @@ for _filter in (
     *(figures.money, figures.price, figures.offer, figures.short_price, figures.duration),
 ):
     register.filter(_filter.__name__, _filter)
+
+
+@register.filter
+def price_of(thing: Listing | Version) -> Price:
+    """What using it costs, with what it builds on; for the filters `offer` and `short_price`."""
+    return prices.of_version(thing) if isinstance(thing, Version) else prices.of_listing(thing)
+
+
+@register.simple_tag
+def due(version: Version, user: Any) -> Price:
+    """What this person pays for it."""
+    return prices.due(version, user if isinstance(user, User) else None).price
 
 
 @register.filter

@@ -14,7 +14,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from store.accounts.models import User
 from store.accounts.visitors import visitor_of
+from store.billing import prices
 from store.catalog import naming
 from store.catalog.models import Listing, Version
 from store.playground import conversations, parameters
@@ -101,7 +103,7 @@ def _by_day(kept: list[Conversation]) -> list[tuple[str, list[Conversation]]]:
 
 
 def _composer(request: HttpRequest, version: Version, own: dict[str, Any]) -> dict[str, Any]:
-    is_priced = not version.listing.is_free and version.state == Version.State.RELEASED
+    due = prices.due(version, request.user if isinstance(request.user, User) else None).price
     return {
         "version": version,
         "listing": version.listing,
@@ -109,6 +111,6 @@ def _composer(request: HttpRequest, version: Version, own: dict[str, Any]) -> di
         "seed": own.get("seed", ""),
         "stop": (own.get("stop") or [""])[0],
         "context_length": version.weights().facts.get("context_length"),
-        "is_priced": is_priced,
-        "must_sign_in": is_priced and not request.user.is_authenticated,
+        "due": due,
+        "must_sign_in": not due.is_free and not request.user.is_authenticated,
     }

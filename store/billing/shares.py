@@ -1,0 +1,64 @@
+"""Who gets what of a charge.
+
+A charge consists of what each GPT of a lineage asked (`store.billing.prices`). Each part is divided as if that GPT alone
+had been used: the store takes its percentage first; of what is left the publisher of each GPT it was built on gets
+theirs, and its own publisher the rest. So a base earns by what builds on it at least what it earns by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+from django.conf import settings
+
+from store.billing.models import Entry
+from store.catalog.models import Version
+
+Asks = Mapping[str, Sequence[int]]  # public id of a version → what it asks for a million tokens: [input, output], micro-units
+
+
+@dataclass(frozen=True)
+class Share:
+    """`version` is whose share it is; of the store's share, what was used."""
+
+    amount_micro: int
+    reason: Entry.Reason
+    version: Version
+
+
+def divide(amount_micro: int, version: Version, *, asks: Asks, tokens: Mapping[str, Any]) -> list[Share]:
+    """The shares of what was charged for a use of `version`; they sum to `amount_micro`.
+
+    `tokens` holds "prompt_tokens" and "completion_tokens". Where nothing was asked by name, all of it is the version's own.
+    Shares are rounded down, and the remainder of each part goes to the publisher who asked it.
+    """
+    lineage = [version, *(row.ancestor for row in version.ancestry.select_related("ancestor__listing__publisher"))]
+    store_micro, earned = 0, [0] * len(lineage)
+    for place, part_micro in enumerate(_parts(amount_micro, lineage, asks, tokens)):
+        kept_micro = part_micro * settings.PLATFORM_SHARE_PERCENT // 100
+        store_micro += kept_micro
+        left_micro = rest_micro = part_micro - kept_micro
+        for above in range(place + 1, len(lineage)):
+            share_micro = min(left_micro * settings.ANCESTOR_SHARE_PERCENT // 100, rest_micro)
+            rest_micro -= share_micro
+            earned[above] += share_micro
+        earned[place] += rest_micro
+    return [
+        Share(store_micro, Entry.Reason.PLATFORM_SHARE, version),
+        *(Share(micro, Entry.Reason.ANCESTOR_SHARE, above) for micro, above in zip(earned[1:], lineage[1:], strict=True)),
+        Share(earned[0], Entry.Reason.LISTING_SHARE, version),
+    ]
+
+
+def _parts(amount_micro: int, lineage: Sequence[Version], asks: Asks, tokens: Mapping[str, Any]) -> list[int]:
+    """The amount divided among the lineage in proportion to what each asked for these tokens, exactly."""
+    read, written = tokens.get("prompt_tokens", 0), tokens.get("completion_tokens", 0)
+    prices = [asks.get(version.public_id, (0, 0)) for version in lineage]
+    weights = [read * input_micro + written * output_micro for input_micro, output_micro in prices]
+    whole = sum(weights)
+    if not whole:
+        return [amount_micro] + [0] * (len(lineage) - 1)
+    return [upper - lower for lower, upper in pairwise(amount_micro * reached // whole for reached in accumulate(weights, initial=0))]

@@ -1,0 +1,123 @@
+"""What a GPT costs that builds on others, who pays it, and how it is divided among who asked it."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from store.billing import ledger, prices, shares
+from store.billing.models import Account, Entry
+from store.billing.prices import Price
+from store.catalog import search
+from store.catalog.listings import set_prices
+from store.catalog.models import Version
+from tests import making
+
+pytestmark = pytest.mark.django_db
+
+
+def ask(version: Version, input_micro: int, output_micro: int) -> Version:
+    """The listing's price is changed now, after whatever was built on it."""
+    listing = version.listing
+    set_prices(making.owner_of(listing.publisher), listing, input_price_micro=input_micro, output_price_micro=output_micro)
+    return version
+
+
+def fresh(version: Version) -> Version:
+    return Version.objects.select_related("listing__publisher").get(pk=version.pk)
+
+
+@pytest.fixture
+def base() -> Version:
+    return making.make_base(making.make_publisher(slug="bases"), slug="base")
+
+
+@pytest.fixture
+def adapter(base: Version) -> Version:
+    return making.make_adapter(base, making.make_listing(making.make_publisher(slug="tuners"), slug="tuned"))
+
+
+@pytest.fixture
+def prompt(adapter: Version) -> Version:
+    """A released prompt GPT of "writers" on an adapter of "tuners" on weights of "bases", all of them free."""
+    return making.make_prompt(adapter, making.make_listing(making.make_publisher(slug="writers"), slug="poet"))
+
+
+def test_a_gpt_costs_at_least_what_its_base_asks_now_whenever_it_was_built(base: Version, adapter: Version, prompt: Version) -> None:
+    assert prices.of_version(fresh(prompt)).is_free
+
+    ask(base, 1_000_000, 2_000_000)
+    assert prices.of_version(fresh(prompt)) == prices.of_listing(fresh(prompt).listing) == Price(1_000_000, 2_000_000)
+
+    ask(adapter, 100_000, 0)
+    ask(prompt, 5, 7)
+    assert prices.of_version(fresh(prompt)) == Price(1_100_005, 2_000_007)
+    assert prices.of_version(fresh(adapter)) == Price(1_100_000, 2_000_000)
+
+
+def test_what_builds_on_a_priced_base_is_no_longer_found_among_the_free(base: Version, prompt: Version) -> None:
+    assert prompt.listing in search.find(free=True)
+
+    ask(base, 0, 1)
+
+    assert not {prompt.listing, base.listing} & set(search.find(free=True))
+
+
+def test_who_pays_for_which_part(base: Version, adapter: Version, prompt: Version) -> None:
+    ask(base, 100, 200)
+    ask(prompt, 10, 20)
+    parts = {prompt.public_id: Price(10, 20), base.public_id: Price(100, 200)}
+
+    assert prices.due(fresh(prompt), None) == prices.due(fresh(prompt), making.make_user()) == prices.Due(Price(110, 220), parts)
+    assert prices.due(fresh(prompt), making.owner_of(prompt.listing.publisher)).price == Price(100, 200)
+    assert prices.due(fresh(prompt), making.owner_of(base.listing.publisher)).price == Price(10, 20)
+    assert prices.due(fresh(base), making.owner_of(base.listing.publisher)) == prices.Due()
+
+
+def test_a_draft_is_tried_for_what_its_base_costs_and_by_a_reviewer_for_nothing(base: Version) -> None:
+    draft = making.draft_prompt(ask(base, 100, 200), making.make_listing(input_price_micro=10))
+    reviewer = making.make_reviewer()
+
+    assert prices.due(fresh(draft), making.owner_of(draft.listing.publisher)).price == Price(100, 200)
+    assert prices.due(fresh(draft), reviewer).price.is_free
+    assert prices.due(making.release(draft), reviewer).price == Price(110, 200)
+
+
+def test_each_part_of_a_charge_goes_to_who_asked_it(base: Version, adapter: Version, prompt: Version, settings: object) -> None:
+    settings.PLATFORM_SHARE_PERCENT, settings.ANCESTOR_SHARE_PERCENT = 20, 10  # type: ignore[attr-defined]
+    person = making.make_user()
+    ledger.grant(None, person, 10_000_000, cause="grant:first")
+    ask(prompt, 1_000_000, 0)
+    ask(base, 2_000_000, 4_000_000)
+    due = prices.due(fresh(prompt), person)
+    ledger.reserve(person, cause="generation:a", amount_micro=50_000, expires_at=timezone.now(), parts=due.parts)
+    ask(base, 900_000_000, 900_000_000)  # what was agreed stays
+
+    posted = ledger.settle("generation:a", amount_micro=7_000, version=prompt, detail={"prompt_tokens": 1_000, "completion_tokens": 1_000})
+
+    assert posted is not None
+    lines = posted.entries.order_by("id").values_list("account__publisher__slug", "amount_micro", "reason", "version")
+    assert list(lines) == [
+        (None, -7_000, "usage", prompt.pk),
+        (None, 1_400, "platform share", prompt.pk),
+        ("tuners", 80, "ancestor share", adapter.pk),  # 10 % of the 800 that are left of what the prompt asked
+        ("bases", 80 + 4_800, "ancestor share", base.pk),  # the same, and all that is left of what the base asked
+        ("writers", 640, "listing share", prompt.pk),
+    ]
+    assert Account.objects.get(kind="platform").balance_micro == 1_400
+
+
+@pytest.mark.parametrize("amount_micro", [0, 1, 2, 3, 7, 99, 1_000_003])
+@pytest.mark.parametrize("tokens", [(1, 0), (0, 1), (3, 5), (1_000, 7)])
+def test_a_division_is_exact_and_leaves_nothing_to_who_asked_nothing(
+    base: Version, adapter: Version, prompt: Version, amount_micro: int, tokens: tuple[int, int]
+) -> None:
+    used = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
+    asks = {base.public_id: [3, 2], adapter.public_id: [0, 5]}
+
+    divided = shares.divide(amount_micro, prompt, asks=asks, tokens=used)
+
+    assert sum(share.amount_micro for share in divided) == amount_micro
+    assert all(share.amount_micro >= 0 for share in divided)
+    assert [share.version for share in divided] == [prompt, adapter, base, prompt]
+    assert divided[-1] == shares.Share(0, Entry.Reason.LISTING_SHARE, prompt)
