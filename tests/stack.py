@@ -32,7 +32,7 @@ class Stack:
     """A running store: `url` of its web server; `lines` are the newest it said."""
 
     url: str
-    redis_url: str
+    valkey_port: int  # of its own broker
     process: subprocess.Popen[str]
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=4000))
 
@@ -74,16 +74,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _database_url() -> str:
+    """Of the test database, which the run has made already."""
+    database = connection.settings_dict
+    if connection.vendor == "postgresql":
+        return f"postgres://{database['USER']}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+    return f"sqlite:///{database['NAME']}"
+
+
 @contextmanager
 def running_stack() -> Iterator[Stack]:
-    """`manage.py up --prepare` on the database and broker of this test process."""
-    port = free_port()
-    redis_url = settings.REDIS_URL.removesuffix("/0") + "/1"  # the tests around empty number 0
+    """`manage.py up --prepare` on the database of this test process, with the broker and the users it makes for itself."""
+    port, valkey_port = free_port(), free_port()
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "store.settings",
-        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
-        "REDIS_URL": redis_url,
+        "DATABASE_URL": _database_url(),
+        "VALKEY_PORT": str(valkey_port),
         "PORT": str(port),
         "SITE_URL": f"http://127.0.0.1:{port}",
         "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
@@ -101,7 +108,7 @@ def running_stack() -> Iterator[Stack]:
         text=True,
         errors="replace",
     )
-    stack = Stack(url=f"http://127.0.0.1:{port}", redis_url=redis_url, process=process)
+    stack = Stack(url=f"http://127.0.0.1:{port}", valkey_port=valkey_port, process=process)
     threading.Thread(target=_read, args=(stack,), daemon=True).start()
     try:
         _await_ready(stack)
