@@ -28,11 +28,12 @@ from inference import jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
 from inference.footprint import native_dtype
+from inference.machine import memory_bytes
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS, base_queue
 
 log = structlog.get_logger(__name__)
 
-MEMORY_SHARE = 0.5  # of the machine's memory, when WORKER_MEMORY_BYTES is not given
+MEMORY_SHARE = 0.5  # of the memory there is, when neither WORKER_MEMORY_BYTES nor WORKER_MEMORY_SHARE is given
 LEAVE_QUEUE_AFTER_S = ALIVE_WITHIN_S + 4.0  # a store that saw the last heartbeat may still send here for ALIVE_WITHIN_S
 DRAIN_WITHIN_S = 10.0
 ROLES = {"generation": GENERATION_WORKERS, "jobs": JOB_WORKERS}
@@ -74,7 +75,7 @@ class WorkerSettings:
             redis_url=redis_url,
             artifact_url=os.environ.get("ARTIFACT_URL") or Path("var/artifacts").resolve().as_uri(),
             cache=Path(os.environ.get("WORKER_CACHE_DIR") or "var/cache").resolve(),
-            memory_bytes=_number("WORKER_MEMORY_BYTES") or int(_machine_memory_bytes() * MEMORY_SHARE),
+            memory_bytes=_number("WORKER_MEMORY_BYTES") or int(memory_bytes() * _share("WORKER_MEMORY_SHARE", MEMORY_SHARE)),
             dtype=dtype,
             device=device,
             threads=_number("WORKER_THREADS"),
@@ -90,8 +91,15 @@ def _number(name: str) -> int:
     return int(raw)
 
 
-def _machine_memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _share(name: str, default: float) -> float:
+    raw = os.environ.get(name) or str(default)
+    try:
+        share = float(raw)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"{name} is {raw!r}; it is a number above 0 and not above 1")
+    return share
 
 
 settings = WorkerSettings.from_environment()
@@ -112,7 +120,10 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # a broker that is away comes back
-    broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5},
+    # Without emulation nothing is kept for redelivery, in keys that all who consume would share.
+    broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5, "ack_emulation": False},
+    control_exchange="workers",  # apart from the store's: a worker commands workers alone
+    control_queue_expires=None,  # what expires is swept by scripts, which a worker may not run
     task_create_missing_queues=True,
 )
 
