@@ -1,8 +1,9 @@
 """The store's Celery application: its own tasks on the queue `store`, and what workers report on `store.events`.
 
-Workers publish to `store.events`, and a task that arrives there is run only if it is on the short list of
-`inference.protocol.WORKER_TASKS`. That bounds a worker only where the broker keeps it from other queues (an ACL of
-Valkey, permissions of RabbitMQ), which is the operator's to set: the embedded Valkey has none.
+Workers may publish to `store.events` and to the queues they themselves take from, to give back what they did not begin.
+The embedded Valkey holds them to that by an access list (`store.supervision.broker`); on a broker of the operator's own,
+its users and permissions do. What arrives on `store.events` is run only as `store.worker_messages` lets it through. Remote
+control goes by an exchange of the store's own, so that no worker commands the store's processes.
 """
 
 from __future__ import annotations
@@ -10,28 +11,19 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery, Task
-from celery.exceptions import Reject
+from celery import Celery
 from celery.signals import setup_logging
+from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "store.settings")
 
 from django.conf import settings
 
-from inference import protocol
+from store.worker_messages import reports_queue
 
+OWN_QUEUE = "store"
 
-class StoreTask(Task):
-    """Refuses what did not come by the right queue."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        queue = (self.request.delivery_info or {}).get("routing_key")
-        if queue == protocol.EVENTS_QUEUE and self.name not in protocol.WORKER_TASKS:
-            raise Reject(f"{self.name} may not be called by a worker", requeue=False)
-        return super().__call__(*args, **kwargs)
-
-
-app = Celery("store", task_cls=StoreTask)
+app = Celery("store")
 
 
 @app.add_defaults
@@ -41,7 +33,9 @@ def _configuration() -> dict[str, Any]:
         "broker_url": settings.BROKER_URL,
         "result_backend": settings.REDIS_URL,
         "timezone": settings.TIME_ZONE,
-        "task_default_queue": "store",
+        "task_default_queue": OWN_QUEUE,
+        "task_queues": [Queue(OWN_QUEUE, Exchange(OWN_QUEUE), routing_key=OWN_QUEUE), reports_queue()],
+        "control_exchange": "store",
         "task_ignore_result": True,
         "result_expires": 300,
         "task_serializer": "json",
@@ -50,7 +44,11 @@ def _configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
-        "broker_transport_options": {"socket_timeout": 30, "socket_connect_timeout": 5},
+        "broker_transport_options": {
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "ack_emulation": False,  # nothing is kept for redelivery: a restored message goes where it says it came from
+        },
         "beat_schedule_filename": str(settings.VAR_DIR / "beat-schedule"),
         "task_create_missing_queues": True,
         "beat_schedule": {

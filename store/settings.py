@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 import structlog
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
 from environs import Env
+
+from store import secret_key
+from store.loopback import is_loopback
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env()
@@ -20,25 +22,16 @@ env.read_env(str(BASE_DIR / ".env"), recurse=False)
 VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
-
-def _secret_key() -> str:
-    """The key of this installation: made once and kept in var/, so that a restart signs nobody out."""
-    path = VAR_DIR / "secret_key"
-    with suppress(FileExistsError), path.open("x") as file:  # several processes may start at once
-        path.chmod(0o600)
-        file.write(secrets.token_urlsafe(50))
-    return path.read_text().strip()
-
-
 DEBUG = env.bool("DEBUG", False)
-SECRET_KEY = env.str("SECRET_KEY", "") or _secret_key()
+SECRET_KEY = env.str("SECRET_KEY", "") or secret_key.kept_in(VAR_DIR)
 HOST = env.str("HOST", "127.0.0.1")
 PORT = env.int("PORT", 8000)
-SITE_URL = env.str("SITE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
-DEMO = env.bool("DEMO", True)  # `manage.py up --prepare` imports a small real model and seeds demo publishers
+SITE_URL = (env.str("SITE_URL", "") or f"http://127.0.0.1:{PORT}").rstrip("/")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
 HTTPS = env.bool("HTTPS", SITE_URL.startswith("https://"))
+# `manage.py up --prepare` imports a small real model and seeds demo publishers; not on a store that others reach, unless asked to
+DEMO = env.bool("DEMO", not HTTPS and is_loopback(urlsplit(SITE_URL).hostname or ""))
 
 # ---------------------------------------------------------------- applications
 
@@ -126,8 +119,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 VALKEY_PORT = env.int("VALKEY_PORT", 7379)  # of the embedded server
 EMBEDDED_VALKEY = not env.str("REDIS_URL", "")
-REDIS_URL = env.str("REDIS_URL", "") or f"redis://127.0.0.1:{VALKEY_PORT}/0"
+VALKEY_PASSWORDS = {user: secret_key.derived(SECRET_KEY, f"valkey:{user}") for user in ("store", "worker")}  # of its users
+
+
+def _embedded_valkey(user: str) -> str:
+    return f"redis://{user}:{VALKEY_PASSWORDS[user]}@127.0.0.1:{VALKEY_PORT}/0"
+
+
+REDIS_URL = env.str("REDIS_URL", "") or _embedded_valkey("store")
 BROKER_URL = env.str("BROKER_URL", "") or REDIS_URL
+# As the workers that `manage.py up` starts reach the same two, as users with fewer rights.
+WORKER_REDIS_URL = env.str("WORKER_REDIS_URL", "") or (_embedded_valkey("worker") if EMBEDDED_VALKEY else REDIS_URL)
+WORKER_BROKER_URL = env.str("WORKER_BROKER_URL", "") or env.str("BROKER_URL", "") or WORKER_REDIS_URL
 ARTIFACT_URL = env.str("ARTIFACT_URL", "") or (VAR_DIR / "artifacts").as_uri()
 
 CACHES = {

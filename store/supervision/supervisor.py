@@ -66,7 +66,9 @@ class Supervisor:
         return self._stopping.is_set()
 
     def start(self, *stages: int) -> None:
-        """Starts all of `stages` and waits until each is ready. Raises CannotStart when one is not in time."""
+        """Starts all of `stages` and waits until each is ready, or until asked to stop. Raises CannotStart when one is not in time."""
+        if self.is_stopping:
+            return
         chosen = [running for running in self._all if running.spec.stage in stages]
         for running in chosen:
             self._launch(running)
@@ -105,11 +107,10 @@ class Supervisor:
     def _launch(self, running: Running) -> None:
         running.restart_at = None
         running.started_at = time.monotonic()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **running.spec.env}
         running.process = subprocess.Popen(
             running.spec.argv,
             cwd=self._root,
-            env={key: value for key, value in environment.items() if value},
+            env={**running.spec.env, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

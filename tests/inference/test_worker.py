@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from django.conf import settings
+from kombu import Connection, Exchange, Queue
 
 from inference.artifacts import ArtifactStore
+from inference.delivery import connect
 from inference.protocol import (
     EVENTS_QUEUE,
     GENERATE,
@@ -29,8 +32,11 @@ from inference.protocol import (
     base_queue,
     holders_key,
 )
+from store import environment
 from tests.inference.serving import Reader, a_request, wait_until
 from tests.inference.tiny import tiny_base
+
+OPTIONS = ("--pool=threads", "--concurrency=4", "--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
 @dataclass
@@ -66,13 +72,13 @@ class Running:
 
 
 def start(folder: Path) -> Running:
-    url = settings.REDIS_URL.removesuffix("/0") + "/2"  # the tests around empty number 0
-    environment = {
-        **os.environ,
+    url, own_url = (f"{address.removesuffix('/0')}/2" for address in (settings.REDIS_URL, settings.WORKER_REDIS_URL))  # others empty 0
+    variables = {
+        **environment.of_workers(),
         "WORKER_ROLE": "generation",
         "WORKER_NAME": "generation-test",
-        "BROKER_URL": url,
-        "REDIS_URL": url,
+        "BROKER_URL": own_url,
+        "REDIS_URL": own_url,
         "ARTIFACT_URL": (folder / "artifacts").as_uri(),
         "WORKER_CACHE_DIR": str(folder / "cache"),
         "WORKER_DTYPE": "float32",
@@ -83,8 +89,8 @@ def start(folder: Path) -> Running:
     log = folder / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*(sys.executable, "-m", "celery", "-A", "inference.worker", "worker", "--pool=threads", "--concurrency=4"), "-Q", LOAD_QUEUE],
-            env=environment,
+            [*(sys.executable, "-m", "celery", "-A", "inference.worker", "worker"), *OPTIONS, "-Q", LOAD_QUEUE],
+            env=variables,
             cwd=settings.BASE_DIR,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -173,3 +179,23 @@ def test_an_engine_does_not_outlive_a_killed_worker(worker: Running, base: str) 
     worker.process.wait(timeout=10)
 
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in engines))
+
+
+def test_what_a_worker_took_and_did_not_begin_goes_back_to_its_queue(valkey: str) -> None:
+    from inference.worker import app
+
+    queue = Queue(LOAD_QUEUE, Exchange(LOAD_QUEUE), routing_key=LOAD_QUEUE)
+    reader = connect(valkey)
+    with Connection(settings.WORKER_BROKER_URL, transport_options=app.conf.broker_transport_options) as connection:
+        connection.Producer().publish({"a": "request"}, routing_key=LOAD_QUEUE, declare=[queue])
+        with connection.Consumer([queue], callbacks=[lambda body, message: None]):
+            connection.drain_events(timeout=5)
+        assert reader.llen(LOAD_QUEUE) == 0
+
+    assert reader.llen(LOAD_QUEUE) == 1
+
+
+def test_the_broker_refused_the_worker_nothing(valkey: str) -> None:
+    refusals = redis.Redis.from_url(valkey, decode_responses=True).acl_log()
+
+    assert [(entry["object"], entry["context"]) for entry in refusals] == []

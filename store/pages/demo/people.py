@@ -1,4 +1,4 @@
-"""The people of the demo, one for each role. Their passwords differ from installation to installation and are printed by `make run`."""
+"""The people of the demo, one for each role. Their passwords are an installation's own; `manage.py demo_logins` prints them."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def seed() -> dict[str, User]:
     if not people["admin"].is_superuser:
         raise Conflict("The name admin belongs to an account that is no superuser, so there is nobody to publish the demo: set DEMO=0.")
     return {login.role: people[login.username] for login in LOGINS}
+
+
+def are_there() -> bool:
+    """Whether any of them has been made, or somebody else has one of their names."""
+    return User.objects.filter(username__in=[login.username for login in LOGINS]).exists()
+
+
+def valid_logins() -> list[Login]:
+    """Those by which one can sign in now: of people who are there and whose password nobody has changed."""
+    people = {user.username: user for user in User.objects.filter(username__in=[login.username for login in LOGINS], is_active=True)}
+    return [login for login in LOGINS if login.username in people and people[login.username].check_password(login.password)]
 
 
 def _create(login: Login) -> User:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -10,22 +11,30 @@ import threading
 import time
 from argparse import ArgumentParser
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from filelock import FileLock, Timeout
+from kombu.utils.url import maybe_sanitize_url
 
+from store.loopback import is_loopback
+from store.pages.demo import people
+from store.supervision import broker
 from store.supervision.errors import CannotStart
 from store.supervision.preparation import prepare
-from store.supervision.processes import BROKER, SERVICES, WORKERS, broker_answers, installation
+from store.supervision.processes import BROKER, SERVICES, WORKERS, Site, installation
 from store.supervision.supervisor import Supervisor
 
-COLOURS = {"broker": 35, "web": 36, "store": 34, "beat": 90, "generate": 32, "jobs": 33, "up": 1}
+COLOURS = {"broker": 35, "web": 36, "store": 34, "beat": 90, "generate": 32, "training": 33, "checks": 33, "up": 1}
 
 
 class Command(BaseCommand):
-    help = "Runs the broker, the web server, the store's worker and clock, and the generation and training workers, and keeps them running."
+    help = (
+        "Runs the broker, the web server, the store's worker and clock, and the workers for generation, training and checks, "
+        "and keeps them running."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,49 +53,69 @@ class Command(BaseCommand):
                 f"The store runs already on {settings.VAR_DIR}. Stop it first, or give this one a folder of its own: VAR_DIR=… make run"
             ) from error
         try:
-            self._open(host=host, port=port, prepare=prepare)
+            self._open(_site(host, port), prepare=prepare)
         finally:
             lock.release()
 
-    def _open(self, *, host: str, port: int, prepare: bool) -> None:
+    def _open(self, site: Site, *, prepare: bool) -> None:
         began = time.monotonic()
         try:
-            _require_free(host, port, "PORT")
+            _require_free(site.host, site.port, "PORT")
             if settings.EMBEDDED_VALKEY:
                 _require_free("127.0.0.1", settings.VALKEY_PORT, "VALKEY_PORT")
-            elif not broker_answers():
-                raise CannotStart(
-                    f"No Valkey or Redis answers at {settings.REDIS_URL}. Start it, or unset REDIS_URL to use the embedded one."
-                )
-            supervisor = Supervisor(installation(host=host, port=port), say=self._say, root=settings.BASE_DIR)
+            elif not broker.answers():
+                where = maybe_sanitize_url(settings.REDIS_URL)
+                raise CannotStart(f"No Valkey or Redis answers at {where}. Start it, or unset REDIS_URL to use the embedded one.")
+            supervisor = Supervisor(installation(site), say=self._say, root=settings.BASE_DIR)
         except CannotStart as error:
             raise CommandError(str(error)) from error
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: supervisor.ask_to_stop())
+            signal.signal(number, lambda *_: self._stop(supervisor))
         try:
-            self._run(supervisor, began, prepare_first=prepare)
+            with contextlib.suppress(KeyboardInterrupt):
+                self._run(supervisor, site, began, prepare_first=prepare)
         except CannotStart as error:
             raise CommandError(str(error)) from error
         finally:
             self._say("up", "stopping: workers first, the broker last")
             supervisor.stop()
 
-    def _run(self, supervisor: Supervisor, began: float, *, prepare_first: bool) -> None:
+    _preparing = False
+
+    def _stop(self, supervisor: Supervisor) -> None:
+        """What a signal does. Preparation may take minutes and looks at nothing in between, so it is broken off, once."""
+        supervisor.ask_to_stop()
+        if self._preparing:
+            self._preparing = False
+            raise KeyboardInterrupt
+
+    def _run(self, supervisor: Supervisor, site: Site, began: float, *, prepare_first: bool) -> None:
         supervisor.start(BROKER)
-        if prepare_first:
-            prepare(lambda line: self._say("up", line))
+        new_people = prepare_first and self._prepare(supervisor)
         connections.close_all()
         supervisor.start(SERVICES, WORKERS)
         if not supervisor.is_stopping:
-            self._say("up", f"The store is open at {settings.SITE_URL}  (ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it)")
-            if prepare_first:
-                self._say_logins()
+            self._say("up", f"The store is open at {site.url}  (ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it)")
+            if prepare_first and settings.DEMO:
+                self._say_logins(site, new=new_people)
+                connections.close_all()
         supervisor.watch()
 
-    def _say_logins(self) -> None:
-        from store.pages.demo.people import LOGINS
+    def _prepare(self, supervisor: Supervisor) -> bool:
+        if supervisor.is_stopping:
+            return False
+        self._preparing = True
+        try:
+            return prepare(lambda line: self._say("up", line))
+        finally:
+            self._preparing = False
 
-        for login in LOGINS:
+    def _say_logins(self, site: Site, *, new: bool) -> None:
+        """On a store that others reach, only once: what is said at a start stays in logs."""
+        if not new and not _is_for_this_machine(site):
+            self._say("up", "  the demo's logins are printed by: manage.py demo_logins")
+            return
+        for login in people.valid_logins():
             self._say("up", f"  {login.role:<10} {login.username:<10} {login.password}")
 
     _printing = threading.Lock()
@@ -98,6 +127,14 @@ class Command(BaseCommand):
         with self._printing, contextlib.suppress(BrokenPipeError):
             sys.stdout.write(f"{head} {line}\n")
             sys.stdout.flush()
+
+
+def _site(host: str, port: int) -> Site:
+    return Site(host, port, settings.SITE_URL if os.environ.get("SITE_URL") else f"http://127.0.0.1:{port}")
+
+
+def _is_for_this_machine(site: Site) -> bool:
+    return not settings.HTTPS and is_loopback(site.host) and is_loopback(urlsplit(site.url).hostname or "")
 
 
 def _require_free(host: str, port: int, variable: str) -> None:
