@@ -3,6 +3,8 @@
     WORKER_ROLE=generation celery -A inference.worker worker --pool=threads --concurrency=4 -Q generation.load
     WORKER_ROLE=jobs       celery -A inference.worker worker --pool=threads --concurrency=1 -Q jobs.training,jobs.checks
 
+both with --without-gossip --without-mingle --without-heartbeat, which a worker's user of the broker may not do.
+
 A generation worker begins on the placement queue alone; it subscribes to the queue of each base it holds and leaves that
 queue a while after the base is gone, when nobody can believe any more that it is held here.
 """

@@ -95,6 +95,7 @@ def start(folder: Path) -> Running:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    connect(url).acl_log_reset()
     app = Celery("store", broker=url, fixups=[])
     app.conf.update(task_serializer="json", task_ignore_result=True)
     running = Running(process, app, Reader(url), log)

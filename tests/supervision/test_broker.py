@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from django.core.management import call_command
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from inference import protocol
@@ -66,3 +67,11 @@ def test_the_passwords_are_kept_as_digests_in_a_file_of_the_owner(tmp_path: Path
     assert users.read_text() == access_list()
     assert not any(password in access_list() for password in settings.VALKEY_PASSWORDS.values())
     assert settings.VALKEY_PASSWORDS["store"] != settings.VALKEY_PASSWORDS["worker"]
+
+
+def test_a_valkey_of_the_operators_own_can_be_given_the_same_rights(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("worker_acl")
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("user worker on >PASSWORD resetkeys resetchannels -@all ")
+    assert line.removeprefix("user worker on >PASSWORD ") in access_list()
