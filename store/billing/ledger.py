@@ -8,13 +8,13 @@ transactions never wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from store.accounts import audit
@@ -27,6 +27,9 @@ from store.catalog.models import Version
 from store.errors import Conflict, NotAllowed
 
 MAX_GRANT_MICRO = 1_000_000_000_000
+KEPT_FOR = timedelta(days=1)  # at a time, while what it is for is under way
+
+_under_way: dict[Transaction.Kind, Callable[[str], bool]] = {}
 
 
 @dataclass(frozen=True)
@@ -120,21 +123,42 @@ def settle(
 
 def void(cause: str) -> bool:
     """Give back what was reserved; whether this call did it."""
-    with transaction.atomic():
-        reservation = Reservation.objects.filter(cause=cause).first()
-        if reservation is None:
-            return False
-        held = Reservation.objects.filter(pk=reservation.pk, state=Reservation.State.HELD)
-        if not held.update(state=Reservation.State.VOIDED):
-            return False
-        _release(reservation)
-    return True
+    return _void(Reservation.objects.filter(cause=cause))
+
+
+def renew(cause: str, *, expires_at: datetime) -> bool:
+    """Hold it for longer; whether it is still held."""
+    return bool(Reservation.objects.filter(cause=cause, state=Reservation.State.HELD).update(expires_at=expires_at))
+
+
+def keep_while(kind: Transaction.Kind, under_way: Callable[[str], bool]) -> None:
+    """Reservations of this kind do not run out while `under_way(cause)`. For higher apps, in `AppConfig.ready`."""
+    _under_way[kind] = under_way
 
 
 def void_expired(limit: int = 500) -> int:
-    """Void up to `limit` reservations that nobody settled in time; how many."""
-    expired = Reservation.objects.filter(state=Reservation.State.HELD, expires_at__lt=timezone.now()).order_by("expires_at")
-    return sum(void(cause) for cause in expired.values_list("cause", flat=True)[:limit])
+    """Void up to `limit` reservations that nobody settled in time; how many. What is under way keeps its own."""
+    now = timezone.now()
+    expired = Reservation.objects.filter(state=Reservation.State.HELD, expires_at__lt=now).order_by("expires_at")
+    return sum(_run_out(cause, now) for cause in expired.values_list("cause", flat=True)[:limit])
+
+
+def _run_out(cause: str, now: datetime) -> bool:
+    under_way = _under_way.get(kind_of(cause))
+    if under_way is not None and under_way(cause):
+        renew(cause, expires_at=now + KEPT_FOR)
+        return False
+    return _void(Reservation.objects.filter(cause=cause, expires_at__lt=now))  # unless it was renewed since
+
+
+def _void(reservations: QuerySet[Reservation]) -> bool:
+    with transaction.atomic():
+        reservation = reservations.first()
+        held = reservations.filter(state=Reservation.State.HELD)
+        if reservation is None or not held.update(state=Reservation.State.VOIDED):
+            return False
+        _release(reservation)
+    return True
 
 
 def post(

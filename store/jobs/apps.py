@@ -6,9 +6,12 @@ class JobsConfig(AppConfig):
     label = "jobs"
 
     def ready(self) -> None:
+        from store.billing import ledger
+        from store.billing.models import Transaction
         from store.jobs import dispatch, finetunes, outcomes
         from store.jobs.models import Job
 
         outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
         outcomes.on_end(Job.Kind.FINETUNE, finetunes.ended)
-        dispatch.before_retry(finetunes.begins_again)
+        dispatch.before_going_on(finetunes.goes_on)
+        ledger.keep_while(Transaction.Kind.JOB, finetunes.under_way)

@@ -24,8 +24,8 @@ HOPELESS = frozenset({"data_invalid", "data_unusable"})  # error codes that anot
 _beginning: list[Callable[[User, Job], None]] = []
 
 
-def before_retry(function: Callable[[User, Job], None]) -> None:
-    """Has `function(user, job)` called in the transaction that retries a job, for example to reserve its cost again."""
+def before_going_on(function: Callable[[User, Job], None]) -> None:
+    """Has `function(user, job)` called in the transaction that resumes or retries a job, for example to reserve its cost again."""
     if function not in _beginning:
         _beginning.append(function)
 
@@ -97,11 +97,16 @@ def pause(user: User, job: Job) -> None:
 
 
 def resume(user: User, job: Job) -> None:
-    """Goes on from the last checkpoint; also takes back a pause that has not happened yet. Raises WrongState."""
+    """Goes on from the last checkpoint; also takes back a pause that has not happened yet.
+
+    Raises WrongState, and what reserving its cost again may raise: then it stays paused.
+    """
     require_actor(user, job)
     with transaction.atomic():
         rows = Job.objects.filter(pk=job.pk)
+        current = rows.select_for_update().get()
         if requeue(rows.filter(state=Job.State.PAUSED)):
+            _go_on(user, current)
             transaction.on_commit(partial(sending.send, job.pk))
         elif not rows.filter(state=Job.State.RUNNING, wish=Job.Wish.PAUSE).update(wish=Job.Wish.NONE):
             raise WrongState
@@ -134,13 +139,18 @@ def retry(user: User, job: Job) -> None:
             raise NotRetriable
         if not _begin_again(rows):
             raise WrongState
-        for function in _beginning:
-            function(user, current)
+        _go_on(user, current)
         if current.after is not None and current.after.state != Job.State.SUCCEEDED:
             _wait_again(current)
         note(current, "retried")
         audit.record(user, "job.retry", job.public_id)
         transaction.on_commit(partial(sending.send, job.pk))
+
+
+def _go_on(user: User, job: Job) -> None:
+    """`job` as it stood before it was queued again."""
+    for function in _beginning:
+        function(user, job)
 
 
 def _begin_again(ended: QuerySet[Job]) -> bool:

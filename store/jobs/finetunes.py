@@ -17,6 +17,7 @@ from store.accounts import audit
 from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import require_role
 from store.billing import ledger
+from store.billing.errors import InsufficientCredit
 from store.billing.models import Reservation
 from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
@@ -30,7 +31,7 @@ from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
 LEAST_EXAMPLE_BYTES = len('{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}') + 1
-RESERVED_FOR = timedelta(days=30)
+RESERVED_FOR = timedelta(days=30)  # from someone who paused it; what is under way keeps it
 
 # name: (kind, lowest, highest, default)
 SETTINGS: dict[str, tuple[type, float, float, float]] = {
@@ -85,7 +86,7 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
     validation = dispatch.create(Job.Kind.VALIDATION, params={**data, "max_length": chosen["max_length"], "name": file.name}, **of)
     job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
-    _reserve(user, job, cause=job.cause, steps=most_steps(file, chosen))
+    _reserve(user, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
 
@@ -100,18 +101,39 @@ def price_micro(steps: int) -> int:
     return settings.FINETUNE_PRICE_MICRO_PER_STEP * steps
 
 
-def _reserve(user: User, job: Job, *, cause: str, steps: int) -> None:
+def _reserve(user: User, *, cause: str, steps: int) -> None:
     """Holds the most it can cost; what is not used goes back when the job ends."""
     if amount_micro := price_micro(steps):
-        ledger.reserve(user, cause=cause, amount_micro=amount_micro, expires_at=timezone.now() + RESERVED_FOR)
+        try:
+            ledger.reserve(user, cause=cause, amount_micro=amount_micro, expires_at=timezone.now() + RESERVED_FOR)
+        except InsufficientCredit as error:
+            message = _("Your credit does not cover the most this fine-tune can cost. Ask the store's operator for credit, then try again.")
+            raise InsufficientCredit(message, **error.detail) from error
 
 
-def begins_again(user: User, job: Job) -> None:
-    """What was held went back when the job ended: whoever tries again pays. A reservation is made once per cause, so it gets a new one."""
-    if job.kind == Job.Kind.FINETUNE:
-        file = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params["file"]).first()
-        steps = most_steps(file, job.params["settings"]) if file else MAX_STEPS
-        _reserve(user, job, cause=f"{job.cause}:{job.attempt + 1}", steps=steps)
+def goes_on(user: User, job: Job) -> None:
+    """Before a job is resumed or tried again. What is held still is held for longer; what went back meanwhile, because the
+    job ended or was laid aside for too long, is held anew from whoever has it go on. A cause is reserved once, so it gets a new one.
+    """
+    if job.kind != Job.Kind.FINETUNE:
+        return
+    held = _held(job)
+    if held is not None and ledger.renew(held.cause, expires_at=timezone.now() + RESERVED_FOR):
+        return
+    file = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params["file"]).first()
+    steps = most_steps(file, job.params["settings"]) if file else MAX_STEPS
+    _reserve(user, cause=f"{job.cause}:{job.attempt + 1}", steps=steps)
+
+
+def under_way(cause: str) -> bool:
+    """Whether the job of that cause waits or trains: then it keeps what is held for it, however long it takes."""
+    public_id = cause.split(":")[1]
+    return Job.objects.filter(public_id=public_id, state__in=[Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING]).exists()
+
+
+def _held(job: Job) -> Reservation | None:
+    of_job = Q(cause=job.cause) | Q(cause__startswith=f"{job.cause}:")
+    return Reservation.objects.filter(of_job, state=Reservation.State.HELD).first()
 
 
 def validated(job: Job) -> None:
@@ -127,7 +149,7 @@ def validated(job: Job) -> None:
 
 def ended(job: Job) -> None:
     """Settles or voids the reservation and tells who started it; called in the transaction that ends the job."""
-    held = Reservation.objects.filter(Q(cause=job.cause) | Q(cause__startswith=f"{job.cause}:"), state=Reservation.State.HELD).first()
+    held = _held(job)
     if held is not None and job.state == Job.State.SUCCEEDED:
         cost_micro = price_micro(int(job.result.get("steps", 0)))
         ledger.settle(held.cause, amount_micro=cost_micro, version=None, memo=job.params.get("name", ""), detail={"job": job.public_id})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
+from django.utils import timezone
 
 from store.accounts.models import User
 from store.billing import ledger
@@ -16,7 +19,7 @@ from store.jobs import claims, dispatch, files, finetunes
 from store.jobs.errors import BaseNotTrainable, FileRejected, FileTooLarge, InvalidSetting, NothingToPublish
 from store.jobs.models import Job, UploadedFile
 from store.notifications.models import Notification
-from tests.jobs.working import claim_of, fresh, outcome_of, queued
+from tests.jobs.working import claim_of, fresh, outcome_of, queued, segment_of
 from tests.making import join, make_artifact, make_base, make_listing, make_publisher, make_user, owner_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -194,6 +197,77 @@ def test_one_that_is_cancelled_is_not_paid_and_is_held_anew_when_it_is_tried_aga
     wallet = ledger.wallet_of(scene.owner)
     assert (released, held, wallet.held_micro, wallet.balance_micro) == (0, 120, 0, 980)
     assert sorted(Reservation.objects.values_list("state", flat=True)) == ["settled", "voided"]
+
+
+def paused_for_a_month(scene: Scene, job: Job) -> Job:
+    """Its training was claimed, paused after a segment, and laid aside until what was held went back."""
+    scene.validate(job, GOOD)
+    job = fresh(job)
+    claims.claim(claim_of(job))
+    dispatch.pause(scene.owner, job)
+    claims.segment(segment_of(job, 0))
+    with time_machine.travel(timezone.now() + timedelta(days=31)):
+        assert ledger.void_expired() == 1
+    job = fresh(job)
+    assert (job.state, ledger.wallet_of(scene.owner).held_micro) == (Job.State.PAUSED, 0)
+    return job
+
+
+def test_one_that_was_paused_for_a_month_is_held_anew_when_it_goes_on_and_paid(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+    ledger.grant(None, scene.owner, 1000, cause="grant:test")
+    job = paused_for_a_month(scene, scene.start(batch_size=1))
+
+    dispatch.resume(scene.owner, job)
+    held = ledger.wallet_of(scene.owner).held_micro
+    job = fresh(job)
+    claims.claim(claim_of(job))
+    claims.finished(outcome_of(job, result={"manifest": make_artifact().digest, "steps": 12}))
+
+    wallet = ledger.wallet_of(scene.owner)
+    assert (held, wallet.held_micro, wallet.balance_micro) == (120, 0, 880)
+
+
+def test_one_that_was_paused_for_a_month_stays_paused_when_its_cost_is_no_longer_covered(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+    ledger.grant(None, scene.owner, 120, cause="grant:test")
+    job = paused_for_a_month(scene, scene.start(batch_size=1))
+    ledger.reserve(scene.owner, cause="generation:other", amount_micro=1, expires_at=timezone.now())
+
+    with pytest.raises(ledger.InsufficientCredit) as refused:
+        dispatch.resume(scene.owner, job)
+
+    assert "Ask the store's operator for credit" in str(refused.value)
+    assert refused.value.detail == {"needed_micro": 120, "available_micro": 119}
+    assert (fresh(job).state, fresh(job).attempt, ledger.wallet_of(scene.owner).held_micro) == (Job.State.PAUSED, job.attempt, 1)
+
+
+def test_a_short_pause_keeps_what_is_held_and_going_on_keeps_it_for_longer(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+    ledger.grant(None, scene.owner, 120, cause="grant:test")
+    job = scene.start(batch_size=1)
+    scene.validate(job, GOOD)
+    dispatch.pause(scene.owner, fresh(job))
+
+    with time_machine.travel(timezone.now() + timedelta(days=29)):
+        dispatch.resume(scene.owner, fresh(job))
+
+    reservation = Reservation.objects.get()
+    assert (reservation.cause, reservation.state, reservation.amount_micro) == (job.cause, "held", 120)
+    assert reservation.expires_at > timezone.now() + timedelta(days=58)
+
+
+def test_one_that_waits_for_a_worker_for_a_month_keeps_what_is_held(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
+    ledger.grant(None, scene.owner, 120, cause="grant:test")
+    job = scene.start(batch_size=1)
+
+    with time_machine.travel(timezone.now() + timedelta(days=31)):
+        assert ledger.void_expired() == 0
+    scene.finish(job, steps=12)
+
+    wallet = ledger.wallet_of(scene.owner)
+    assert (wallet.held_micro, wallet.balance_micro) == (0, 0)
 
 
 def test_who_cannot_pay_starts_nothing(scene: Scene, settings: Any) -> None:
