@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import redis.exceptions
 import structlog
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, GenerationRequest, SamplingParams, inflight_key
+from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, FailureCode, GenerationRequest, SamplingParams
 from store import ratelimit
 from store.accounts.models import ApiKey, User
 from store.accounts.public_ids import new_public_id
@@ -21,23 +22,14 @@ from store.billing import ledger, prices
 from store.catalog.models import Version
 from store.catalog.naming import UnknownModel
 from store.errors import TooMany
-from store.generation import dispatch
+from store.generation import dispatch, places, settlement
 from store.generation import messages as reading
-from store.generation.errors import NoWorker, Overloaded, SignInNeeded, TriesUsedUp
+from store.generation.errors import NoWorker, SignInNeeded, TriesUsedUp
 from store.generation.models import Request
 from store.valkey import client
 
-RETRY_AFTER_S = 2.0
 SETTLED_WITHIN = timedelta(minutes=15)  # after its deadline a reservation that nobody settled is void
 DAY_S = 86_400
-
-_TAKE_PLACE = """
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[4]) then return 0 end
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
-redis.call('EXPIREAT', KEYS[1], math.ceil(tonumber(ARGV[2])))
-return 1
-"""
 
 
 def admit(
@@ -80,7 +72,7 @@ def admit(
         own_messages=own,
         trace=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
-    with _place_in_flight(order), transaction.atomic():
+    with places.taken_for(order), transaction.atomic():
         _within_limits(person, visitor)  # behind the other refusals: what is not begun uses up no try
         request = Request.objects.create(
             public_id=request_id,
@@ -95,7 +87,7 @@ def admit(
         )
         if person and not due.price.is_free:
             _reserve(request, person, due, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.max_tokens)
-        transaction.on_commit(lambda: dispatch.send(order))
+        transaction.on_commit(partial(_begin, order))
     return request
 
 
@@ -114,21 +106,15 @@ def _a_worker_lives() -> None:
         raise NoWorker
 
 
-@contextmanager
-def _place_in_flight(order: GenerationRequest) -> Iterator[None]:
-    """Takes one of the base's places, and gives it back when what follows fails."""
-    limit = settings.MAX_INFLIGHT_PER_BASE
-    if not client().eval(_TAKE_PLACE, 1, inflight_key(order.base), time.time(), order.deadline, order.id, limit):
-        raise Overloaded(retry_after_s=RETRY_AFTER_S)
+def _begin(order: GenerationRequest) -> None:
+    """Sends what has just been committed. What cannot be sent ends here, as if no worker had been there. Raises NoWorker."""
     try:
-        yield
-    except BaseException:
-        give_place_back(order.base, order.id)
-        raise
-
-
-def give_place_back(base: str, request: str) -> None:
-    client().zrem(inflight_key(base), request)
+        places.keep(order)
+        dispatch.send(order)
+    except (NoWorker, redis.exceptions.RedisError) as error:
+        if dispatch.withdraw(order.id, attempt=order.attempt):
+            settlement.finish_for_good(settlement.unanswered(order.id, attempt=order.attempt, failure=FailureCode.NO_WORKER))
+            raise NoWorker from error
 
 
 def _reserve(request: Request, person: User, due: prices.Due, *, prompt_tokens: int, max_tokens: int) -> None:

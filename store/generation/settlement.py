@@ -10,11 +10,10 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from inference.protocol import FailureCode, Finished, FinishReason
+from inference.protocol import FailureCode, Finished, FinishReason, Usage
 from store.billing import ledger, prices
 from store.catalog.models import Listing
-from store.generation import dispatch
-from store.generation.admission import give_place_back
+from store.generation import dispatch, places
 from store.generation.models import Request
 
 log = structlog.get_logger(__name__)
@@ -36,21 +35,28 @@ def on_finished(function: Callable[[Request, Finished], None]) -> None:
         _on_finished.append(function)
 
 
+def unanswered(request: str, *, attempt: int, failure: FailureCode | None = None, message: str = "") -> Finished:
+    """The last event of what the store ends itself, and never charges: cancelled, or failed for the reason given."""
+    reason = FinishReason.ERROR if failure else FinishReason.CANCELLED
+    return Finished(request, reason, Usage().to_json(), attempt=attempt, failure=failure, message=message)
+
+
 def finish(event: Finished) -> bool:
     """Ends the request that the event names; whether this call did it.
 
     An event of an attempt that has been given up changes nothing. What failed before a word was said is tried again.
     """
+    if event.failure in WORTH_ANOTHER_TRY and dispatch.try_again(event.request, attempt=event.attempt):
+        return False
+    return finish_for_good(event)
+
+
+def finish_for_good(event: Finished) -> bool:
+    """As `finish`, and never tried again: for what the store itself ends."""
     request = Request.objects.select_related("version__listing").filter(public_id=event.request).first()
     if request is None or event.attempt < request.attempt:
         log.info("settlement ignored", generation=event.request, attempt=event.attempt)
         return False
-    if event.failure in WORTH_ANOTHER_TRY and dispatch.try_again(event.request, attempt=event.attempt):
-        return False
-    return _end(request, event)
-
-
-def _end(request: Request, event: Finished) -> bool:
     state = _STATES.get(FinishReason(event.reason), Request.State.FAILED)
     usage = {name: int(event.usage.get(name, 0)) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")}
     cost_micro = 0
@@ -96,7 +102,7 @@ def _settle(request: Request, cost_micro: int, usage: dict[str, int]) -> None:
 def _give_place_back(request: Request) -> None:
     artifact = request.version.weights().artifact
     if artifact is not None:
-        give_place_back(artifact.digest, request.public_id)
+        places.give_back(artifact.digest, request.public_id)
 
 
 def void_stale(limit: int = 500) -> int:

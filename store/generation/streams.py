@@ -1,8 +1,8 @@
 """A request's events as they come, readable again from any entry, and always with an end.
 
 Events live in a Valkey stream that the engine appends to. Whoever reads renews the request's lease; without a reader
-the engine gives the request up. The reader also watches that somebody is still there to answer: where nobody is, the
-request is tried again if nothing was said yet, else its stream is ended with a plain failure.
+the engine gives the request up. The reader also watches that somebody is still there to answer: what no worker took is sent
+again, what was taken and not begun is tried again, and where that can't help the stream is ended with a plain failure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import redis.exceptions
@@ -26,21 +26,17 @@ from inference.protocol import (
     STREAM_TTL_S,
     FailureCode,
     Finished,
-    FinishReason,
-    Usage,
-    base_queue,
     claim_key,
     engine_key,
-    holders_key,
     lease_key,
     stream_key,
 )
 from store.generation import dispatch, settlement
+from store.generation.errors import NoWorker
 from store.valkey import async_client, client
 
 BLOCK_MS = 1000
 RENEW_EVERY_S = 3.0
-UNCLAIMED_AFTER_S = 2 * ALIVE_WITHIN_S
 OVERDUE_S = 10.0  # after its deadline
 LAST_NUMBER = 2**62 + 1  # of an entry written here: behind all that a worker writes of the same attempt
 
@@ -56,12 +52,10 @@ class _Watch:
     attempt: int = 1
     engine: str = ""
     spoken: bool = False
-    since: float = field(default_factory=time.time)  # of the attempt under way, as far as this reader saw
 
     def next_attempt(self) -> None:
         self.attempt += 1
         self.engine = ""
-        self.since = time.time()
 
 
 async def read(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[str, Event]]:
@@ -91,8 +85,8 @@ async def follow(request_id: str, *, after: str = "0") -> AsyncIterator[tuple[st
             yield entry, event
             if event["type"] == "finished":
                 return
-        if not found and (failure := await _lost(watch)) is not None:
-            yield await _end(watch, failure)
+        if not found and (lost := await _lost(watch)) is not None:
+            yield await _end(lost)
             return
         if not found:
             yield None
@@ -127,20 +121,27 @@ async def _goes_on(watch: _Watch, event: Event) -> bool:
     return False
 
 
-async def _lost(watch: _Watch) -> FailureCode | None:
-    """Why no further event will come, None while one may. Tries again where that is possible."""
+async def _lost(watch: _Watch) -> Finished | None:
+    """The end of what no engine will end, None while further events may come. Sends or tries again where that can help."""
+    valkey, request, attempt = async_client(), watch.request, watch.attempt
     if not watch.order or time.time() > watch.order["deadline"] + OVERDUE_S:
-        return FailureCode.INTERNAL
-    failure = await _nobody_answers(watch)
-    if failure is None:
+        claimed = await valkey.exists(claim_key(request, attempt))
+        failure = FailureCode.INTERNAL if claimed or watch.spoken else FailureCode.OVERLOADED
+        return settlement.unanswered(request, attempt=attempt, failure=failure, message="Nothing came in time.")
+    trouble = await _trouble(watch)
+    if trouble is None:
         return None
-    if not watch.spoken and await _try_again(watch.request, watch.attempt):
+    if trouble == FailureCode.ENGINE_DIED and not watch.spoken and await _try_again(request, attempt):
         watch.next_attempt()
         return None
-    return failure
+    if await valkey.get(lease_key(request)) == CANCELLED:
+        return settlement.unanswered(request, attempt=attempt)
+    message = "No worker took the request." if trouble == FailureCode.NO_WORKER else "The engine that answered has gone."
+    return settlement.unanswered(request, attempt=attempt, failure=trouble, message=message)
 
 
-async def _nobody_answers(watch: _Watch) -> FailureCode | None:
+async def _trouble(watch: _Watch) -> FailureCode | None:
+    """Why nobody can be expected to answer this attempt; None while somebody can."""
     valkey, alive_since = async_client(), time.time() - ALIVE_WITHIN_S
     if watch.engine:
         return None if await valkey.exists(engine_key(watch.engine)) else FailureCode.ENGINE_DIED
@@ -148,28 +149,17 @@ async def _nobody_answers(watch: _Watch) -> FailureCode | None:
     if worker is not None:
         beat = await valkey.zscore(GENERATION_WORKERS, worker)
         return None if beat is not None and beat >= alive_since else FailureCode.ENGINE_DIED
-    if time.time() - watch.since < UNCLAIMED_AFTER_S:
+    if await valkey.exists(dispatch.sent_key(watch.request)):
         return None
-    if not await valkey.zcount(GENERATION_WORKERS, alive_since, "+inf"):
-        return FailureCode.NO_WORKER
-    # Its holder died before it took the request: the queue of a base that nobody holds is read by nobody.
-    base = watch.order["base"]
-    waiting = await valkey.llen(base_queue(base))
-    held = await valkey.zcount(holders_key(base), alive_since, "+inf")
-    return FailureCode.NO_WORKER if waiting and not held else None
+    if await valkey.zcount(GENERATION_WORKERS, alive_since, "+inf") and await _sent_again(watch.request):
+        return None
+    return FailureCode.NO_WORKER if await _withdrawn(watch.request, watch.attempt) else None
 
 
-async def _end(watch: _Watch, failure: FailureCode) -> tuple[str, Event]:
-    """Ends the stream on behalf of an engine that no longer can; returns what it ends with."""
-    event = Finished(
-        request=watch.request,
-        reason=FinishReason.ERROR,
-        usage=Usage().to_json(),
-        attempt=watch.attempt,
-        failure=failure,
-        message="The engine that answered has gone." if watch.engine else "No worker took the request.",
-    )
-    valkey, key, entry = async_client(), stream_key(watch.request), f"{watch.attempt}-{LAST_NUMBER}"
+async def _end(event: Finished) -> tuple[str, Event]:
+    """Ends the stream on behalf of an engine that no longer can, or never began; returns what it ends with."""
+    valkey, key, entry = async_client(), stream_key(event.request), f"{event.attempt}-{LAST_NUMBER}"
+    await valkey.set(lease_key(event.request), CANCELLED, ex=STREAM_TTL_S)  # nor is it tried again by whoever reads this end
     try:
         await valkey.xadd(key, {"event": json.dumps(event.to_json())}, id=entry)
     except redis.exceptions.ResponseError:  # another reader, or a worker, ended it first
@@ -177,9 +167,20 @@ async def _end(watch: _Watch, failure: FailureCode) -> tuple[str, Event]:
         entry, fields = newest[0]
         return entry, json.loads(fields["event"])
     await valkey.expire(key, STREAM_TTL_S)
-    await valkey.set(lease_key(watch.request), CANCELLED, ex=STREAM_TTL_S)
-    await sync_to_async(_apart)(settlement.finish, event)
+    await sync_to_async(_apart)(settlement.finish_for_good, event)
     return entry, event.to_json()
+
+
+async def _withdrawn(request: str, attempt: int) -> bool:
+    return bool(await sync_to_async(dispatch.withdraw)(request, attempt=attempt))
+
+
+async def _sent_again(request: str) -> bool:
+    try:
+        await sync_to_async(dispatch.send_again)(request)
+    except NoWorker:
+        return False
+    return True
 
 
 async def _try_again(request: str, attempt: int) -> bool:
@@ -201,8 +202,11 @@ async def _order_of(request: str) -> dict[str, Any]:
 
 
 async def cancel(request_id: str) -> None:
-    """Asks the engine to stop: it does so within one step."""
+    """Asks the engine to stop, which it does within one step. What no worker has taken yet ends here and now."""
     await async_client().set(lease_key(request_id), CANCELLED, ex=STREAM_TTL_S)
+    order = await _order_of(request_id)
+    if order and await _withdrawn(request_id, order["attempt"]):
+        await _end(settlement.unanswered(request_id, attempt=order["attempt"]))
 
 
 async def collect(request_id: str) -> tuple[str, Event]:

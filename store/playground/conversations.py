@@ -1,6 +1,7 @@
 """The acts of a chat: ask, ask again, ask otherwise, stop, keep, rename, delete; and whose a conversation is.
 
 Every asking act writes its messages in the transaction that admits the request: when the request is refused, nothing is written.
+Only what the broker then does not take is kept, as a question whose answer failed.
 """
 
 from __future__ import annotations

@@ -77,8 +77,9 @@ class ScriptedEngine(threading.Thread):
             taken: Any = client().brpop([protocol.LOAD_QUEUE], timeout=0.2)
             if taken:
                 order = protocol.GenerationRequest.from_json(_first_argument(taken[1]))
-                self.orders.append(order)
-                self._answer(order)
+                if client().set(protocol.claim_key(order.id, order.attempt), "worker-1", nx=True):
+                    self.orders.append(order)
+                    self._answer(order)
 
     def _answer(self, order: protocol.GenerationRequest) -> None:
         for number, event in enumerate(self.script(order), start=1):

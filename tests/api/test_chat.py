@@ -9,11 +9,13 @@ import openai
 import pytest
 
 from inference import protocol
+from store.generation import dispatch
 from store.generation.models import Request
 from store.valkey import client as valkey
 from tests import making
 from tests.api.conftest import Caller
 from tests.api.engine import ScriptedEngine, fails, says, waits_to_be_cancelled
+from tests.generation import workplace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -162,6 +164,36 @@ def test_without_a_worker_it_says_so_at_once_and_writes_nothing(client: openai.O
     assert (refused.value.status_code, refused.value.code) == (503, "no_worker")
     assert not Request.objects.exists()
     assert not valkey().llen(protocol.LOAD_QUEUE)
+
+
+def test_a_broker_that_goes_away_in_between_looks_like_no_worker(
+    client: openai.OpenAI, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace.worker_beats()
+    monkeypatch.setattr(dispatch, "app", workplace.BROKER_THAT_IS_AWAY)
+
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.chat.completions.create(model=model, messages=HELLO)
+
+    assert (refused.value.status_code, refused.value.code) == (503, "no_worker")
+    assert refused.value.response.headers["x-should-retry"] == "true"
+    assert Request.objects.get().state == Request.State.FAILED
+
+
+def test_a_client_that_hangs_up_before_a_worker_took_the_request_leaves_nothing_behind(address: str, caller: Caller, model: str) -> None:
+    workplace.worker_beats()
+    body = json.dumps({"model": model, "messages": HELLO}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {caller.secret}\r\nContent-Length: {len(body)}"
+    url = urlsplit(address)
+    with socket.create_connection((url.hostname, url.port), timeout=20) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        wait_for(workplace.waiting)
+
+    wait_for(lambda: Request.objects.get().state == Request.State.CANCELLED)
+
+    (order,) = workplace.waiting()
+    assert not workplace.claim(order)
+    wait_for(lambda: not valkey().zcard(protocol.inflight_key(order.base)))
 
 
 def test_models_are_listed_and_found_by_name_and_pin(client: openai.OpenAI, model: str) -> None:

@@ -13,6 +13,7 @@ from tests import making
 from tests.generation import workplace
 
 HELLO = [{"role": "user", "content": "Hello"}]
+Begun = Callable[..., Request]
 Ask = Callable[..., tuple[Request, GenerationRequest]]
 
 
@@ -24,13 +25,22 @@ def version(db: None) -> Version:
 
 
 @pytest.fixture
-def ask(version: Version, django_capture_on_commit_callbacks: Any) -> Ask:
+def begun(version: Version, django_capture_on_commit_callbacks: Any) -> Begun:
+    """An admitted request, whose order waits for a worker."""
+
+    def begun(**fields: Any) -> Request:
+        fields = {"messages": HELLO, "sampling": {}, "user": None, "visitor": "vis_1", "source": Request.Source.TRY} | fields
+        with django_capture_on_commit_callbacks(execute=True):
+            return admit(fields.pop("version", version), **fields)
+
+    return begun
+
+
+@pytest.fixture
+def ask(begun: Begun) -> Ask:
     """An admitted request and its order, as a worker has claimed it."""
 
     def ask(**fields: Any) -> tuple[Request, GenerationRequest]:
-        fields = {"messages": HELLO, "sampling": {}, "user": None, "visitor": "vis_1", "source": Request.Source.TRY} | fields
-        with django_capture_on_commit_callbacks(execute=True):
-            request = admit(fields.pop("version", version), **fields)
-        return request, workplace.take()
+        return begun(**fields), workplace.take()
 
     return ask

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.db import connection
+import time_machine
+from django.db import connection, transaction
+from kombu.exceptions import OperationalError
 
 from inference import protocol
 from store.accounts.models import User
@@ -15,6 +19,7 @@ from store.catalog.listings import set_prices
 from store.catalog.models import Version
 from store.catalog.naming import UnknownModel
 from store.errors import TooMany
+from store.generation import dispatch, places
 from store.generation.admission import admit
 from store.generation.errors import BadMessages, BadSampling, NoWorker, Overloaded, SignInNeeded, TriesUsedUp
 from store.generation.models import Request
@@ -22,7 +27,7 @@ from store.ratelimit import take
 from store.valkey import client
 from tests import making
 from tests.generation import workplace
-from tests.generation.conftest import HELLO, Ask
+from tests.generation.conftest import HELLO, Ask, Begun
 
 
 def base_of(version: Version) -> str:
@@ -102,6 +107,56 @@ def test_a_visitor_has_so_many_tries_a_day(version: Version, ask: Ask, settings:
     error = refused(TriesUsedUp, version)
 
     assert 86_000 < error.retry_after_s <= 86_400
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_committed_and_cannot_be_sent_ends_at_once_and_costs_nothing(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "app", workplace.BROKER_THAT_IS_AWAY)
+    user = credited(making.make_user())
+
+    with pytest.raises(NoWorker):
+        admit(priced(version), messages=HELLO, sampling={}, user=user, source=Request.Source.API)
+
+    request = Request.objects.get()
+    assert (request.state, request.failure, request.cost_micro) == (Request.State.FAILED, "no_worker", 0)
+    assert Reservation.objects.get(cause=request.cause).state == Reservation.State.VOIDED
+    assert places_taken(version) == 0
+
+
+def test_what_was_taken_though_the_broker_never_said_so_goes_on(version: Version, begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send_and_break(name: str, args: list[Any], **_: Any) -> None:
+        assert workplace.claim(protocol.GenerationRequest.from_json(args[0]))
+        raise OperationalError("the connection broke before the answer")
+
+    monkeypatch.setattr(dispatch.app, "send_task", send_and_break)
+
+    request = begun()
+
+    request.refresh_from_db()
+    assert request.state == Request.State.ADMITTED
+
+
+def test_a_place_is_free_again_though_the_callers_transaction_was_rolled_back(version: Version, settings: Any) -> None:
+    settings.MAX_INFLIGHT_PER_BASE = 1
+    with suppress(LookupError), transaction.atomic():
+        admit(version, messages=HELLO, sampling={}, user=None, visitor="vis_1", source=Request.Source.CHAT)
+        raise LookupError
+    assert not Request.objects.exists()
+
+    with time_machine.travel(time.time() + places.COMMITTED_WITHIN_S + 1, tick=True):
+        workplace.worker_beats()
+        admit(version, messages=HELLO, sampling={}, user=None, visitor="vis_2", source=Request.Source.CHAT)
+
+    assert (Request.objects.count(), places_taken(version)) == (1, 1)
+
+
+def test_a_place_whose_request_is_committed_is_held_until_its_deadline(version: Version, begun: Begun, settings: Any) -> None:
+    settings.MAX_INFLIGHT_PER_BASE = 1
+    begun()
+
+    with time_machine.travel(time.time() + places.COMMITTED_WITHIN_S + 1, tick=True):
+        workplace.worker_beats()
+        refused(Overloaded, version)
 
 
 def test_a_person_has_so_many_requests_a_minute(version: Version, ask: Ask, settings: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,16 @@ from asgiref.sync import async_to_sync
 
 from inference import protocol
 from inference.protocol import Delta, FailureCode
+from store.billing.models import Reservation, Transaction
+from store.catalog.models import Version
 from store.generation import dispatch, streams
 from store.generation.models import Request
 from store.valkey import client
+from tests import making
 from tests.generation import workplace
-from tests.generation.conftest import Ask
+from tests.generation.conftest import Ask, Begun
+from tests.generation.test_admission import base_of, credited, priced
+from tests.generation.test_settlement import wallet
 from tests.generation.workplace import claim, engine_beats, finished, says, started, write
 
 collect = async_to_sync(streams.collect)
@@ -115,16 +121,72 @@ def test_an_engine_that_died_in_mid_answer_ends_the_stream_once_with_a_plain_fai
     assert client().zcard(protocol.inflight_key(order.base)) == 0
 
 
-def test_a_request_that_nobody_took_is_not_waited_for_when_the_workers_are_gone(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "UNCLAIMED_AFTER_S", 0)
-    request, order = ask()
-    client().delete(protocol.claim_key(order.id, 1), protocol.GENERATION_WORKERS)
+def test_what_a_killed_worker_had_fetched_and_not_begun_is_sent_again_as_the_same_attempt(begun: Begun) -> None:
+    request = begun()
+    (fetched,) = workplace.waiting()
+    client().delete(protocol.LOAD_QUEUE, protocol.GENERATION_WORKERS)  # with the worker
+    workplace.worker_beats("worker-2")
+    workplace.time_passes(request.public_id)
+    meanwhile(lambda: says(workplace.take(), "Hello"))
+
+    text, end = collect(request.public_id)
+
+    assert (text, end["attempt"], end["reason"]) == ("Hello", 1, "stop")
+    assert not claim(fetched)  # should the broker deliver it after all
+
+
+def test_what_waits_in_the_queue_of_a_base_that_nobody_holds_any_more_is_sent_to_who_can_load_it(begun: Begun, version: Version) -> None:
+    base = base_of(version)
+    client().zadd(protocol.holders_key(base), {workplace.WORKER: time.time()})
+    request = begun()
+    client().delete(protocol.holders_key(base))
+    workplace.time_passes(request.public_id)
+    meanwhile(lambda: says(workplace.take(), "Hello"))
+
+    assert collect(request.public_id)[0] == "Hello"
+
+    (left_behind,) = workplace.waiting(protocol.base_queue(base))
+    assert not claim(left_behind)
+
+
+def test_what_was_sent_lately_is_not_sent_again_however_many_read(begun: Begun) -> None:
+    request = begun()
+    for _ in range(2):
+        dispatch.send_again(request.public_id)
+    assert len(workplace.waiting()) == 1
+    workplace.time_passes(request.public_id)
+
+    for _ in range(2):
+        dispatch.send_again(request.public_id)
+
+    assert [order.attempt for order in workplace.waiting()] == [1, 1]
+
+
+@pytest.mark.parametrize("broker_is_away", [False, True])
+def test_a_request_that_nobody_took_is_not_waited_for_when_nobody_can_take_it(
+    begun: Begun, monkeypatch: pytest.MonkeyPatch, broker_is_away: bool
+) -> None:
+    request = begun()
+    (order,) = workplace.waiting()
+    workplace.time_passes(request.public_id)
+    if broker_is_away:
+        monkeypatch.setattr(dispatch, "app", workplace.BROKER_THAT_IS_AWAY)
+    else:
+        client().delete(protocol.GENERATION_WORKERS)
 
     text, end = collect(request.public_id)
 
     assert (text, end["failure"]) == ("", FailureCode.NO_WORKER)
     request.refresh_from_db()
-    assert request.state == Request.State.FAILED
+    assert (request.state, request.attempt) == (Request.State.FAILED, 1)
+    assert not claim(order)
+
+
+def test_a_request_that_no_worker_had_time_for_is_answered_with_try_again(begun: Begun) -> None:
+    request = begun()
+    client().delete(dispatch.order_key(request.public_id))
+
+    assert collect(request.public_id)[1]["failure"] == FailureCode.OVERLOADED
 
 
 def test_a_request_whose_time_is_over_never_hangs_its_reader(ask: Ask) -> None:
@@ -132,6 +194,39 @@ def test_a_request_whose_time_is_over_never_hangs_its_reader(ask: Ask) -> None:
     client().delete(dispatch.order_key(order.id))
 
     assert collect(request.public_id)[1]["failure"] == FailureCode.INTERNAL
+
+
+def test_what_is_stopped_before_a_worker_took_it_ends_at_once_and_costs_nothing(
+    begun: Begun, version: Version, django_capture_on_commit_callbacks: Any
+) -> None:
+    user = credited(making.make_user())
+    request = begun(version=priced(version), user=user)
+    (order,) = workplace.waiting()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        for _ in range(2):
+            async_to_sync(streams.cancel)(request.public_id)
+
+    assert [event["reason"] for _, event in read(request)] == ["cancelled"]
+    request.refresh_from_db()
+    assert (request.state, request.cost_micro) == (Request.State.CANCELLED, 0)
+    assert wallet(user) == (1_000_000, 0)
+    assert Reservation.objects.get(cause=request.cause).state == Reservation.State.VOIDED
+    assert not Transaction.objects.filter(cause=request.cause).exists()
+    assert client().zcard(protocol.inflight_key(order.base)) == 0
+    assert not claim(order)  # by the worker that takes it later
+
+
+def test_a_request_that_was_stopped_is_not_tried_again_when_its_worker_dies(ask: Ask) -> None:
+    request, _ = ask()
+    async_to_sync(streams.cancel)(request.public_id)
+    client().zrem(protocol.GENERATION_WORKERS, workplace.WORKER)
+
+    _, end = collect(request.public_id)
+
+    assert (end["reason"], end["failure"]) == ("cancelled", None)
+    request.refresh_from_db()
+    assert (request.state, request.attempt) == (Request.State.CANCELLED, 1)
 
 
 def test_cancelling_reaches_the_engine_through_the_lease(ask: Ask) -> None:

@@ -7,10 +7,14 @@ import json
 import time
 from typing import Any
 
+from celery import Celery
+
 from inference import protocol
+from store.generation import dispatch
 from store.valkey import client
 
 WORKER = "worker-1"
+BROKER_THAT_IS_AWAY = Celery("away", broker="redis://127.0.0.1:1/0", set_as_current=False, fixups=[])
 ENGINE = "engine-1"
 
 
@@ -41,6 +45,11 @@ def take(*, attempt: int = 1, within_s: float = 10.0) -> protocol.GenerationRequ
 
 def claim(order: protocol.GenerationRequest) -> bool:
     return bool(client().set(protocol.claim_key(order.id, order.attempt), WORKER, nx=True))
+
+
+def time_passes(request: str) -> None:
+    """So much that what was sent would have been taken by now."""
+    assert client().delete(dispatch.sent_key(request)) == 1
 
 
 def started(order: protocol.GenerationRequest) -> protocol.Started:

@@ -10,12 +10,13 @@ import pytest
 from inference import protocol
 from store.accounts.sign_in import signed_in
 from store.catalog.models import Version
-from store.generation import settlement
+from store.generation import dispatch, settlement
 from store.generation.models import Request
 from store.playground.models import Conversation, Message
 from store.valkey import client as valkey
 from tests import making
 from tests.api.engine import ScriptedEngine, fails, says, waits_to_be_cancelled
+from tests.generation import workplace
 from tests.playground.conftest import Browser
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -152,6 +153,22 @@ def test_no_worker_is_said_at_once_and_writes_nothing(visitor: Browser, model: s
     assert not Conversation.objects.exists()
 
 
+def test_a_question_that_the_broker_did_not_take_is_refused_and_kept_as_failed(
+    visitor: Browser, engine: ScriptedEngine, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = visitor.act(START, model=model, text="Hello").json()
+    visitor.finished(address_of(begun["answer"], "events"))
+    monkeypatch.setattr(dispatch, "app", workplace.BROKER_THAT_IS_AWAY)
+
+    refused = visitor.act(begun["ask"], text="And now?")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_worker")
+    assert Request.objects.filter(state=Request.State.FAILED, failure="no_worker").count() == 1
+    page = visitor.get(begun["url"]).text
+    assert "No worker is running that could answer." in page
+    assert 'id="composer"' in page
+
+
 def test_who_used_up_the_tries_is_shown_the_way_to_an_account(
     visitor: Browser, engine: ScriptedEngine, model: str, settings: object
 ) -> None:
@@ -219,6 +236,22 @@ def test_stopping_keeps_what_was_said_and_a_second_question_waits_for_the_end(vi
     assert (finished["reason"], finished["text"]) == ("cancelled", "Once")
     settlement.finish(engine.finished[0])
     assert list(Message.objects.values_list("text", flat=True)) == ["Count", "Once"]
+
+
+def test_a_question_is_stopped_before_a_worker_took_it_and_another_asked(visitor: Browser, model: str) -> None:
+    workplace.worker_beats()
+    begun = visitor.act(START, model=model, text="Count").json()
+
+    visitor.act(address_of(begun["answer"], "stop"))
+
+    finished = visitor.finished(address_of(begun["answer"], "events"))
+    assert (finished["reason"], finished["text"], finished["trouble"]) == ("cancelled", "", "")
+    request = Request.objects.get()
+    assert request.state == Request.State.CANCELLED
+    (order,) = workplace.waiting()
+    assert not workplace.claim(order)
+    assert valkey().zcard(protocol.inflight_key(order.base)) == 0
+    assert visitor.act(begun["ask"], text="Tell me").status_code == 200
 
 
 def test_an_answer_that_nobody_reads_is_kept(visitor: Browser, engine: ScriptedEngine, model: str) -> None:
