@@ -87,6 +87,12 @@ def test_workers_reach_another_broker_as_the_operator_says(tmp_path: Path, envir
 # ---------------------------------------------------------------- the secret key
 
 
+def test_the_folder_of_an_installation_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = Path(setting("VAR_DIR", tmp_path / "var"))
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def test_the_secret_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: secret_key.kept_in(tmp_path), range(32)))
