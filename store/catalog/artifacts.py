@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -43,24 +45,41 @@ def _open(url: str) -> Any:
     return from_url(url)
 
 
-def put_blob(stream: BinaryIO, *, max_bytes: int | None = None) -> tuple[str, int]:
-    """Stores what `stream` holds under its sha256 and returns (sha256, size in bytes); equal bytes are stored once.
+@dataclass(frozen=True)
+class Spool:
+    """A file that was read and hashed, and is not stored yet."""
 
-    Reads in chunks and keeps nothing in memory. Raises ArtifactRejected beyond `max_bytes`, and then nothing is stored.
-    """
-    with tempfile.TemporaryFile(prefix="blob-") as spool:
+    sha256: str
+    size_bytes: int
+    file: IO[bytes]
+
+    def store(self) -> None:
+        """Under its sha256; equal bytes are stored once."""
+        key = protocol.blob_key(self.sha256)
+        if not _has(key):
+            self.file.seek(0)
+            obstore.put(open_store(), key, self.file)
+
+
+@contextmanager
+def spooled(stream: BinaryIO, *, max_bytes: int | None = None) -> Iterator[Spool]:
+    """What `stream` holds, in a temporary file: read in chunks, never in memory. Raises ArtifactRejected beyond `max_bytes`."""
+    with tempfile.TemporaryFile(prefix="blob-") as file:
         digest, size = hashlib.sha256(), 0
         while chunk := stream.read(CHUNK_BYTES):
             size += len(chunk)
             if max_bytes is not None and size > max_bytes:
                 raise ArtifactRejected(_("The file is larger than %(limit)s bytes.") % {"limit": max_bytes})
             digest.update(chunk)
-            spool.write(chunk)
-        spool.seek(0)
-        key = protocol.blob_key(digest.hexdigest())
-        if not _has(key):
-            obstore.put(open_store(), key, spool)
-    return digest.hexdigest(), size
+            file.write(chunk)
+        yield Spool(digest.hexdigest(), size, file)
+
+
+def put_blob(stream: BinaryIO, *, max_bytes: int | None = None) -> tuple[str, int]:
+    """Stores what `stream` holds and returns (sha256, size in bytes). Raises ArtifactRejected as `spooled`, and then stores nothing."""
+    with spooled(stream, max_bytes=max_bytes) as spool:
+        spool.store()
+    return spool.sha256, spool.size_bytes
 
 
 def put_manifest(manifest: protocol.Manifest) -> str:

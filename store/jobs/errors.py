@@ -26,6 +26,19 @@ class FileTooLarge(FileRejected):
     status = 413
 
 
+class StorageFull(FileRejected):
+    """The publisher's files take all the room they may."""
+
+    code = "storage_full"
+    status = 409
+
+
+class TooManyFinetunes(Conflict):
+    """The person has as many waiting or running as one may."""
+
+    code = "too_many_finetunes"
+
+
 class InvalidSetting(DomainError):
     """A setting of a fine-tune is out of its bounds; `param` names it."""
 

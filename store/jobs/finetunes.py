@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from store.accounts import audit
 from store.accounts.models import Membership, Publisher, User
@@ -23,13 +24,14 @@ from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
 from store.errors import NotFound
 from store.jobs import dispatch
-from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish
+from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooManyFinetunes
 from store.jobs.models import Job, UploadedFile
 from store.jobs.outcomes import end
 from store.notifications.messages import notify
 from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
+UNDER_WAY = frozenset({Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING})
 LEAST_EXAMPLE_BYTES = len('{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}') + 1
 RESERVED_FOR = timedelta(days=30)  # from someone who paused it; what is under way keeps it
 
@@ -74,7 +76,7 @@ def trainable_bases(user: User) -> QuerySet[Version]:
 def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile, settings: Mapping[str, Any]) -> Job:
     """The fine-tune job, waiting for its validation. Nothing is written when it raises.
 
-    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting and InsufficientCredit.
+    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, TooManyFinetunes and InsufficientCredit.
     """
     require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     chosen = checked_settings(settings)
@@ -82,6 +84,7 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
         raise BaseNotTrainable(param="base")
     if file.publisher_id != publisher.pk:
         raise InvalidSetting(_("This file belongs to another publisher."), param="file")
+    _require_place(user)
     data = {"file": file.sha256, "base": base.artifact.digest, "adapter": None}
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
     validation = dispatch.create(Job.Kind.VALIDATION, params={**data, "max_length": chosen["max_length"], "name": file.name}, **of)
@@ -89,6 +92,20 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
     _reserve(user, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
+
+
+def _require_place(person: User, *, besides: Job | None = None) -> None:
+    """Within the transaction that begins a fine-tune or has one go on, which makes those of one person wait for each other."""
+    User.objects.select_for_update(no_key=True).get(pk=person.pk)
+    begun = Job.objects.filter(kind=Job.Kind.FINETUNE, created_by=person, state__in=UNDER_WAY).values_list("pk", flat=True)
+    limit = settings.FINETUNES_PER_PERSON
+    if len({*begun} - {besides.pk if besides else None}) >= limit:
+        message = ngettext(
+            "At most %(limit)s fine-tune of one person may wait or run at a time. Wait for its end, or pause or cancel it.",
+            "At most %(limit)s fine-tunes of one person may wait or run at a time. Wait until one has ended, or pause or cancel one.",
+            limit,
+        )
+        raise TooManyFinetunes(message % {"limit": limit})
 
 
 def most_steps(file: UploadedFile, chosen: Mapping[str, Any]) -> int:
@@ -117,6 +134,7 @@ def goes_on(user: User, job: Job) -> None:
     """
     if job.kind != Job.Kind.FINETUNE:
         return
+    _require_place(job.created_by or user, besides=job)
     held = _held(job)
     if held is not None and ledger.renew(held.cause, expires_at=timezone.now() + RESERVED_FOR):
         return
@@ -128,7 +146,7 @@ def goes_on(user: User, job: Job) -> None:
 def under_way(cause: str) -> bool:
     """Whether the job of that cause waits or trains: then it keeps what is held for it, however long it takes."""
     public_id = cause.split(":")[1]
-    return Job.objects.filter(public_id=public_id, state__in=[Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING]).exists()
+    return Job.objects.filter(public_id=public_id, state__in=UNDER_WAY).exists()
 
 
 def _held(job: Job) -> Reservation | None:

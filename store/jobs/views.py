@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import connection, transaction
@@ -74,6 +75,7 @@ def show_files(request: HttpRequest, slug: str) -> HttpResponse:
     owner = _publisher(request, slug)
     page = newest_first(owner.files.select_related("created_by"), before=request.GET.get("before", ""), size=PAGE_ROWS)
     context = {"publisher": owner, "files": page.rows, "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
+    context |= {"kept_bytes": files.kept_bytes(owner), "allowed_bytes": settings.UPLOADED_BYTES_PER_PUBLISHER}
     return render(request, "jobs/files.html", context)
 
 

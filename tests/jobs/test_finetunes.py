@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
+from django.db import connection
 from django.utils import timezone
 
 from store.accounts.models import User
 from store.billing import ledger
 from store.billing.models import Reservation
+from store.catalog import artifacts
+from store.catalog.errors import ArtifactRejected
 from store.catalog.models import Version
 from store.errors import NotAllowed, NotFound
 from store.jobs import claims, dispatch, files, finetunes
-from store.jobs.errors import BaseNotTrainable, FileRejected, FileTooLarge, InvalidSetting, NothingToPublish
+from store.jobs.errors import (
+    BaseNotTrainable,
+    FileRejected,
+    FileTooLarge,
+    InvalidSetting,
+    NothingToPublish,
+    StorageFull,
+    TooManyFinetunes,
+)
 from store.jobs.models import Job, UploadedFile
 from store.notifications.models import Notification
 from tests.jobs.working import claim_of, fresh, outcome_of, queued, segment_of
@@ -84,6 +97,44 @@ def test_a_file_that_is_too_large_empty_or_of_another_kind_is_refused_and_leaves
         scene.put(LINE, name="weights.bin")
 
     assert UploadedFile.objects.count() == before
+
+
+def test_the_files_of_a_publisher_take_no_more_room_together_than_is_allowed(scene: Scene, settings: Any) -> None:
+    settings.UPLOADED_BYTES_PER_PUBLISHER = len(LINE) * 10  # of which the scene's own file takes 4
+
+    with pytest.raises(StorageFull) as refused:
+        scene.put(LINE * 7)
+    exactly = scene.put(LINE * 6)
+    again, other_name = scene.put(LINE * 6), scene.put(LINE * 6, name="same-bytes.jsonl")
+
+    assert str(refused.value) == (
+        f"The files of {scene.publisher.name} take 376\xa0bytes of the 940\xa0bytes allowed, and this one has 658\xa0bytes. "
+        "Train on a file that is here already, or ask the store's operator for more room."
+    )
+    assert (again, other_name.sha256) == (exactly, exactly.sha256)
+    assert files.kept_bytes(scene.publisher) == len(LINE) * 10
+    with pytest.raises(ArtifactRejected):
+        artifacts.read_blob(hashlib.sha256(LINE * 7).hexdigest(), max_bytes=1000)
+    assert Scene().put(LINE * 6).sha256 == exactly.sha256  # another publisher has room of its own
+
+
+def test_files_that_come_at_once_take_no_more_room_than_there_is(scene: Scene, settings: Any) -> None:
+    settings.UPLOADED_BYTES_PER_PUBLISHER = len(LINE) * 10
+
+    def bring(number: int) -> bool:
+        try:
+            scene.put(LINE * 2 + LINE.replace(b"Hi", b"H%d" % number))
+        except StorageFull:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = list(pool.map(bring, range(6)))
+
+    assert taken.count(True) == 2
+    assert files.kept_bytes(scene.publisher) == len(LINE) * 10
 
 
 def test_the_data_is_checked_before_the_training_is_queued(scene: Scene) -> None:
@@ -168,6 +219,45 @@ def test_the_file_of_another_publisher_is_refused(scene: Scene) -> None:
         scene.start()
 
     assert not Job.objects.exists()
+
+
+def test_one_person_has_only_so_many_waiting_or_running_and_may_start_another_when_one_is_paused(scene: Scene, settings: Any) -> None:
+    settings.FINETUNES_PER_PERSON = 2
+    first, _ = scene.start(), scene.start()
+    before = Job.objects.count()
+
+    with pytest.raises(TooManyFinetunes) as refused:
+        scene.start()
+    assert str(refused.value) == (
+        "At most 2 fine-tunes of one person may wait or run at a time. Wait until one has ended, or pause or cancel one."
+    )
+    assert Job.objects.count() == before
+    assert scene.start(join(scene.publisher, "maintainer")).state == Job.State.WAITING  # a colleague's are counted for themselves
+
+    scene.validate(first, GOOD)
+    dispatch.pause(scene.owner, first)
+    assert scene.start().state == Job.State.WAITING
+    with pytest.raises(TooManyFinetunes):
+        dispatch.resume(scene.owner, first)
+    assert fresh(first).state == Job.State.PAUSED
+
+
+def test_of_many_started_at_once_only_as_many_begin_as_one_person_may_have(scene: Scene, settings: Any) -> None:
+    settings.FINETUNES_PER_PERSON = 2
+
+    def begin(number: int) -> bool:
+        try:
+            scene.start(seed=number)
+        except TooManyFinetunes:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        begun = list(pool.map(begin, range(6)))
+
+    assert begun.count(True) == Job.objects.filter(kind=Job.Kind.FINETUNE).count() == 2
 
 
 def test_the_most_it_can_cost_is_held_and_what_it_took_is_paid(scene: Scene, settings: Any) -> None:
