@@ -1,4 +1,7 @@
-"""The GPT core and its Celery workers. Importing the package loads nothing heavy: `EngineCore` and its like come when asked for."""
+"""The GPT core and its Celery workers. Importing the package loads nothing heavy: `Engine` and its like come when asked for.
+
+from inference import Engine, SamplingParams
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Engine": "inference.library",
+    "SamplingParams": "inference.protocol",
     "EngineCore": "inference.engine",
     "EngineOptions": "inference.engine",
     "RequestRefused": "inference.engine",

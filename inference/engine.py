@@ -27,7 +27,17 @@ from inference.checkpoint import load_gpt
 from inference.detokenizer import Detokenizer
 from inference.lora import Adapter, AdapterError, AdapterShelf, LoraBatch
 from inference.model import GPT
-from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, SamplingParams, Started, Usage
+from inference.protocol import (
+    Delta,
+    FailureCode,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    InvalidSampling,
+    SamplingParams,
+    Started,
+    Usage,
+)
 from inference.sampling import Choice, choose
 from inference.scheduler import Chunk, Scheduler, Sequence
 from inference.tokenizer import TemplateFailed, Tokenizer
@@ -77,6 +87,11 @@ class Answer:
     first_token_at: float | None = None
 
     @property
+    def tokens(self) -> list[int]:
+        """What was answered so far."""
+        return self.sequence.tokens[self.sequence.prompt_length :]
+
+    @property
     def usage(self) -> Usage:
         prompt_tokens = self.sequence.prompt_length
         return Usage(prompt_tokens, self.choice.count, self.sequence.reused or 0)
@@ -124,14 +139,17 @@ class EngineCore:
 
     # ------------------------------------------------------------ requests in and out
 
-    def submit(self, request: GenerationRequest, *, adapter_folder: Path | None = None) -> None:
+    def submit(self, request: GenerationRequest, *, adapter_folder: Path | None = None) -> Answer:
         """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed."""
         if len(self._scheduler.waiting) >= 2 * self.options.max_waiting:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
-        params = SamplingParams.from_json(request.sampling)
-        prompt = self._prompt(request)
+        try:
+            params = SamplingParams.from_json(request.sampling)
+        except InvalidSampling as error:
+            raise RequestRefused(FailureCode.INVALID_PARAMETER, str(error), {"param": error.name}) from error
+        prompt = self.prompt(request)
         adapter = self._adapter(request, adapter_folder)
         scope = Scope(request.adapter, request.version, request.tenant, self._own_tokens(request, prompt))
         blocks = SequenceBlocks(self._pool, scope)
@@ -148,6 +166,7 @@ class EngineCore:
         self._answers[request.id] = answer
         self._scheduler.add(answer.sequence)
         self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
+        return answer
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """Ends a request at once and releases what it holds; its Finished comes from the next step. Unknown ids are ignored."""
@@ -183,21 +202,34 @@ class EngineCore:
 
     # ------------------------------------------------------------ taking a request
 
-    def _prompt(self, request: GenerationRequest) -> list[int]:
-        try:
-            prompt = self.tokenizer.render(request.messages)
-        except TemplateFailed as error:
-            raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
-        if not prompt or max(prompt) >= self.model.config.vocab_size:
-            raise RequestRefused(FailureCode.TEMPLATE_FAILED, "The model's tokenizer makes a prompt that is not of its vocabulary.")
+    def prompt(self, request: GenerationRequest) -> list[int]:
+        """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
+        if request.prompt_tokens is not None:
+            prompt, size = list(request.prompt_tokens), self.model.config.vocab_size
+            if not prompt or not all(type(token) is int and 0 <= token < size for token in prompt):
+                message = f"prompt_tokens must be one or more numbers of tokens, from 0 to {size - 1}."
+                raise RequestRefused(FailureCode.INVALID_PARAMETER, message, {"param": "prompt_tokens"})
+        else:
+            prompt = self._rendered(request)
         if len(prompt) >= self.context_length:
             message = f"The conversation has {len(prompt)} tokens; this model's context holds {self.context_length}, its answer included."
             detail = {"prompt_tokens": len(prompt), "context_length": self.context_length}
             raise RequestRefused(FailureCode.CONTEXT_LENGTH_EXCEEDED, message, detail)
         return prompt
 
+    def _rendered(self, request: GenerationRequest) -> list[int]:
+        try:
+            prompt = self.tokenizer.render(request.messages)
+        except TemplateFailed as error:
+            raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
+        if not prompt or max(prompt) >= self.model.config.vocab_size:
+            raise RequestRefused(FailureCode.TEMPLATE_FAILED, "The model's tokenizer makes a prompt that is not of its vocabulary.")
+        return prompt
+
     def _own_tokens(self, request: GenerationRequest, prompt: list[int]) -> int:
         """How many leading tokens of the prompt are the version's and not the user's."""
+        if request.prompt_tokens is not None:
+            return 0
         try:
             other = self.tokenizer.render([*request.messages[: request.own_messages], {"role": "user", "content": NOBODY}])
         except TemplateFailed:
@@ -264,7 +296,7 @@ class EngineCore:
         answer.first_token_at = answer.first_token_at or time.monotonic()
         answer.sequence.tokens.append(token)
         answer.choice.note(token)
-        if token in self.tokenizer.eos_ids:
+        if token in self.tokenizer.eos_ids and not answer.choice.params.ignore_eos:
             self._finish(answer, FinishReason.STOP)
             return
         text = answer.text.push(token)

@@ -100,9 +100,38 @@ class Message:
         return cls(**value)
 
 
+class InvalidSampling(ValueError):
+    """A sampling parameter that cannot be used."""
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{name} is {str(value)[:80]!r}; it must be {allowed}.")
+        self.name = name
+        self.value = value
+        self.allowed = allowed
+
+
+MAX_CHOICES = 128
+MAX_STOPS = 64
+MAX_STOP_CHARS = 65_536  # of all stop strings together
+_BOUNDS: dict[str, tuple[type, float, float]] = {
+    "max_tokens": (int, 1, 2**31),
+    "temperature": (float, 0, 100),
+    "top_p": (float, 0, 1),
+    "top_k": (int, 0, 2**31),
+    "min_p": (float, 0, 1),
+    "presence_penalty": (float, -2, 2),
+    "frequency_penalty": (float, -2, 2),
+    "seed": (int, -(2**63), 2**63 - 1),
+    "n": (int, 1, MAX_CHOICES),
+}
+
+
 @dataclass(frozen=True)
 class SamplingParams(Message):
-    """How the next token is chosen. Names and meanings are OpenAI's; `top_k` and `min_p` are vLLM's."""
+    """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p` and `ignore_eos` are vLLM's.
+
+    Raises InvalidSampling for a value that cannot be used.
+    """
 
     max_tokens: int = 256
     temperature: float = 1.0  # 0 is greedy
@@ -113,9 +142,33 @@ class SamplingParams(Message):
     frequency_penalty: float = 0.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    n: int = 1  # answers to the same prompt
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", tuple(self.stop))
+        for name, bounds in _BOUNDS.items():
+            _check_number(name, getattr(self, name), *bounds)
+        if not isinstance(self.ignore_eos, bool):
+            raise InvalidSampling("ignore_eos", self.ignore_eos, "true or false")
+        object.__setattr__(self, "stop", _stops(self.stop))
+
+
+def _check_number(name: str, value: Any, kind: type, low: float, high: float) -> None:
+    if value is None and name == "seed":
+        return
+    fits = isinstance(value, int) or (kind is float and isinstance(value, float))
+    if isinstance(value, bool) or not fits or not low <= value <= high:  # NaN is not within any bounds
+        raise InvalidSampling(name, value, f"a {'whole ' if kind is int else ''}number from {low} to {high}")
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    stops = (value,) if isinstance(value, str) else tuple(value or ())
+    if not all(isinstance(stop, str) for stop in stops):
+        raise InvalidSampling("stop", value, "a text or a list of texts")
+    if len(stops) > MAX_STOPS or sum(map(len, stops)) > MAX_STOP_CHARS:
+        size = f"{len(stops)} texts of {sum(map(len, stops))} characters"
+        raise InvalidSampling("stop", size, f"at most {MAX_STOPS} texts of {MAX_STOP_CHARS} characters together")
+    return stops
 
 
 class Priority(StrEnum):
@@ -125,10 +178,11 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True)
 class GenerationRequest(Message):
-    """One chat completion for an engine.
+    """One completion for an engine.
 
     `messages` are complete: a prompt GPT's instructions stand first, and `own_messages` says how many of them belong
-    to the version itself (0 or 1), which is what the prefix cache may share between tenants.
+    to the version itself (0 or 1), which is what the prefix cache may share between tenants. `prompt_tokens`, where given,
+    is the prompt as it is, and the messages are not looked at.
     """
 
     id: str  # "req_…"
@@ -140,6 +194,7 @@ class GenerationRequest(Message):
     deadline: float  # unix time after which nobody waits for the answer
     adapter: str | None = None  # sha256 of the adapter's manifest
     own_messages: int = 0
+    prompt_tokens: list[int] | None = None
     attempt: int = 1
     priority: str = Priority.INTERACTIVE
     leased: bool = True  # False: runs to its end though nobody reads
@@ -166,6 +221,7 @@ class FailureCode(StrEnum):
 
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"  # detail: {"prompt_tokens", "context_length"}
     TEMPLATE_FAILED = "template_failed"
+    INVALID_PARAMETER = "invalid_parameter"  # detail: {"param"}
     BASE_UNAVAILABLE = "base_unavailable"  # could not be read, verified or fitted into memory
     ADAPTER_UNAVAILABLE = "adapter_unavailable"
     ENGINE_DIED = "engine_died"

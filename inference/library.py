@@ -1,0 +1,275 @@
+"""The engine for use inside one's own process, without queues, workers or a store.
+
+    engine = Engine.load(folder, dtype="bfloat16")
+    outputs = engine.generate(["Once upon a time"], SamplingParams(max_tokens=32, temperature=0))
+    outputs[0].text
+
+Prompts are texts or lists of tokens and are read as they are: no chat template is applied. A text is encoded with what the
+model's tokenizer puts around a text, such as a token that begins it. Any number of threads may use one engine: each call
+advances all requests under way, so that calls at the same time share their batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from inference.engine import Answer, EngineCore, EngineOptions
+from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, SamplingParams, Started, Usage
+
+Prompt = str | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer to a prompt."""
+
+    token_ids: list[int]  # with the token that ended it, if one did
+    text: str
+    finish_reason: str  # FinishReason; "error": `error` says what went wrong
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """All that was made of one prompt. What stands directly on it is the first choice's; with n > 1 there are more in `choices`."""
+
+    prompt_token_ids: list[int]
+    choices: tuple[Completion, ...]
+    usage: Usage
+
+    @property
+    def token_ids(self) -> list[int]:
+        return self.choices[0].token_ids
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].text
+
+    @property
+    def finish_reason(self) -> str:
+        return self.choices[0].finish_reason
+
+    @property
+    def error(self) -> str:
+        return self.choices[0].error
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a stream yields: text as it becomes certain; the last piece says why there is no more."""
+
+    text: str
+    token_ids: list[int]  # since the piece before
+    finish_reason: str | None = None
+    error: str = ""
+    usage: Usage | None = None  # of the last piece
+
+
+@dataclass(eq=False)
+class _Run:
+    """A request of this process, waiting or under way."""
+
+    request: GenerationRequest
+    adapter: Path | None
+    answer: Answer | None = None  # once it was given to the engine
+    deltas: list[Delta] = field(default_factory=list)
+    finished: Finished | None = None
+
+    def note(self, event: Started | Delta | Finished) -> None:
+        if isinstance(event, Delta):
+            self.deltas.append(event)
+        elif isinstance(event, Finished):
+            self.finished = event
+
+
+class Engine:
+    def __init__(self, core: EngineCore) -> None:
+        self._loaded: EngineCore | None = core
+        self._runs: dict[str, _Run] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()
+
+    @classmethod
+    def load(cls, folder: str | Path, *, dtype: str = "bfloat16", device: str = "cpu", **options: Any) -> Engine:
+        """An engine for the model in `folder`. `options` are EngineOptions'.
+
+        Raises CheckpointError, UnsupportedModel, TokenizerError.
+        """
+        return cls(EngineCore.load(Path(folder), EngineOptions(dtype=dtype, device=device, **options)))
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        adapters: Sequence[str | Path | None] | None = None,
+    ) -> list[Output]:
+        """Answers to all prompts, in their order. `params`: for all, or for each; `adapters`: for each a PEFT folder or None.
+
+        Raises RequestRefused for a prompt or an adapter that cannot be used, and then answers none. A request that fails
+        later has the finish_reason "error" and harms no other.
+        """
+        if isinstance(prompts, str):
+            raise TypeError("prompts must be a list of prompts, not one text")
+        each = _one_for_each(params or SamplingParams(), len(prompts), "params")
+        folders = [None] * len(prompts) if adapters is None else _one_for_each(list(adapters), len(prompts), "adapters")
+        groups = [self._runs_for(prompt, p, folder) for prompt, p, folder in zip(prompts, each, folders, strict=True)]
+        runs = [run for group in groups for run in group]
+        for run in runs:
+            self._core.prompt(run.request)  # refused before any other has begun
+        try:
+            self._finish_all(runs)
+        finally:
+            self._drop(runs)
+        return [_output(group) for group in groups]
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None, adapter: str | Path | None = None) -> Iterator[Piece]:
+        """Yields the answer to one prompt as it is made. Leaving the loop cancels it. `params.n` must be 1."""
+        params = params or SamplingParams()
+        if params.n != 1:
+            raise ValueError("a stream is of one answer: params.n must be 1")
+        (run,) = self._runs_for(prompt, params, adapter)
+        self._core.prompt(run.request)
+        return self._stream(run)
+
+    def stats(self) -> dict[str, Any]:
+        return self._core.stats()
+
+    def close(self) -> None:
+        """Gives the model's memory back. Calls under way fail."""
+        with self._lock:
+            self._loaded = None
+            self._runs.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ requests
+
+    @property
+    def _core(self) -> EngineCore:
+        if self._loaded is None:
+            raise RuntimeError("the engine is closed")
+        return self._loaded
+
+    def _runs_for(self, prompt: Prompt, params: SamplingParams, adapter: str | Path | None) -> list[_Run]:
+        """As many as answers are wanted."""
+        folder = None if adapter is None else Path(adapter)
+        digest = None if folder is None else _name_of(folder)
+        tokens = self._tokens_of(prompt)
+        runs = []
+        for choice in range(params.n):
+            sampling = params.to_json() | {"n": 1, "seed": _seed_of_choice(params.seed, choice)}
+            request = GenerationRequest(
+                id=f"req_{next(self._numbers)}",
+                base="",
+                version="",
+                tenant="",
+                messages=[],
+                prompt_tokens=tokens,
+                sampling=sampling,
+                deadline=float("inf"),
+                adapter=digest,
+            )
+            runs.append(_Run(request, folder))
+        return runs
+
+    def _tokens_of(self, prompt: Prompt) -> list[int]:
+        return self._core.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
+
+    def _finish_all(self, runs: Sequence[_Run]) -> None:
+        to_submit, unfinished = deque(runs), deque(runs)
+        while True:
+            with self._lock:
+                while unfinished and unfinished[0].finished is not None:
+                    unfinished.popleft()
+                if not unfinished:
+                    return
+                while to_submit and self._core.has_room:
+                    self._submit(to_submit.popleft())
+                self._advance()
+
+    def _stream(self, run: _Run) -> Iterator[Piece]:
+        given = 0
+        try:
+            with self._lock:
+                self._submit(run)
+            while True:
+                with self._lock:
+                    if not run.deltas and run.finished is None:
+                        self._advance()
+                    deltas, run.deltas = run.deltas, []
+                    assert run.answer is not None
+                    tokens, finished = run.answer.tokens[given:], run.finished
+                if finished is not None:
+                    text = "".join(delta.text for delta in deltas)
+                    yield Piece(text, tokens, finished.reason, finished.message, Usage.from_json(finished.usage))
+                    return
+                if deltas:
+                    given += len(tokens)
+                    yield Piece("".join(delta.text for delta in deltas), tokens)
+        finally:
+            self._drop([run])
+
+    def _submit(self, run: _Run) -> None:
+        run.answer = self._core.submit(run.request, adapter_folder=run.adapter)
+        self._runs[run.request.id] = run
+
+    def _advance(self) -> None:
+        for request_id, event in self._core.step():
+            if (run := self._runs.get(request_id)) is not None:
+                run.note(event)
+
+    def _drop(self, runs: Sequence[_Run]) -> None:
+        """Nobody waits for these any more."""
+        with self._lock:
+            for run in runs:
+                if self._runs.pop(run.request.id, None) is not None and run.finished is None and self._loaded is not None:
+                    self._loaded.cancel(run.request.id, FinishReason.CANCELLED)
+
+
+def _one_for_each(value: Any, count: int, name: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"there are {len(value)} {name} for {count} prompts")
+    return list(value)
+
+
+def _seed_of_choice(seed: int | None, choice: int) -> int | None:
+    """The first choice's is the seed itself; the others' lie far away from those that people write."""
+    if seed is None or choice == 0:
+        return seed
+    raw = hashlib.blake2b(f"{seed}/{choice}".encode(), digest_size=8).digest()
+    return int.from_bytes(raw, "little", signed=True)
+
+
+def _name_of(folder: Path) -> str:
+    """Names the adapter's files as they are now: written anew, they are another adapter."""
+    folder = folder.resolve()
+    files = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*")) if path.is_file()]
+    return hashlib.sha256(repr((str(folder), files)).encode()).hexdigest()
+
+
+def _output(runs: Sequence[_Run]) -> Output:
+    choices, usages = [], []
+    for run in runs:
+        assert run.answer is not None
+        assert run.finished is not None
+        finished = run.finished
+        text = "".join(delta.text for delta in run.deltas)
+        choices.append(Completion(run.answer.tokens, text, finished.reason, finished.message))
+        usages.append(Usage.from_json(finished.usage))
+    completion_tokens = sum(usage.completion_tokens for usage in usages)
+    usage = Usage(usages[0].prompt_tokens, completion_tokens, usages[0].cached_tokens)
+    return Output(runs[0].request.prompt_tokens or [], tuple(choices), usage)

@@ -1,0 +1,213 @@
+"""The engine as a library: what benchmarks and other people's programs call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from inference import Engine, SamplingParams
+from inference.engine import RequestRefused
+from inference.protocol import FailureCode, FinishReason, InvalidSampling
+from tests.inference.tiny import tiny_adapter, tiny_base
+
+PROMPTS = ("Hello!", "What is the capital of France?", "你好", "Tell me " * 40, "rate it")
+GREEDY = SamplingParams(max_tokens=12, temperature=0.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path) -> transformers.PreTrainedModel:
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture
+def engine(folder: Path) -> Iterator[Engine]:
+    with Engine.load(folder, dtype="float32", cache_tokens=4096) as engine:
+        yield engine
+
+
+def tokens_of(engine: Engine, text: str) -> list[int]:
+    return engine._core.tokenizer.encode(text)
+
+
+def test_raw_prompts_are_answered_as_transformers_would(engine: Engine, theirs: transformers.PreTrainedModel) -> None:
+    outputs = engine.generate(PROMPTS, GREEDY)
+
+    for prompt, output in zip(PROMPTS, outputs, strict=True):
+        tokens = tokens_of(engine, prompt)
+        expected = theirs.generate(torch.tensor([tokens]), max_new_tokens=12, do_sample=False)[0, len(tokens) :].tolist()
+        assert output.prompt_token_ids == tokens
+        assert output.token_ids == expected
+        assert output.text == engine._core.tokenizer.decode(expected)
+        assert output.finish_reason == FinishReason.LENGTH
+        assert (output.usage.prompt_tokens, output.usage.completion_tokens) == (len(tokens), 12)
+
+
+def test_a_text_and_its_tokens_are_the_same_prompt(engine: Engine) -> None:
+    text, tokens = engine.generate(["Hello!", tokens_of(engine, "Hello!")], GREEDY)
+
+    assert text.token_ids == tokens.token_ids
+
+
+def test_each_prompt_may_have_parameters_and_an_adapter_of_its_own(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", folder)
+    (alone,) = engine.generate(["Hello!"], GREEDY, [adapter])
+    params = [GREEDY, SamplingParams(max_tokens=3, temperature=0.0), GREEDY]
+
+    base, short, adapted = engine.generate(["Hello!"] * 3, params, adapters=[None, None, str(adapter)])
+
+    assert short.token_ids == base.token_ids[:3]
+    assert adapted.token_ids == alone.token_ids != base.token_ids
+
+
+def test_an_adapter_written_anew_is_used_as_it_is_now(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", folder, seed=1)
+    (before,) = engine.generate(["Hello!"], GREEDY, [adapter])
+
+    tiny_adapter(adapter, folder, seed=2)
+
+    (expected,) = engine.generate(["Hello!"], GREEDY, [tiny_adapter(tmp_path / "other", folder, seed=2)])
+    (after,) = engine.generate(["Hello!"], GREEDY, [adapter])
+    assert after.token_ids == expected.token_ids != before.token_ids
+
+
+def test_more_prompts_than_the_engine_holds_are_all_answered(folder: Path) -> None:
+    with Engine.load(folder, dtype="float32", max_running=2, max_waiting=2, cache_tokens=1024) as engine:
+        outputs = engine.generate([f"{number} dogs" for number in range(20)], GREEDY)
+
+        assert [len(output.token_ids) for output in outputs] == [12] * 20
+        assert engine.stats()["blocks_used"] == 0
+
+
+def test_end_of_text_is_passed_over_when_asked(tmp_path: Path) -> None:
+    folder = tiny_base(tmp_path / "model")
+    with Engine.load(folder, dtype="float32") as engine:
+        (whole,) = engine.generate(["Hello!"], GREEDY)
+    (folder / "generation_config.json").write_text(f'{{"eos_token_id": {whole.token_ids[5]}}}')
+
+    with Engine.load(folder, dtype="float32") as engine:
+        (ended,) = engine.generate(["Hello!"], GREEDY)
+        (ignoring,) = engine.generate(["Hello!"], SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True))
+
+    assert ended.finish_reason == FinishReason.STOP
+    assert ended.token_ids == whole.token_ids[: whole.token_ids.index(whole.token_ids[5]) + 1]
+    assert ignoring.token_ids == whole.token_ids
+
+
+def test_a_stream_yields_what_generate_returns(engine: Engine) -> None:
+    (expected,) = engine.generate([PROMPTS[1]], GREEDY)
+
+    pieces = list(engine.stream(PROMPTS[1], GREEDY))
+
+    assert "".join(piece.text for piece in pieces) == expected.text
+    assert [token for piece in pieces for token in piece.token_ids] == expected.token_ids
+    assert [piece.finish_reason for piece in pieces] == [None] * (len(pieces) - 1) + [FinishReason.LENGTH]
+    assert pieces[-1].usage is not None
+    assert pieces[-1].usage.completion_tokens == 12
+
+
+def test_leaving_a_stream_cancels_its_request(engine: Engine) -> None:
+    stream = engine.stream("Hello!", SamplingParams(max_tokens=1000))
+    next(stream)
+
+    stream.close()
+
+    assert engine.stats()["running"] == 0
+    assert engine.stats()["blocks_used"] == 0
+    engine.generate(["Hello!"], GREEDY)
+
+
+def test_streams_and_threads_share_batches_and_change_nothing(engine: Engine) -> None:
+    expected = [output.text for output in engine.generate(PROMPTS, GREEDY)]
+    steps = engine.stats()["steps"]
+    found: dict[str, str] = {}
+
+    def ask(prompt: str) -> None:
+        found[prompt] = "".join(piece.text for piece in engine.stream(prompt, GREEDY))
+
+    threads = [threading.Thread(target=ask, args=(prompt,)) for prompt in PROMPTS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [found[prompt] for prompt in PROMPTS] == expected
+    assert engine.stats()["steps"] - steps <= 12 * len(PROMPTS)
+
+
+def test_n_answers_are_drawn_one_by_one_from_the_seed(engine: Engine) -> None:
+    params = {"max_tokens": 8, "temperature": 1.5}
+
+    (three,) = engine.generate(["Hello!"], SamplingParams(n=3, seed=7, **params))
+    (one,) = engine.generate(["Hello!"], SamplingParams(seed=7, **params))
+    (next_seed,) = engine.generate(["Hello!"], SamplingParams(seed=8, **params))
+
+    assert len({choice.text for choice in three.choices}) == 3
+    assert three.token_ids == one.token_ids
+    assert next_seed.token_ids not in [choice.token_ids for choice in three.choices]
+    assert three.usage.completion_tokens == 24
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"), [([], FailureCode.INVALID_PARAMETER), ([1, 448], FailureCode.INVALID_PARAMETER), ([1] * 3000, "context")]
+)
+def test_a_prompt_that_cannot_be_used_is_refused_before_any_is_answered(engine: Engine, prompt: list[int], code: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        engine.generate(["Hello!", prompt], GREEDY)
+
+    assert caught.value.code.startswith(code)
+    assert engine.stats()["steps"] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_tokens": 0},
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"top_k": 1.5},
+        {"min_p": True},
+        {"presence_penalty": 2.5},
+        {"frequency_penalty": "1"},
+        {"seed": 2**63},
+        {"n": 129},
+        {"stop": ["x"] * 65},
+        {"stop": "x" * 70_000},
+        {"stop": [1]},
+        {"ignore_eos": 1},
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(wrong: dict[str, object]) -> None:
+    ((name, _value),) = wrong.items()
+
+    with pytest.raises(InvalidSampling, match=f"^{name} is .*; it must be ") as caught:
+        SamplingParams(**wrong)  # type: ignore[arg-type]
+
+    assert caught.value.name == name
+
+
+def test_a_closed_engine_says_so(folder: Path) -> None:
+    engine = Engine.load(folder, dtype="float32")
+    engine.close()
+
+    with pytest.raises(RuntimeError, match="the engine is closed"):
+        engine.generate(["Hello!"], GREEDY)
+
+
+def test_the_names_of_the_package_load_what_they_need_and_no_more() -> None:
+    code = "import sys; from inference import SamplingParams; assert 'torch' not in sys.modules; from inference import Engine"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
