@@ -26,7 +26,7 @@ import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
-from inference import jobs, logs
+from inference import building, jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
 from inference.footprint import native_dtype
@@ -65,7 +65,7 @@ class WorkerSettings:
         if role not in ROLES:
             raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
         device = os.environ.get("WORKER_DEVICE") or "auto"
-        dtype = os.environ.get("WORKER_DTYPE") or native_dtype(device)
+        dtype = os.environ.get("WORKER_DTYPE") or ("bfloat16" if building.compiler() else native_dtype(device))
         if dtype not in ("bfloat16", "float32"):
             raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is bfloat16 or float32")
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
@@ -179,6 +179,7 @@ class Worker:
         """Starts the heartbeat; called once, when the Celery worker takes tasks."""
         self._hostname = hostname
         if self.settings.role == "generation":
+            self._build_native()
             self.engines  # noqa: B018 made before the first request, so that two do not make it at once
         else:
             self.jobs_place  # noqa: B018
@@ -191,6 +192,13 @@ class Worker:
             dtype=self.settings.dtype,
             device=self.settings.device,
         )
+
+    def _build_native(self) -> None:
+        """Before the first heartbeat, so that no request is sent to a worker that compiles."""
+        try:
+            building.built()
+        except building.NotBuilt as error:
+            log.warning("engines run without the C++ path", reason=str(error))
 
     def stop_taking(self) -> None:
         """The first thing of a shutdown: be found no longer, and have a job end after its segment."""

@@ -1,0 +1,679 @@
+// The forward pass of inference/model.py for processors: every layer in one parallel region, weights packed in panels.
+//
+// All arithmetic is float32, whatever the weights are kept in (float32, bfloat16 or int8 with a scale per output): a product
+// reads each weight once, widens it in registers and multiplies it with up to ROWS tokens. The order in which the numbers of
+// an output are added depends on nothing but the output itself, so a token's hidden state is the same to the bit alone, in
+// any batch, in any chunking and behind a cached prefix.
+//
+//   packed weights   [outs / 16][ins][16], bfloat16 in pairs of inputs: [outs / 16][ins / 2][16][2]
+//   keys             [blocks][kv_heads][head_dim][16]   a block holds 16 tokens, so q·k of a block is one small product
+//   values           [blocks][kv_heads][16][head_dim]
+//
+// Written with the compiler's vector types: eight lanes, or sixteen where the processor has AVX-512.
+
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <omp.h>
+#include <sched.h>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int LANES = 16, ROWS = 12;
+#else
+constexpr int LANES = 8, ROWS = 6;
+#endif
+constexpr int PANEL = 16;  // outputs that stand together in packed weights, and tokens of a block
+constexpr int PARTS = PANEL / LANES;
+constexpr int MAX_RANK = 256;
+constexpr float HIDDEN_KEY = -1e30f;  // the score of a key that may not be seen
+
+typedef float Floats __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint32_t Words __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+struct Brain { uint16_t bits; };  // bfloat16
+
+inline Floats load(const float* at) { return *reinterpret_cast<const Floats*>(at); }
+inline void store(float* at, Floats value) { *reinterpret_cast<Floats*>(at) = value; }
+inline Floats load(const Brain* at) {
+    return reinterpret_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const Halves*>(at), Words) << 16);
+}
+inline Floats load(const int8_t* at) { return __builtin_convertvector(*reinterpret_cast<const Bytes*>(at), Floats); }
+
+inline float one(float x) { return x; }
+inline float one(Brain x) {
+    uint32_t word = uint32_t(x.bits) << 16;
+    float value;
+    std::memcpy(&value, &word, 4);
+    return value;
+}
+inline void put(float* at, float x) { *at = x; }
+inline void put(Brain* at, float x) {  // rounded to nearest, ties to even
+    uint32_t word;
+    std::memcpy(&word, &x, 4);
+    at->bits = x != x ? 0x7fc0 : uint16_t((word + 0x7fff + ((word >> 16) & 1)) >> 16);
+}
+
+inline float sum(Floats v) {
+    float total = 0;
+    for (int i = 0; i < LANES; i++) total += v[i];
+    return total;
+}
+
+inline Floats exponential(Floats x) {  // Cephes' expf: below 2 ulp; NaN stays NaN
+    Floats low = x - x - 87.3f;
+    x = x < low ? low : x;
+    Floats n = x * 1.44269504f;
+    Ints whole = __builtin_convertvector(n + (n < 0.0f ? x - x - 0.5f : x - x + 0.5f), Ints);
+    n = __builtin_convertvector(whole, Floats);
+    x = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Floats y = x - x + 1.9875691500e-4f;
+    y = y * x + 1.3981999507e-3f;
+    y = y * x + 8.3334519073e-3f;
+    y = y * x + 4.1665795894e-2f;
+    y = y * x + 1.6666665459e-1f;
+    y = y * x + 5.0000001201e-1f;
+    y = y * x * x + x + 1.0f;
+    return y * reinterpret_cast<Floats>((whole + 127) << 23);
+}
+
+// ---------------------------------------------------------------- threads
+
+// The threads of one forward pass. They take pieces of each phase's work from a counter, so that one that is held up by
+// another process holds up nobody, and wait for each other spinning for a short while, then giving way.
+struct Team {
+    int threads;
+    std::atomic<int> arrived{0};
+    std::atomic<int> phase{0};
+    std::atomic<int64_t> next[2] = {{0}, {0}};
+
+    template <class Work>
+    void share(int64_t count, int& my_phase, Work work) {
+        std::atomic<int64_t>& counter = next[my_phase & 1];
+        for (int64_t item; (item = counter.fetch_add(1, std::memory_order_relaxed)) < count;) work(item);
+        meet(my_phase);
+    }
+
+    void meet(int& my_phase) {
+        if (arrived.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
+            arrived.store(0, std::memory_order_relaxed);
+            next[my_phase & 1].store(0, std::memory_order_relaxed);  // nobody looks at it until the phase after the next
+            phase.store(my_phase + 1, std::memory_order_release);
+        } else {
+            for (int spins = 0; phase.load(std::memory_order_acquire) == my_phase; spins++) {
+                if (spins < 4000) pause();
+                else sched_yield();
+            }
+        }
+        my_phase++;
+    }
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+};
+
+// ---------------------------------------------------------------- products
+
+enum Kind : int32_t { F32 = 0, BF16 = 1, INT8 = 2 };
+enum Activation : int32_t { SILU = 0, GELU_TANH = 1, GELU = 2 };
+
+// The weights of inputs k and k + 1 for the 16 outputs of a panel.
+inline void two(const float* panel, int64_t k, Floats* a, Floats* b) {
+    for (int p = 0; p < PARTS; p++) a[p] = load(panel + k * PANEL + p * LANES), b[p] = load(panel + (k + 1) * PANEL + p * LANES);
+}
+inline void two(const int8_t* panel, int64_t k, Floats* a, Floats* b) {
+    for (int p = 0; p < PARTS; p++) a[p] = load(panel + k * PANEL + p * LANES), b[p] = load(panel + (k + 1) * PANEL + p * LANES);
+}
+inline void two(const Brain* panel, int64_t k, Floats* a, Floats* b) {
+    for (int p = 0; p < PARTS; p++) {
+        Words pair = *reinterpret_cast<const Words*>(panel + k * PANEL + p * LANES * 2);
+        a[p] = reinterpret_cast<Floats>(pair << 16);
+        b[p] = reinterpret_cast<Floats>(pair & 0xffff0000u);
+    }
+}
+
+// R tokens by N panels: result[r][n] = sum over k of x[r][k] * w[n][k], added up in the order of k.
+template <class W, int R, int N>
+inline void tile(const float* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, Floats (&result)[R][N][PARTS]) {
+    for (int r = 0; r < R; r++)
+        for (int n = 0; n < N; n++)
+            for (int p = 0; p < PARTS; p++) result[r][n][p] = Floats{};
+    for (int64_t k = 0; k < ins; k += 2) {
+        Floats a[N][PARTS], b[N][PARTS];
+        for (int n = 0; n < N; n++) two(w + n * panel_stride, k, a[n], b[n]);
+        for (int r = 0; r < R; r++) {
+            float first = x[r * x_stride + k], second = x[r * x_stride + k + 1];
+            for (int n = 0; n < N; n++)
+                for (int p = 0; p < PARTS; p++) result[r][n][p] += a[n][p] * first;
+            for (int n = 0; n < N; n++)
+                for (int p = 0; p < PARTS; p++) result[r][n][p] += b[n][p] * second;
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Matrix {
+    const void* packed;
+    const float* scale;  // of each output; null unless int8
+    const float* bias;   // of each output, or null
+    int64_t outs, ins;   // ins is even
+    int32_t kind;
+};
+
+struct Norm {
+    const float* weight;  // null: there is no such norm
+    const float* bias;    // LayerNorm's; null: RMSNorm
+};
+
+struct Layer {
+    Norm before_attention, after_attention, before_mlp, after_mlp, q, k;
+    Matrix qkv, out, up, down;  // up: the gate's outputs stand before up's own where the MLP is gated
+    int64_t window;             // positions a token sees, itself included; 0: all
+    int32_t rope;               // which row of the frequencies
+};
+
+struct Model {
+    Matrix head;               // its packed rows are the embedding too, unless there is one
+    Matrix embedding;
+    const float* positions;    // learned, [context, hidden], or null
+    const float* frequencies;  // [ropes][head_dim / 2], or null
+    const Layer* layers;
+    Norm last;
+    int64_t layer_count, hidden, heads, kv_heads, head_dim, inner;
+    float norm_eps, attention_scale, embedding_scale;
+    int32_t gated, activation;
+    int32_t cache_kind;         // F32 or BF16
+    void *keys, *values;        // [layers][blocks]…
+    int64_t blocks;
+};
+
+struct Adapter {
+    const void* flat;
+    const int32_t* ranks;   // of each projection; 0: not adapted
+    const int64_t* starts;  // where its A [rank, in] stands, behind which B transposed [rank, out]
+    int32_t kind;           // F32 or BF16
+};
+
+struct Step {
+    const int64_t *tokens, *positions;    // [n]
+    int64_t n, pieces;
+    const int64_t *piece_rows, *piece_counts, *piece_blocks;  // first row, tokens, where its blocks begin in `blocks`
+    const int64_t* blocks;
+    const int32_t* adapter_of;  // [n] index of adapters or -1; null: no adapters
+    const Adapter* adapters;
+};
+
+}  // extern "C"
+
+namespace {
+
+inline void finish(const Matrix& m, float* y, int64_t out, const Floats* result, bool add) {
+    int64_t there = m.outs - out < PANEL ? m.outs - out : PANEL;
+    for (int p = 0; p < PARTS; p++) {
+        Floats value = result[p];
+        int64_t at = out + p * LANES;
+        if (p * LANES + LANES <= there) {
+            if (m.scale) value *= load(m.scale + at);
+            if (m.bias) value += load(m.bias + at);
+            store(y + at, add ? load(y + at) + value : value);
+        } else {
+            for (int64_t i = 0; i < LANES && p * LANES + i < there; i++) {
+                float number = value[i] * (m.scale ? m.scale[at + i] : 1.0f) + (m.bias ? m.bias[at + i] : 0.0f);
+                y[at + i] = add ? y[at + i] + number : number;
+            }
+        }
+    }
+}
+
+template <class W, int R, int N>
+void rows_by_panels(const Matrix& m, int64_t panel, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool add) {
+    Floats result[R][N][PARTS];
+    const int64_t panel_stride = m.ins * PANEL;
+    tile<W, R, N>(x, x_stride, static_cast<const W*>(m.packed) + panel * panel_stride, panel_stride, m.ins, result);
+    for (int r = 0; r < R; r++)
+        for (int n = 0; n < N; n++) finish(m, y + r * y_stride, (panel + n) * PANEL, result[r][n], add);
+}
+
+template <class W, int R>
+void some_rows(const Matrix& m, int64_t first, int64_t last, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool add) {
+    constexpr int N = R <= ROWS / 2 ? 2 : 1;
+    int64_t panel = first;
+    for (; panel + N <= last; panel += N) rows_by_panels<W, R, N>(m, panel, x, x_stride, y, y_stride, add);
+    for (; panel < last; panel++) rows_by_panels<W, R, 1>(m, panel, x, x_stride, y, y_stride, add);
+}
+
+template <class W, int R>
+void any_rows(int64_t n, const Matrix& m, int64_t first, int64_t last, const float* x, int64_t xs, float* y, int64_t ys, bool add) {
+    if constexpr (R > 0) {
+        if (n == R) some_rows<W, R>(m, first, last, x, xs, y, ys, add);
+        else any_rows<W, R - 1>(n, m, first, last, x, xs, y, ys, add);
+    }
+}
+
+// A panel with its weights as float32, for many tokens: widened once rather than by each tile of them.
+template <class W>
+const float* widened(const W* panel, int64_t ins) {
+    thread_local std::vector<float> wide;
+    wide.resize(ins * PANEL);
+    for (int64_t k = 0; k < ins; k += 2) {
+        Floats a[PARTS], b[PARTS];
+        two(panel, k, a, b);
+        for (int p = 0; p < PARTS; p++) {
+            store(&wide[k * PANEL + p * LANES], a[p]);
+            store(&wide[(k + 1) * PANEL + p * LANES], b[p]);
+        }
+    }
+    return wide.data();
+}
+
+template <class W>
+void panels(const Matrix& m, int64_t first, int64_t last, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    if constexpr (!std::is_same_v<W, float>) {
+        if (n > 2 * ROWS) {
+            for (int64_t panel = first; panel < last; panel++) {
+                Matrix wide = m;
+                wide.packed = widened(static_cast<const W*>(m.packed) + panel * m.ins * PANEL, m.ins) - panel * m.ins * PANEL;
+                panels<float>(wide, panel, panel + 1, x, xs, y, ys, n, add);
+            }
+            return;
+        }
+    }
+    const int64_t tiles = (n + ROWS - 1) / ROWS;
+    for (int64_t t = 0, row = 0; t < tiles; t++) {  // tiles of nearly equal height
+        int64_t height = (n - row + tiles - t - 1) / (tiles - t);
+        any_rows<W, ROWS>(height, m, first, last, x + row * xs, xs, y + row * ys, ys, add);
+        row += height;
+    }
+}
+
+// y [n, outs] = x [n, ins] times the matrix, or that added to y.
+void product(Team& team, int& phase, const Matrix& m, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    constexpr int64_t CHUNK = 2;  // panels
+    const int64_t all = (m.outs + PANEL - 1) / PANEL;
+    team.share((all + CHUNK - 1) / CHUNK, phase, [&](int64_t item) {
+        int64_t first = item * CHUNK, last = first + CHUNK < all ? first + CHUNK : all;
+        switch (m.kind) {
+            case F32: panels<float>(m, first, last, x, xs, y, ys, n, add); break;
+            case BF16: panels<Brain>(m, first, last, x, xs, y, ys, n, add); break;
+            case INT8: panels<int8_t>(m, first, last, x, xs, y, ys, n, add); break;
+        }
+    });
+}
+
+// ---------------------------------------------------------------- rows
+
+float total(int64_t size, const float* x, float less, bool squared) {  // of (x - less), or of its squares
+    Floats lanes = {};
+    int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) {
+        Floats v = load(x + i) - less;
+        lanes += squared ? v * v : v;
+    }
+    float all = sum(lanes);
+    for (; i < size; i++) all += squared ? (x[i] - less) * (x[i] - less) : x[i] - less;
+    return all;
+}
+
+void normalise(const Norm& norm, const float* x, float* y, int64_t size, float eps, bool add) {
+    const float mean = norm.bias ? total(size, x, 0, false) / float(size) : 0.0f;
+    const float scale = 1.0f / std::sqrt(total(size, x, mean, true) / float(size) + eps);
+    for (int64_t i = 0; i < size; i++) {
+        float value = (x[i] - mean) * scale * norm.weight[i] + (norm.bias ? norm.bias[i] : 0.0f);
+        y[i] = add ? y[i] + value : value;
+    }
+}
+
+void embed(const Matrix& m, int64_t token, float scale, float* y) {
+    const int64_t panel = token / PANEL * m.ins * PANEL, lane = token % PANEL;
+    for (int64_t k = 0; k < m.ins; k++) {
+        switch (m.kind) {
+            case F32: y[k] = static_cast<const float*>(m.packed)[panel + k * PANEL + lane]; break;
+            case BF16: y[k] = one(static_cast<const Brain*>(m.packed)[panel + (k & ~1) * PANEL + lane * 2 + (k & 1)]); break;
+            case INT8: y[k] = static_cast<const int8_t*>(m.packed)[panel + k * PANEL + lane] * m.scale[token]; break;
+        }
+        y[k] *= scale;
+    }
+}
+
+void rotate(float* head, const float* cosine, const float* sine, int64_t half) {
+    for (int64_t i = 0; i < half; i++) {
+        float a = head[i], b = head[i + half];
+        head[i] = a * cosine[i] - b * sine[i];
+        head[i + half] = b * cosine[i] + a * sine[i];
+    }
+}
+
+inline Floats activation(int32_t kind, Floats x) {
+    if (kind == SILU) return x / (exponential(-x) + 1.0f);
+    if (kind == GELU_TANH) return x / (exponential(-1.5957691216f * (x + 0.044715f * x * x * x)) + 1.0f);
+    for (int i = 0; i < LANES; i++) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.7071067812f));
+    return x;
+}
+
+void activate(const Model& m, float* inner) {  // gate, up -> activation(gate) * up, in the place of the gate
+    for (int64_t i = 0; i < m.inner; i += LANES) {
+        Floats y = activation(m.activation, load(inner + i));
+        store(inner + i, m.gated ? y * load(inner + m.inner + i) : y);
+    }
+}
+
+// ---------------------------------------------------------------- attention
+
+// softmax(q Kᵀ) V for Q queries over one key head of one piece. `at`: their positions. scores: [Q][width].
+template <class C, int Q>
+void attend(const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks, const float* const* query,
+            float* const* out, const int64_t* at, float* scores) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    int64_t first[Q];
+    for (int r = 0; r < Q; r++) first[r] = window && at[r] >= window ? at[r] - window + 1 : 0;
+    const int64_t begin = first[0] / PANEL, end = at[Q - 1] / PANEL + 1, width = (end - begin) * PANEL;  // positions only grow
+    for (int64_t b = begin; b < end; b++) {
+        const C* block = keys + blocks[b] * block_stride;
+        Floats result[Q][PARTS] = {};
+        for (int64_t k = 0; k < d; k++)
+            for (int p = 0; p < PARTS; p++) {
+                Floats key = load(block + k * PANEL + p * LANES);
+                for (int r = 0; r < Q; r++) result[r][p] += key * query[r][k];
+            }
+        for (int r = 0; r < Q; r++) {
+            float* mine = scores + r * width + (b - begin) * PANEL;
+            for (int p = 0; p < PARTS; p++) store(mine + p * LANES, result[r][p] * m.attention_scale);
+            for (int64_t i = 0, key = b * PANEL; i < PANEL; i++, key++)
+                if (key < first[r] || key > at[r]) mine[i] = HIDDEN_KEY;
+        }
+    }
+    float share[Q];
+    for (int r = 0; r < Q; r++) {
+        float* mine = scores + r * width;
+        Floats most = load(mine), lanes = {};
+        for (int64_t i = LANES; i < width; i += LANES) most = load(mine + i) > most ? load(mine + i) : most;
+        float best = most[0];
+        for (int i = 1; i < LANES; i++) best = most[i] > best ? most[i] : best;
+        for (int64_t i = 0; i < width; i += LANES) {
+            Floats score = load(mine + i), e = exponential(score - best);
+            e = score == HIDDEN_KEY ? Floats{} : e;
+            store(mine + i, e);
+            lanes += e;
+        }
+        share[r] = 1.0f / sum(lanes);
+    }
+    for (int64_t column = 0; column < d; column += PANEL) {
+        Floats result[Q][PARTS] = {};
+        for (int64_t b = begin; b < end; b++) {
+            const C* block = values + blocks[b] * block_stride + column;
+            const float* mine = scores + (b - begin) * PANEL;
+            for (int64_t i = 0; i < PANEL; i++)
+                for (int p = 0; p < PARTS; p++) {
+                    Floats value = load(block + i * d + p * LANES);
+                    for (int r = 0; r < Q; r++) result[r][p] += value * mine[r * width + i];
+                }
+        }
+        for (int r = 0; r < Q; r++)
+            for (int p = 0; p < PARTS; p++) store(out[r] + column + p * LANES, result[r][p] * share[r]);
+    }
+}
+
+template <class C, int Q>
+void attend_some(int64_t count, const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks,
+                 const float* const* query, float* const* out, const int64_t* at, float* scores) {
+    if constexpr (Q > 0) {
+        if (count == Q) attend<C, Q>(m, window, keys, values, blocks, query, out, at, scores);
+        else attend_some<C, Q - 1>(count, m, window, keys, values, blocks, query, out, at, scores);
+    }
+}
+
+template <class C>
+void remember(const Model& m, int64_t layer, int64_t block, int64_t slot, const float* k, const float* v) {
+    const int64_t d = m.head_dim, block_size = m.kv_heads * d * PANEL;
+    C* keys = static_cast<C*>(m.keys) + (layer * m.blocks + block) * block_size;
+    C* values = static_cast<C*>(m.values) + (layer * m.blocks + block) * block_size;
+    for (int64_t head = 0; head < m.kv_heads; head++)
+        for (int64_t i = 0; i < d; i++) {
+            put(keys + (head * d + i) * PANEL + slot, k[head * d + i]);
+            put(values + (head * PANEL + slot) * d + i, v[head * d + i]);
+        }
+}
+
+// ---------------------------------------------------------------- adapters
+
+// y [outs] += B A x for one token; A: [rank][ins], B: [rank][outs].
+template <class W>
+void adapt(const W* a, int64_t rank, const float* x, int64_t ins, float* y, int64_t outs) {
+    float inner[MAX_RANK];
+    const W* b = a + rank * ins;
+    for (int64_t j = 0; j < rank; j++) {
+        Floats lanes[2] = {};
+        const W* row = a + j * ins;
+        int64_t i = 0;
+        for (; i + 2 * LANES <= ins; i += 2 * LANES) {
+            lanes[0] += load(row + i) * load(x + i);
+            lanes[1] += load(row + i + LANES) * load(x + i + LANES);
+        }
+        inner[j] = sum(lanes[0] + lanes[1]);
+        for (; i < ins; i++) inner[j] += one(row[i]) * x[i];
+    }
+    constexpr int64_t WIDTH = 4 * LANES;
+    int64_t out = 0;
+    for (; out + WIDTH <= outs; out += WIDTH) {
+        Floats result[4];
+        for (int p = 0; p < 4; p++) result[p] = load(y + out + p * LANES);
+        for (int64_t j = 0; j < rank; j++)
+            for (int p = 0; p < 4; p++) result[p] += load(b + j * outs + out + p * LANES) * inner[j];
+        for (int p = 0; p < 4; p++) store(y + out + p * LANES, result[p]);
+    }
+    for (; out < outs; out++)
+        for (int64_t j = 0; j < rank; j++) y[out] += one(b[j * outs + out]) * inner[j];
+}
+
+// What stands side by side in one product: projections, each with its outputs.
+struct Sections {
+    int64_t first, count;  // projections
+    int64_t outs[3];
+};
+
+void adapt_rows(Team& team, int& phase, const Step& step, const Sections& sections, const float* x, int64_t xs, int64_t ins, float* y,
+                int64_t ys) {
+    if (!step.adapter_of) return;
+    team.share(step.n * sections.count, phase, [&](int64_t item) {
+        const int64_t row = item / sections.count, section = item % sections.count;
+        if (step.adapter_of[row] < 0) return;
+        const Adapter& adapter = step.adapters[step.adapter_of[row]];
+        const int64_t projection = sections.first + section, rank = adapter.ranks[projection], start = adapter.starts[projection];
+        if (!rank) return;
+        float* mine = y + row * ys;
+        for (int64_t s = 0; s < section; s++) mine += sections.outs[s];
+        if (adapter.kind == F32) adapt(static_cast<const float*>(adapter.flat) + start, rank, x + row * xs, ins, mine, sections.outs[section]);
+        else adapt(static_cast<const Brain*>(adapter.flat) + start, rank, x + row * xs, ins, mine, sections.outs[section]);
+    });
+}
+
+// ---------------------------------------------------------------- the forward pass
+
+struct Workspace {
+    float *normed, *qkv, *seen, *inner, *cosine, *sine;
+    int64_t *piece_of, *tiles;
+
+    // Lays the parts out from `at`, or from nothing to learn the size; returns the bytes they take.
+    int64_t lay_out(const Model& m, int64_t n, int64_t pieces, int64_t ropes, char* at) {
+        char* begin = at;
+        auto floats = [&](int64_t count) { float* here = reinterpret_cast<float*>(at); at += (count * 4 + 63) / 64 * 64; return here; };
+        auto numbers = [&](int64_t count) { int64_t* here = reinterpret_cast<int64_t*>(at); at += (count * 8 + 63) / 64 * 64; return here; };
+        const int64_t queries = m.heads * m.head_dim, keys = m.kv_heads * m.head_dim;
+        normed = floats(n * m.hidden), qkv = floats(n * (queries + 2 * keys)), seen = floats(n * queries);
+        inner = floats(n * m.inner * (m.gated ? 2 : 1));
+        cosine = floats(ropes * n * m.head_dim / 2), sine = floats(ropes * n * m.head_dim / 2);
+        piece_of = numbers(n), tiles = numbers(pieces + 1);
+        return at - begin;
+    }
+};
+
+struct Pass {
+    const Model& m;
+    const Step& step;
+    Workspace& w;
+    int64_t ropes;
+    float* hidden;   // [n, hidden]
+    float* scores;   // this thread's own
+    Team& team;
+    int phase = 0;
+
+    void run() {
+        team.share(step.n, phase, [&](int64_t row) { begin(row); });
+        for (int64_t number = 0; number < m.layer_count; number++) layer(number, m.layers[number]);
+        team.share(step.n, phase, [&](int64_t row) { normalise(m.last, hidden + row * m.hidden, hidden + row * m.hidden, m.hidden, m.norm_eps, false); });
+    }
+
+    void begin(int64_t row) {
+        float* mine = hidden + row * m.hidden;
+        embed(m.embedding.packed ? m.embedding : m.head, step.tokens[row], m.embedding_scale, mine);
+        const int64_t position = step.positions[row], half = m.head_dim / 2;
+        if (m.positions)
+            for (int64_t i = 0; i < m.hidden; i++) mine[i] += m.positions[position * m.hidden + i];
+        for (int64_t rope = 0; rope < ropes; rope++)
+            for (int64_t i = 0; i < half; i++) {
+                const float angle = float(position) * m.frequencies[rope * half + i];
+                w.cosine[(rope * step.n + row) * half + i] = std::cos(angle);
+                w.sine[(rope * step.n + row) * half + i] = std::sin(angle);
+            }
+    }
+
+    void layer(int64_t number, const Layer& l) {
+        const int64_t n = step.n, h = m.hidden, queries = m.heads * m.head_dim, keys = m.kv_heads * m.head_dim, all = queries + 2 * keys;
+        const int64_t wide = m.inner * (m.gated ? 2 : 1), per_layer = m.gated ? 7 : 4, first = number * per_layer;
+        const Sections attention = m.gated ? Sections{first, 3, {queries, keys, keys}} : Sections{first, 1, {all}};
+        const Sections out{first + attention.count, 1, {h}};
+        const Sections up = m.gated ? Sections{first + 4, 2, {m.inner, m.inner}} : Sections{first + 2, 1, {m.inner}};
+        const Sections down{first + per_layer - 1, 1, {h}};
+
+        norm_rows(l.before_attention);
+        product(team, phase, l.qkv, w.normed, h, w.qkv, all, n, false);
+        adapt_rows(team, phase, step, attention, w.normed, h, h, w.qkv, all);
+        team.share(n, phase, [&](int64_t row) { place(number, l, row); });
+        if (m.cache_kind == F32) attention_phase<float>(number, l);
+        else attention_phase<Brain>(number, l);
+        add_to_stream(l.out, out, l.after_attention, w.seen, queries, queries);
+        norm_rows(l.before_mlp);
+        product(team, phase, l.up, w.normed, h, w.inner, wide, n, false);
+        adapt_rows(team, phase, step, up, w.normed, h, h, w.inner, wide);
+        team.share(n, phase, [&](int64_t row) { activate(m, w.inner + row * wide); });
+        add_to_stream(l.down, down, l.after_mlp, w.inner, wide, m.inner);
+    }
+
+    void norm_rows(const Norm& norm) {
+        team.share(step.n, phase, [&](int64_t row) { normalise(norm, hidden + row * m.hidden, w.normed + row * m.hidden, m.hidden, m.norm_eps, false); });
+    }
+
+    // hidden += matrix · x, or the norm of that where the layer has one behind its parts.
+    void add_to_stream(const Matrix& matrix, const Sections& sections, const Norm& after, const float* x, int64_t xs, int64_t ins) {
+        float* target = after.weight ? w.normed : hidden;
+        product(team, phase, matrix, x, xs, target, m.hidden, step.n, !after.weight);
+        adapt_rows(team, phase, step, sections, x, xs, ins, target, m.hidden);
+        if (after.weight)
+            team.share(step.n, phase, [&](int64_t row) { normalise(after, target + row * m.hidden, hidden + row * m.hidden, m.hidden, m.norm_eps, true); });
+    }
+
+    // Norms and turns a token's queries and keys, and puts its keys and values into the cache.
+    void place(int64_t number, const Layer& l, int64_t row) {
+        const int64_t d = m.head_dim, queries = m.heads * d, keys = m.kv_heads * d, half = d / 2;
+        float* q = w.qkv + row * (queries + 2 * keys);
+        for (int64_t head = 0; head < m.heads + m.kv_heads; head++) {
+            const Norm& norm = head < m.heads ? l.q : l.k;
+            if (norm.weight) normalise(norm, q + head * d, q + head * d, d, m.norm_eps, false);
+            const int64_t angles = (l.rope * step.n + row) * half;
+            if (m.frequencies) rotate(q + head * d, w.cosine + angles, w.sine + angles, half);
+        }
+        const int64_t position = step.positions[row];
+        const int64_t block = step.blocks[step.piece_blocks[w.piece_of[row]] + position / PANEL];
+        const float *k = q + queries, *v = k + keys;
+        if (m.cache_kind == F32) remember<float>(m, number, block, position % PANEL, k, v);
+        else remember<Brain>(m, number, block, position % PANEL, k, v);
+    }
+
+    template <class C>
+    void attention_phase(int64_t number, const Layer& l) {
+        const int64_t d = m.head_dim, group = m.heads / m.kv_heads, all = (m.heads + 2 * m.kv_heads) * d;
+        const C* keys = static_cast<const C*>(m.keys) + number * m.blocks * m.kv_heads * d * PANEL;
+        const C* values = static_cast<const C*>(m.values) + number * m.blocks * m.kv_heads * d * PANEL;
+        team.share(w.tiles[step.pieces] * m.kv_heads, phase, [&](int64_t item) {
+            const int64_t kv_head = item % m.kv_heads, tile = item / m.kv_heads;
+            int64_t low = 0, high = step.pieces - 1;  // the piece this tile belongs to
+            while (low < high) {
+                int64_t middle = (low + high + 1) / 2;
+                if (w.tiles[middle] <= tile) low = middle;
+                else high = middle - 1;
+            }
+            const int64_t from = (tile - w.tiles[low]) * ROWS, left = step.piece_counts[low] * group - from;
+            const int64_t count = left < ROWS ? left : ROWS;
+            const float* query[ROWS];
+            float* out[ROWS];
+            int64_t at[ROWS];
+            for (int64_t i = 0; i < count; i++) {
+                const int64_t row = step.piece_rows[low] + (from + i) / group, head = kv_head * group + (from + i) % group;
+                query[i] = w.qkv + row * all + head * d;
+                out[i] = w.seen + row * m.heads * d + head * d;
+                at[i] = step.positions[row];
+            }
+            const int64_t offset = kv_head * d * PANEL;
+            attend_some<C, ROWS>(count, m, l.window, keys + offset, values + offset, step.blocks + step.piece_blocks[low], query, out, at, scores);
+        });
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Bytes of workspace that `forward` needs for n tokens.
+int64_t workspace_bytes(const Model* model, int64_t n, int64_t pieces, int64_t ropes) {
+    Workspace w;
+    return w.lay_out(*model, n, pieces, ropes, nullptr);
+}
+
+// hidden [n, hidden] becomes the normed hidden states of the step. scores: [threads][ROWS * longest], longest in whole blocks.
+void forward(const Model* model, const Step* step, float* hidden, char* workspace, float* scores, int64_t longest, int64_t ropes, int32_t threads) {
+    Workspace w;
+    w.lay_out(*model, step->n, step->pieces, ropes, workspace);
+    const int64_t group = model->heads / model->kv_heads;
+    w.tiles[0] = 0;
+    for (int64_t piece = 0; piece < step->pieces; piece++) {
+        w.tiles[piece + 1] = w.tiles[piece] + (step->piece_counts[piece] * group + ROWS - 1) / ROWS;
+        for (int64_t i = 0; i < step->piece_counts[piece]; i++) w.piece_of[step->piece_rows[piece] + i] = piece;
+    }
+    Team team{threads};
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp single
+        team.threads = omp_get_num_threads();  // which may be fewer
+        Pass pass{*model, *step, w, ropes, hidden, scores + omp_get_thread_num() * ROWS * longest, team};
+        pass.run();
+    }
+}
+
+// y [n, outs] = x [n, ins] times the matrix.
+void multiply(const Matrix* matrix, const float* x, float* y, int64_t n, int32_t threads) {
+    Team team{threads};
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp single
+        team.threads = omp_get_num_threads();
+        int phase = 0;
+        product(team, phase, *matrix, x, matrix->ins, y, matrix->outs, n, false);
+    }
+}
+
+int32_t rows_at_once() { return ROWS; }
+
+}  // extern "C"

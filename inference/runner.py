@@ -1,0 +1,78 @@
+"""What computes an engine's steps: a model together with the keys and values of its block pool.
+
+The scheduler decides which tokens a step computes; a runner computes them. There are two: this one in torch, for every
+device, and `inference.native` for processors with a compiler at hand. They give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from inference.attention import KeyValueStore, PagedAttention, Piece
+from inference.cache import BLOCK_SIZE
+from inference.lora import Adapter
+from inference.lora_batch import Stacks
+from inference.model import GPT
+
+
+class Runner(Protocol):
+    name: str  # for stats
+    device: torch.device
+    adapter_dtype: torch.dtype  # in which adapters are given to `hidden`
+    keys: Tensor  # [layers, blocks + 1, …], as `values`; block 0 is nobody's
+    values: Tensor
+
+    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
+        """Computes the pieces' tokens, whose keys and values go into their blocks.
+
+        tokens: those of all pieces one behind the other, [n]; adapters: of each piece, None when no piece has one.
+        Returns the normed hidden states, float32 [n, hidden].
+        """
+        ...
+
+    def expect(self, adapter: Adapter) -> None:
+        """Hears of an adapter that will soon be given to `hidden`."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 [n, hidden] to float32 [n, vocabulary]."""
+        ...
+
+    def zero(self, blocks: Sequence[int]) -> None:
+        """Clears freed blocks: a NaN left in masked values would leak through the softmax's product with zero."""
+        ...
+
+
+class TorchRunner:
+    name = "torch"
+
+    def __init__(self, model: GPT, blocks: int) -> None:
+        """`model` is used as it stands: on its device, in its dtype."""
+        self.device = model.device
+        self.adapter_dtype = model.dtype
+        self._model = model
+        self._store = store = KeyValueStore(model.config, blocks=blocks, block_size=BLOCK_SIZE, dtype=model.dtype, device=model.device)
+        self.keys, self.values = store.keys, store.values
+        self._stacks = Stacks(device=self.device, dtype=self.adapter_dtype)
+
+    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
+        positions = [position for piece in pieces for position in range(piece.start, piece.end)]
+        lora = None if adapters is None else self._stacks.batch([(a, piece.count) for a, piece in zip(adapters, pieces, strict=True)])
+        hidden: Tensor = self._model(self._tensor(tokens), self._tensor(positions), PagedAttention(self._store, pieces), lora)
+        return hidden
+
+    def expect(self, adapter: Adapter) -> None:
+        self._stacks.expect(adapter)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self._model.sharp_logits(hidden)
+
+    def zero(self, blocks: Sequence[int]) -> None:
+        self._store.zero(blocks)
+
+    def _tensor(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self.device)
