@@ -8,12 +8,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 FOUND_PYTHON := $(firstword $(foreach name,$(PYTHON) python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 
-.PHONY: help run install install-test test lint typecheck messages pytest journeys pytest-postgresql clean
+.PHONY: help run install install-test test lint typecheck messages pytest journeys pytest-postgresql journeys-postgresql clean
 
 help:
 	@echo "make run     set up and start the whole store (PORT=8000 HOST=127.0.0.1)"
 	@echo "make test    set up and run every check and test"
-	@echo "make lint typecheck messages pytest journeys pytest-postgresql    one part of it"
+	@echo "make lint typecheck messages pytest journeys pytest-postgresql journeys-postgresql    one part of it"
 	@echo "make clean   remove the environment and caches (var/ is kept: it holds your data)"
 
 run: install
@@ -44,7 +44,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # ------------------------------------------------------------------ checks
 
-test: lint typecheck messages pytest journeys pytest-postgresql
+test: lint typecheck messages pytest journeys pytest-postgresql journeys-postgresql
 
 lint: install-test
 	@$(VENV)/bin/ruff check .
@@ -62,6 +62,7 @@ pytest: install-test
 	@$(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser"
 
 # Every actor's story on one running stack. What its processes commit stays in its database, so these have a run of their own.
+# All of them on PostgreSQL: TEST_POSTGRESQL=1 make journeys
 journeys: install-test
 	@$(VENV)/bin/pytest -n 1 --dist loadgroup -m "stack or browser"
 
@@ -69,6 +70,10 @@ journeys: install-test
 pytest-postgresql: install-test
 	@TEST_POSTGRESQL=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not real_model" \
 	  tests/accounts tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings
+
+# Of the stories, those that together meet every process and every kind of write, on PostgreSQL.
+journeys-postgresql: install-test
+	@TEST_POSTGRESQL=1 $(VENV)/bin/pytest -n 1 --dist loadgroup -m postgresql tests/journeys
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -31,6 +31,7 @@ def asked(stack: Stack, headers: dict[str, str]) -> dict[str, object]:
     return LONG | {"model": next(model["id"] for model in models if model["id"].endswith("/smollm2-135m-instruct"))}
 
 
+@pytest.mark.postgresql
 def test_an_engine_killed_in_mid_answer_ends_the_stream_with_a_plain_error(
     stack: Stack, headers: dict[str, str], asked: dict[str, object]
 ) -> None:

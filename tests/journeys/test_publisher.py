@@ -25,6 +25,7 @@ CHECKED_WITHIN_S = 300.0
 BASE = "smollm2-135m-instruct"
 
 
+@pytest.mark.postgresql
 def test_made_submitted_reviewed_listed_and_rated(site: Page, stack: Stack, browser: Browser, somebody: User) -> None:
     publisher = make_publisher(somebody)
     reviewer, reader = real_password(make_reviewer()), real_password(make_user())

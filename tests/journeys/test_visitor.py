@@ -21,6 +21,7 @@ def free_prompt_gpt() -> Listing:
     return Listing.objects.listed().filter(current_version__kind="prompt", input_price_micro=0, output_price_micro=0).order_by("pk").first()
 
 
+@pytest.mark.postgresql
 def test_from_the_home_page_to_a_kept_conversation(site: Page, stack: Stack) -> None:
     listing = free_prompt_gpt()
     name = listing.text("en").name
