@@ -23,7 +23,8 @@ from inference.checkpoint import CheckpointError, check
 from inference.config import GPTConfig, UnsupportedModel
 from inference.engine import EngineCore, EngineOptions, RequestRefused
 from inference.job_process import JobError
-from inference.lora import Adapter, AdapterError
+from inference.lora import Adapter
+from inference.lora_settings import AdapterError
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
 from inference.tokenizer import Tokenizer, TokenizerError
 from inference.workbench import Workbench, device_of
@@ -129,7 +130,7 @@ def _adapter_loads(base: Path, folder: Path, facts: Mapping[str, Any]) -> Findin
     evidence = {
         "rank": adapter.rank,
         "projections": len(adapter.parts),
-        "parameters": sum(part.numel() for pair in adapter.parts.values() for part in pair),
+        "parameters": adapter.parameter_count,
         "architecture": facts["architecture"],
         "base_parameters": facts["parameter_count"],
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.attention import KeyValueStore, PagedAttention, Piece
+from inference.adapters import AdapterStore, Hold, Source
+from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
 from inference.detokenizer import Detokenizer
-from inference.lora import Adapter, AdapterError, AdapterShelf, LoraBatch
+from inference.lora import Adapter
+from inference.lora_settings import AdapterError
 from inference.model import GPT
+from inference.native import fastest_runner
 from inference.protocol import (
     Delta,
     FailureCode,
@@ -34,17 +37,20 @@ from inference.protocol import (
     FinishReason,
     GenerationRequest,
     InvalidSampling,
+    Priority,
     SamplingParams,
     Started,
     Usage,
 )
+from inference.runner import Runner, TorchRunner
 from inference.sampling import Choice, choose
 from inference.scheduler import Chunk, Scheduler, Sequence
 from inference.tokenizer import TemplateFailed, Tokenizer
 
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
 NOBODY = "\ue000"  # a user's message nobody writes, to find where a version's own part of a prompt ends
 RATE_OVER_S = 10.0
+LOOK_FOR_ADAPTERS_EVERY_S = 0.01  # when there is nothing else to do
 
 Event = Started | Delta | Finished
 
@@ -53,7 +59,7 @@ Event = Started | Delta | Finished
 class EngineOptions:
     """Sizes and numbers of an engine."""
 
-    dtype: str = "bfloat16"  # or "float32"
+    dtype: str = "bfloat16"  # or "float32" or "int8": what the matrices are kept in
     device: str = "cpu"
     cache_tokens: int = 16_384  # that the block pool holds, for all requests together
     max_batch_tokens: int = 128  # computed in one step: half a second of SmolLM2-135M on one core, which others wait for
@@ -82,9 +88,13 @@ class Answer:
     choice: Choice
     text: Detokenizer
     max_tokens: int
-    adapter: Adapter | None
+    hold: Hold | None  # on its adapter
     received_at: float  # time.monotonic()
     first_token_at: float | None = None
+
+    @property
+    def adapter(self) -> Adapter | None:
+        return self.hold.adapter if self.hold is not None else None
 
     @property
     def tokens(self) -> list[int]:
@@ -98,20 +108,28 @@ class Answer:
 
 
 class EngineCore:
-    def __init__(self, model: GPT, tokenizer: Tokenizer, options: EngineOptions | None = None) -> None:
-        """`model` is used as it stands: on its device, in its dtype."""
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        options: EngineOptions | None = None,
+        *,
+        run_with: Callable[[GPT, int], Runner] = TorchRunner,
+    ) -> None:
+        """`run_with` makes the runner for the model and a number of blocks; TorchRunner leaves the model as it stands."""
         self.options = options or EngineOptions()
-        self.model = model
+        self.config = model.config
         self.tokenizer = tokenizer
-        weight = model.embedding.weight
-        self._device, self._dtype = weight.device, weight.dtype
         blocks = max(self.options.cache_tokens // BLOCK_SIZE, 1)
         self._pool = BlockPool(blocks)
-        self._store = KeyValueStore(model.config, blocks=blocks, block_size=BLOCK_SIZE, dtype=self._dtype, device=self._device)
+        self._runner = run_with(model, blocks)
         self._scheduler = Scheduler(self._pool, max_batch_tokens=self.options.max_batch_tokens, max_running=self.options.max_running)
         self._answers: dict[str, Answer] = {}
         self._events: list[tuple[str, Event]] = []
-        self._adapters = AdapterShelf(self.options.adapter_bytes)
+        self._adapters = AdapterStore(
+            model.config, dtype=self._runner.adapter_dtype, device=self._runner.device, budget_bytes=self.options.adapter_bytes
+        )
+        self._loading: dict[Answer, Hold] = {}  # requests whose adapter is not here yet
         self._arrivals = 0
         self._steps = 0
         self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
@@ -121,12 +139,12 @@ class EngineCore:
         """An engine for the model in `folder`. Raises CheckpointError, UnsupportedModel, TokenizerError."""
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
-        return cls(model, Tokenizer.from_folder(folder), options)
+        return cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model))
 
     @property
     def context_length(self) -> int:
         """Tokens of prompt and answer together that one request may have."""
-        return min(self.model.config.context_length, self._pool.total * BLOCK_SIZE)
+        return min(self.config.context_length, self._pool.total * BLOCK_SIZE)
 
     @property
     def has_work(self) -> bool:
@@ -135,13 +153,17 @@ class EngineCore:
     @property
     def has_room(self) -> bool:
         """Whether another request should be given to the engine now. One more is refused only at twice that number."""
-        return len(self._scheduler.waiting) < self.options.max_waiting
+        return len(self._scheduler.waiting) + len(self._loading) < self.options.max_waiting
 
     # ------------------------------------------------------------ requests in and out
 
-    def submit(self, request: GenerationRequest, *, adapter_folder: Path | None = None) -> Answer:
-        """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed."""
-        if len(self._scheduler.waiting) >= 2 * self.options.max_waiting:
+    def submit(self, request: GenerationRequest, *, adapter_folder: Source | None = None) -> Answer:
+        """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed.
+
+        `adapter_folder` is the request's adapter or what fetches it, looked at beside the running batch, in another thread,
+        and only when the adapter is not here yet; what is wrong with it comes as the request's Finished.
+        """
+        if len(self._scheduler.waiting) + len(self._loading) >= 2 * self.options.max_waiting:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
@@ -150,9 +172,9 @@ class EngineCore:
         except InvalidSampling as error:
             raise RequestRefused(FailureCode.INVALID_PARAMETER, str(error), {"param": error.name}) from error
         prompt = self.prompt(request)
-        adapter = self._adapter(request, adapter_folder)
         scope = Scope(request.adapter, request.version, request.tenant, self._own_tokens(request, prompt))
         blocks = SequenceBlocks(self._pool, scope)
+        hold = self._hold(request, adapter_folder)
         self._arrivals += 1
         answer = Answer(
             request=request,
@@ -160,11 +182,14 @@ class EngineCore:
             choice=Choice(params, secrets.randbits(63) if params.seed is None else params.seed),
             text=Detokenizer(self.tokenizer, params.stop),
             max_tokens=max(1, min(params.max_tokens, self.context_length - len(prompt))),
-            adapter=adapter,
+            hold=hold,
             received_at=time.monotonic(),
         )
         self._answers[request.id] = answer
-        self._scheduler.add(answer.sequence)
+        if hold is None or hold.adapter is not None:
+            self._scheduler.add(answer.sequence)
+        else:
+            self._loading[answer] = hold
         self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
         return answer
 
@@ -173,12 +198,19 @@ class EngineCore:
         if (answer := self._answers.get(request_id)) is not None:
             self._finish(answer, reason)
 
+    def close(self) -> None:
+        """Ends what happens beside the steps: adapters that are still loading."""
+        self._adapters.close()
+
     def step(self) -> list[tuple[str, Event]]:
         """Advances every request that has its turn by one forward pass; returns what is new."""
         self._expire()
+        self._join_loaded()
         if chunks := self._scheduler.plan():
             self._zero_freed()
             self._compute(chunks)
+        elif self._loading and not self._events:
+            self._adapters.wait(self._loading.values(), timeout_s=LOOK_FOR_ADAPTERS_EVERY_S)
         self._zero_freed()
         events, self._events = self._events, []
         return events
@@ -187,6 +219,7 @@ class EngineCore:
         """What the engine does now; `blocks_used`, `blocks_cached` and `blocks_free` sum to `blocks_total`."""
         return {
             "name": self.options.name,
+            "dtype": self.options.dtype,
             "running": len(self._scheduler.running),
             "waiting": len(self._scheduler.waiting),
             "blocks_total": self._pool.total,
@@ -195,7 +228,8 @@ class EngineCore:
             "blocks_free": self._pool.free,
             "block_tokens": BLOCK_SIZE,
             "preemptions": self._scheduler.preemptions,
-            "adapters": len(self._adapters),
+            "loading": len(self._loading),
+            **self._adapters.stats(),
             "steps": self._steps,
             "tokens_per_s": round(self._tokens_per_s(), 1),
         }
@@ -205,7 +239,7 @@ class EngineCore:
     def prompt(self, request: GenerationRequest) -> list[int]:
         """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
         if request.prompt_tokens is not None:
-            prompt, size = list(request.prompt_tokens), self.model.config.vocab_size
+            prompt, size = list(request.prompt_tokens), self.config.vocab_size
             if not prompt or not all(type(token) is int and 0 <= token < size for token in prompt):
                 message = f"prompt_tokens must be one or more numbers of tokens, from 0 to {size - 1}."
                 raise RequestRefused(FailureCode.INVALID_PARAMETER, message, {"param": "prompt_tokens"})
@@ -222,7 +256,7 @@ class EngineCore:
             prompt = self.tokenizer.render(request.messages)
         except TemplateFailed as error:
             raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
-        if not prompt or max(prompt) >= self.model.config.vocab_size:
+        if not prompt or max(prompt) >= self.config.vocab_size:
             raise RequestRefused(FailureCode.TEMPLATE_FAILED, "The model's tokenizer makes a prompt that is not of its vocabulary.")
         return prompt
 
@@ -236,28 +270,32 @@ class EngineCore:
             return 0
         return next((at for at, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other)))
 
-    def _adapter(self, request: GenerationRequest, folder: Path | None) -> Adapter | None:
+    def _hold(self, request: GenerationRequest, source: Source | None) -> Hold | None:
         if request.adapter is None:
             return None
-        if (adapter := self._adapters.get(request.adapter)) is not None:
-            return adapter
-        if folder is None:
-            raise RequestRefused(FailureCode.ADAPTER_UNAVAILABLE, "The adapter's files are not here.")
         try:
-            adapter = Adapter.load(folder, self.model.config, dtype=self._dtype, device=self._device)
+            return self._adapters.hold(request.adapter, source, base=request.base, urgent=request.priority != Priority.BATCH)
         except AdapterError as error:
-            raise RequestRefused(FailureCode.ADAPTER_UNAVAILABLE, f"The adapter cannot be used: {error}") from error
-        self._adapters.put(request.adapter, adapter)
-        return adapter
+            raise RequestRefused(FailureCode.ADAPTER_UNAVAILABLE, f"The adapter cannot be used: {error}.") from error
+
+    def _join_loaded(self) -> None:
+        """Lets requests whose adapter has come join the others, and ends those whose adapter cannot be used."""
+        for answer, hold in [(answer, hold) for answer, hold in self._loading.items() if hold.settled]:
+            if hold.adapter is None:
+                self._finish(answer, FinishReason.ERROR, failure=FailureCode.ADAPTER_UNAVAILABLE, message=hold.failure)
+                continue
+            del self._loading[answer]
+            self._runner.expect(hold.adapter)
+            self._scheduler.add(answer.sequence)
 
     # ------------------------------------------------------------ one step
 
     @torch.inference_mode()
     def _compute(self, chunks: list[Chunk]) -> None:
         tokens = [token for c in chunks for token in c.sequence.tokens[c.start : c.start + c.count]]
-        positions = [position for c in chunks for position in range(c.start, c.start + c.count)]
-        attention = PagedAttention(self._store, [Piece(c.start, c.count, c.sequence.blocks.blocks) for c in chunks])
-        hidden = self.model(self._tensor(tokens), self._tensor(positions), attention, self._lora(chunks))
+        pieces = [Piece(c.start, c.count, c.sequence.blocks.blocks) for c in chunks]
+        adapters = [self._answers[c.sequence.id].adapter for c in chunks]
+        hidden = self._runner.hidden(tokens, pieces, adapters if any(adapters) else None)
         self._scheduler.advance(chunks)
         self._steps += 1
         ends, end = [], 0
@@ -267,23 +305,11 @@ class EngineCore:
                 ends.append((self._answers[chunk.sequence.id], end - 1))
         if not ends:
             return
-        logits = self.model.sharp_logits(hidden[self._tensor([row for _, row in ends])])
+        logits = self._runner.logits(hidden[self._tensor([row for _, row in ends])])
         chosen = choose(logits, [answer.choice for answer, _ in ends])
         self._note_rate(len(ends))
         for (answer, _), token in zip(ends, chosen, strict=True):
             self._take(answer, token)
-
-    def _lora(self, chunks: list[Chunk]) -> LoraBatch | None:
-        """The step's adapters; None when there are none, and then the model has no LoRA path at all."""
-        rows: dict[int, tuple[Adapter, list[int]]] = {}
-        row = 0
-        for chunk in chunks:
-            if (adapter := self._answers[chunk.sequence.id].adapter) is not None:
-                rows.setdefault(id(adapter), (adapter, []))[1].extend(range(row, row + chunk.count))
-            row += chunk.count
-        if not rows:
-            return None
-        return LoraBatch([(adapter, None if len(its) == row else self._tensor(its)) for adapter, its in rows.values()])
 
     def _take(self, answer: Answer, token: int | None) -> None:
         """Adds a chosen token to an answer and says what became of it."""
@@ -314,7 +340,10 @@ class EngineCore:
         if held := answer.text.end():
             self._say(answer, held)
         del self._answers[answer.request.id]
-        self._scheduler.remove(answer.sequence)
+        if self._loading.pop(answer, None) is None:
+            self._scheduler.remove(answer.sequence)
+        if answer.hold is not None:
+            answer.hold.release()
         self._zero_freed()
         first_token_s = None if answer.first_token_at is None else answer.first_token_at - answer.received_at
         finished = Finished(
@@ -336,13 +365,13 @@ class EngineCore:
 
     def _zero_freed(self) -> None:
         if self._pool.freed:
-            self._store.zero(self._pool.freed)
+            self._runner.zero(self._pool.freed)
             self._pool.freed.clear()
 
     # ------------------------------------------------------------ small parts
 
     def _tensor(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
+        return torch.tensor(values, dtype=torch.int64, device=self._runner.device)
 
     def _note_rate(self, tokens: int) -> None:
         now = time.monotonic()

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from inference.attention import CausalAttention
-from inference.lora import Adapter, LoraBatch
+from inference.lora import Adapter
+from inference.lora_batch import LoraBatch
 from inference.model import GPT
 from inference.tokenizer import Tokenizer
 
@@ -70,7 +71,7 @@ def score(model: GPT, tokenizer: Tokenizer, *, adapter: Adapter | None = None, a
     """
     device = model.embedding.weight.device
     start = min(tokenizer.eos_ids) if tokenizer.eos_ids else None
-    lora = LoraBatch([(adapter, None)]) if adapter is not None else None
+    lora = LoraBatch.for_all(adapter) if adapter is not None else None
     losses, counts = [], []
     for number, text in enumerate(paragraphs(), 1):
         tokens = ([start] if start is not None else []) + tokenizer.encode(text)

@@ -113,8 +113,8 @@ class Engine:
     ) -> list[Output]:
         """Answers to all prompts, in their order. `params`: for all, or for each; `adapters`: for each a PEFT folder or None.
 
-        Raises RequestRefused for a prompt or an adapter that cannot be used, and then answers none. A request that fails
-        later has the finish_reason "error" and harms no other.
+        Raises RequestRefused for a prompt that cannot be used, and then answers none. A request that fails later, also one
+        whose adapter cannot be used, has the finish_reason "error" and harms no other.
         """
         if isinstance(prompts, str):
             raise TypeError("prompts must be a list of prompts, not one text")
@@ -145,6 +145,8 @@ class Engine:
     def close(self) -> None:
         """Gives the model's memory back. Calls under way fail."""
         with self._lock:
+            if self._loaded is not None:
+                self._loaded.close()
             self._loaded = None
             self._runs.clear()
 

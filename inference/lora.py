@@ -1,170 +1,216 @@
-"""LoRA adapters in PEFT's format, and many of them in one batch.
+"""LoRA adapters: PEFT's folders read and written, and an adapter's numbers in one piece of memory.
 
 An adapter adds B·A·x, scaled, to chosen projections of its base. It is checked before it is used: only what is supported
 here, ranks and shapes that fit the base, every number finite. What would change the answer in a way that is not supported
-(DoRA, trained biases, whole modules saved beside) is refused by name.
+(DoRA, trained biases, whole modules saved beside, starts that change the base) is refused by name.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from inference.config import GPTConfig
+from inference.lora_settings import CONFIG, AdapterError, LoraSettings
 from inference.naming import projection_shapes
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-MAX_CONFIG_BYTES = 1024 * 1024
-MAX_RANK = 512
-TENSOR_NAME = re.compile(r"base_model\.model\.(?P<projection>.+)\.lora_(?P<side>[AB])\.weight")
-REFUSED = {
-    "use_dora": "DoRA",
-    "modules_to_save": "modules_to_save (whole modules beside the adapter)",
-    "lora_bias": "lora_bias",
-    "rank_pattern": "rank_pattern (ranks that differ between modules)",
-    "alpha_pattern": "alpha_pattern",
-    "layer_replication": "layer_replication",
-    "trainable_token_indices": "trainable_token_indices",
-    "target_parameters": "target_parameters",
-    "alora_invocation_tokens": "aLoRA",
-    "use_qalora": "QALoRA",
-}
-CHANGES_BASE = ("pissa", "olora", "corda", "loftq")  # starts that leave the adapter on another base than the original
+PREFIX = "base_model.model."  # PEFT puts it before the names of the base's modules
+RANKS = (8, 16, 32, 64, 128, 256)  # a rank is filled up with zeros to one of these, so that more adapters are alike
+DTYPES = ("F32", "F16", "BF16")
 
 
-class AdapterError(ValueError):
-    """The adapter cannot be read, does not fit the base or uses what is not supported; the message says what."""
+class Layout:
+    """Where each projection's A and B stand among an adapter's numbers. Adapters of one layout can be stacked.
+
+    `ranks`, int32 [projections], is 0 for a projection that is not adapted; `starts`, int64 [projections], says where A
+    [rank, in] begins, directly behind which B stands transposed, [rank, out]. Projections are in the order of
+    `GPT.projections`.
+    """
+
+    def __init__(self, config: GPTConfig, ranks: tuple[int, ...]) -> None:
+        self._places: dict[str, tuple[int, int, int, int]] = {}  # start, rank, in, out
+        starts, at = [], 0
+        for (name, (outs, ins)), rank in zip(projection_shapes(config).items(), ranks, strict=True):
+            starts.append(at)
+            if rank:
+                self._places[name] = (at, rank, ins, outs)
+            at += rank * (ins + outs)
+        self.size = at
+        self.ranks = torch.tensor(ranks, dtype=torch.int32, device="cpu")
+        self.starts = torch.tensor(starts, dtype=torch.int64, device="cpu")
+
+    def views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """A [..., rank, in] and B transposed [..., rank, out] of each adapted projection, inside `flat` [..., size]."""
+        found = {}
+        for name, (start, rank, ins, outs) in self._places.items():
+            middle = start + rank * ins
+            a = flat[..., start:middle].unflatten(-1, (rank, ins))
+            b = flat[..., middle : middle + rank * outs].unflatten(-1, (rank, outs))
+            found[name] = (a, b)
+        return found
 
 
-@dataclass(frozen=True)
+layout_of = lru_cache(maxsize=256)(Layout)  # one for all adapters that are alike
+
+
+@dataclass(frozen=True, eq=False)
 class Adapter:
-    """For each adapted projection, A [rank, in] and B [out, rank], B already scaled."""
+    """The numbers of one adapter, B already scaled."""
 
-    rank: int
-    parts: Mapping[str, tuple[Tensor, Tensor]]
+    flat: Tensor  # [layout.size]
+    layout: Layout
+    rank: int  # the highest, before it was filled up
+    parameter_count: int
+
+    @property
+    def ranks(self) -> Tensor:
+        return self.layout.ranks
+
+    @property
+    def starts(self) -> Tensor:
+        return self.layout.starts
 
     @property
     def size_bytes(self) -> int:
-        return sum(part.nbytes for pair in self.parts.values() for part in pair)
+        return self.flat.nbytes
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """A [rank, in] and B transposed [rank, out] of each adapted projection."""
+        return self.layout.views(self.flat)
 
     @classmethod
-    def load(cls, folder: Path, config: GPTConfig, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Adapter:
-        """Reads and checks a PEFT folder for a base with `config`. Raises AdapterError."""
-        rank, scale = _read_config(Path(folder) / CONFIG)
+    def load(
+        cls,
+        folder: Path,
+        config: GPTConfig,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        base: str = "",
+        pinned: bool = False,
+        admit: Callable[[int], object] = lambda size_bytes: None,
+    ) -> Adapter:
+        """Reads and checks a PEFT folder for a base with `config` and, where known, the digest `base`. Raises AdapterError.
+
+        `admit` is told the adapter's size before memory for it is taken.
+        """
+        settings = LoraSettings.read(Path(folder) / CONFIG)
+        settings.check_base(base)
         path = Path(folder) / WEIGHTS
         if not path.is_file():
             raise AdapterError(f"there is no {WEIGHTS}; only safetensors adapters are read")
         try:
             with safe_open(path, framework="pt") as opened:
-                pairs = _pairs(opened, rank, config)
-                parts = {}
-                for projection, (down, up) in pairs.items():
-                    a, b = opened.get_tensor(down).float(), opened.get_tensor(up).float()
-                    if not (a.isfinite().all() and b.isfinite().all()):
-                        raise AdapterError(f"{WEIGHTS}: the weights for {projection} have numbers that are not finite")
-                    parts[projection] = (a.to(device, dtype, copy=True), (b * scale).to(device, dtype))
+                return cls._read(opened, settings, config, dtype=dtype, device=device, pinned=pinned, admit=admit)
         except (SafetensorError, OSError) as error:
             raise AdapterError(f"{WEIGHTS} is not a whole safetensors file: {error}") from error
-        return cls(rank, parts)
+
+    @classmethod
+    def _read(
+        cls,
+        opened: Any,
+        settings: LoraSettings,
+        config: GPTConfig,
+        *,
+        dtype: torch.dtype,
+        device: str | torch.device,
+        pinned: bool,
+        admit: Callable[[int], object],
+    ) -> Adapter:
+        pairs = _pairs(opened, settings, config)
+        layout = layout_of(config, tuple(_filled_up(pairs[name].rank) if name in pairs else 0 for name in projection_shapes(config)))
+        admit(layout.size * dtype.itemsize)
+        flat = torch.zeros(layout.size, dtype=dtype, pin_memory=pinned)
+        count = 0
+        for name, (a, b) in layout.views(flat).items():
+            pair = pairs[name]
+            down, up = opened.get_tensor(pair.down), opened.get_tensor(pair.up)
+            a[: pair.rank] = down
+            b[: pair.rank] = up.t() if pair.scale == 1.0 else up.t().float() * pair.scale
+            if not (a.isfinite().all() and b.isfinite().all()):
+                raise AdapterError(f"{WEIGHTS}: the weights for {name} have numbers that are not finite")
+            count += down.numel() + up.numel()
+        return cls(flat.to(device), layout, max(pair.rank for pair in pairs.values()), count)
 
 
-def _read_config(path: Path) -> tuple[int, float]:
-    """Rank and scale. Raises AdapterError for what is not supported."""
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise AdapterError(f"{CONFIG} is larger than {MAX_CONFIG_BYTES} bytes")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise AdapterError(f"{CONFIG} cannot be read: {error}") from error
-    if not isinstance(raw, dict) or raw.get("peft_type") != "LORA":
-        raise AdapterError(f"{CONFIG}: peft_type must be LORA")
-    for name, called in REFUSED.items():
-        if raw.get(name):
-            raise AdapterError(f"{CONFIG}: {called} is not supported")
-    if (bias := raw.get("bias", "none")) != "none":
-        raise AdapterError(f"{CONFIG}: bias={str(bias)[:40]!r} is not supported: only adapters without trained biases are")
-    if str(raw.get("init_lora_weights", "")).lower().startswith(CHANGES_BASE):
-        raise AdapterError(f"{CONFIG}: init_lora_weights={raw['init_lora_weights']!r} changes the base; convert the adapter to plain LoRA")
-    rank, alpha = raw.get("r"), raw.get("lora_alpha")
-    if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= MAX_RANK:
-        raise AdapterError(f"{CONFIG}: r is {str(rank)[:40]}; it must be a whole number from 1 to {MAX_RANK}")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
-        raise AdapterError(f"{CONFIG}: lora_alpha is {str(alpha)[:40]}; it must be a number")
-    return rank, alpha / (math.sqrt(rank) if raw.get("use_rslora") else rank)
+@dataclass
+class _Pair:
+    """The tensors of a projection in the file, by their names."""
+
+    rank: int
+    scale: float
+    down: str = ""
+    up: str = ""
 
 
-def _pairs(opened: Any, rank: int, config: GPTConfig) -> dict[str, tuple[str, str]]:
-    """Projection -> names of its A and B, with names and shapes checked before any weight is read."""
+def _pairs(opened: Any, settings: LoraSettings, config: GPTConfig) -> dict[str, _Pair]:
+    """The adapted projections, with names, types and shapes checked before any weight is read."""
     shapes = projection_shapes(config)
-    sides: dict[str, dict[str, str]] = {}
-    for name in opened.keys():  # noqa: SIM118 - not a mapping
-        match = TENSOR_NAME.fullmatch(name)
-        if match is None or match["projection"] not in shapes:
-            raise AdapterError(f"{WEIGHTS}: {name} is not the LoRA of a projection of this base")
-        outs, ins = shapes[match["projection"]]
-        expected = [rank, ins] if match["side"] == "A" else [outs, rank]
-        if (shape := list(opened.get_slice(name).get_shape())) != expected:
-            raise AdapterError(f"{WEIGHTS}: {name} has the shape {shape}; this base and rank {rank} call for {expected}")
-        sides.setdefault(match["projection"], {})[match["side"]] = name
-    if not sides:
+    pairs: dict[str, _Pair] = {}
+    for tensor in opened.keys():  # noqa: SIM118 - not a mapping
+        name, _, side = tensor.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
+        if tensor != f"{PREFIX}{name}.lora_{side}.weight" or side not in ("A", "B") or name not in shapes:
+            raise AdapterError(f"{WEIGHTS}: {tensor[:200]} is not the LoRA of a projection of this base")
+        if name not in pairs:
+            pairs[name] = _Pair(*settings.rank_and_scale(name))
+        pair, (outs, ins) = pairs[name], shapes[name]
+        part = opened.get_slice(tensor)
+        expected = [pair.rank, ins] if side == "A" else [outs, pair.rank]
+        if (shape := list(part.get_shape())) != expected:
+            raise AdapterError(f"{WEIGHTS}: {tensor} has the shape {shape}; this base and rank {pair.rank} call for {expected}")
+        if (dtype := part.get_dtype()) not in DTYPES:
+            raise AdapterError(f"{WEIGHTS}: {tensor} is {dtype}; only {', '.join(DTYPES)} are supported")
+        if side == "A":
+            pair.down = tensor
+        else:
+            pair.up = tensor
+    if not pairs:
         raise AdapterError(f"{WEIGHTS} holds no weights")
-    for projection, pair in sides.items():
-        if len(pair) < 2:
-            raise AdapterError(f"{WEIGHTS}: {projection} has only one of lora_A and lora_B")
-    return {projection: (pair["A"], pair["B"]) for projection, pair in sides.items()}
+    for name, pair in pairs.items():
+        if not (pair.down and pair.up):
+            raise AdapterError(f"{WEIGHTS}: {name} has only one of lora_A and lora_B")
+    return pairs
 
 
-class LoraBatch:
-    """The adapters of one step: each with the rows of the step's tokens it serves, None for all of them."""
-
-    def __init__(self, groups: Sequence[tuple[Adapter, Tensor | None]]) -> None:
-        self._groups = groups
-
-    def add(self, projection: str, x: Tensor, y: Tensor) -> Tensor:
-        """y plus each row's adapter of x. x: [n, in]; y: [n, out]."""
-        for adapter, rows in self._groups:
-            if (pair := adapter.parts.get(projection)) is None:
-                continue
-            down, up = pair
-            if rows is None:
-                y = y + (x @ down.t()) @ up.t()
-            else:
-                y = y.index_add(0, rows, (x[rows] @ down.t()) @ up.t())
-        return y
+def _filled_up(rank: int) -> int:
+    return next(size for size in RANKS if size >= rank)
 
 
-class AdapterShelf:
-    """Adapters kept in memory by digest, the longest unused dropped when they take more than a budget of bytes."""
+def save(folder: Path, weights: Mapping[str, tuple[Tensor, Tensor]], *, config: GPTConfig, alpha: float, base: str) -> None:
+    """Writes `folder` so that PEFT and `Adapter.load` read it: the form in which an adapter is stored and taken elsewhere.
 
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget_bytes = budget_bytes
-        self._held: OrderedDict[str, Adapter] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(adapter.size_bytes for adapter in self._held.values())
-
-    def get(self, digest: str) -> Adapter | None:
-        if digest in self._held:
-            self._held.move_to_end(digest)
-        return self._held.get(digest)
-
-    def put(self, digest: str, adapter: Adapter) -> None:
-        """Requests under way keep theirs whatever is dropped here."""
-        self._held[digest] = adapter
-        while len(self._held) > 1 and self.size_bytes > self._budget_bytes:
-            self._held.popitem(last=False)
+    `weights` holds A [rank, in] and B [out, rank] by the projection's Hugging Face name; `base` names what it was trained on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (rank,) = {a.shape[0] for a, _ in weights.values()}
+    tensors = {}
+    for name, (a, b) in weights.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = a.detach().cpu().contiguous()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = b.detach().cpu().contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_rslora": False,
+        "use_dora": False,
+        "fan_in_fan_out": config.architecture == "gpt2",  # its projections are Conv1D in transformers
+        "target_modules": sorted({name.rpartition(".")[2] for name in weights}),
+        "inference_mode": True,
+    }
+    (folder / CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from inference import adapters
+from inference import lora
 from inference.config import GPTConfig
 from inference.datasets import Example, UnusableDataset, load_examples
 from inference.finetuning import (
@@ -131,7 +131,7 @@ class Training:
         folder = self._bench.work / "adapter"
         weights = self._best or self._lora.weights()
         base = self._task.params["base"]
-        adapters.save(folder, weights, config=self._model.config, alpha=self._recipe.alpha, base=base)
+        lora.save(folder, weights, config=self._model.config, alpha=self._recipe.alpha, base=base)
         manifest = self._bench.put(folder)
         state = self._state
         return {

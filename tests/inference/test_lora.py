@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,16 @@ from safetensors.torch import load_file, save_file
 from inference.attention import CausalAttention
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
-from inference.lora import Adapter, AdapterError, AdapterShelf, LoraBatch
+from inference.lora import Adapter
+from inference.lora_batch import LoraBatch, Stacks
+from inference.lora_settings import AdapterError, LoraSettings
+from inference.model import GPT
+from inference.naming import projection_shapes
+from tests.inference.test_model import FAMILIES
 from tests.inference.tiny import tiny_adapter, tiny_base, write_json
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TOKENS = torch.arange(30) * 7 % 97
 
 
 @pytest.fixture(scope="module")
@@ -27,62 +34,277 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("base"))
 
 
+@pytest.fixture(scope="module")
+def model(base: Path) -> GPT:
+    return load_gpt(base, dtype=torch.float32)
+
+
 @pytest.fixture
 def adapter(tmp_path: Path, base: Path) -> Path:
     return tiny_adapter(tmp_path / "adapter", base)
 
 
-def peft_logits(base: Path, adapter: Path, tokens: torch.Tensor) -> torch.Tensor:
-    model = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter).eval()
-    with torch.inference_mode():
-        logits: torch.Tensor = model(tokens[None]).logits[0]
-    return logits
+def logits_of(model: GPT, tokens: torch.Tensor, lora: LoraBatch | None = None) -> torch.Tensor:
+    return model.logits(model(tokens, torch.arange(len(tokens)), CausalAttention([len(tokens)]), lora))
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "lora_alpha": 3}, {"rank": 16, "target_modules": ALL}])
 @torch.inference_mode()
-def test_an_adapter_gives_the_logits_peft_gives(base: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
-    folder = tiny_adapter(tmp_path / "adapter", base, **settings)
-    tokens = torch.arange(30) * 7 % 448
-    model = load_gpt(base, dtype=torch.float32)
+def merge(model: GPT, adapter: Adapter) -> None:
+    for name, module in model.projections().items():
+        if name in adapter.parts:
+            a, b = adapter.parts[name]
+            module.weight.add_(b.t() @ a)  # type: ignore[operator]
+
+
+def error_between(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max())
+
+
+# ---------------------------------------------------------------- the same as PEFT
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {"r": 4, "lora_alpha": 8},
+    "rslora": {"r": 16, "lora_alpha": 6, "use_rslora": True},
+    "patterns": {
+        "r": 4,
+        "lora_alpha": 8,
+        "rank_pattern": {r"(?:layers|h)\.0\..*": 12, "o_proj": 9, "q_proj": 1},
+        "alpha_pattern": {"down_proj": 1, r"mlp\.(c_proj|up_proj)": 3},
+        "use_rslora": True,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match")  # not every family has every name
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_unmerged_merged_and_pefts_logits_agree(family: str, settings: str, tmp_path: Path) -> None:
+    name, shape = FAMILIES[family]
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**shape)).float().eval()
+    theirs.save_pretrained(tmp_path / "base")
+    lora = peft.LoraConfig(
+        target_modules="all-linear", fan_in_fan_out=family == "gpt2", init_lora_weights=False, task_type="CAUSAL_LM", **SETTINGS[settings]
+    )
+    adapted = peft.get_peft_model(theirs, lora).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    expected = adapted(TOKENS[None]).logits[0]
+    ours = load_gpt(tmp_path / "base", dtype=torch.float32)
+    bare = logits_of(ours, TOKENS)
+
+    loaded = Adapter.load(tmp_path / "adapter", ours.config)
+    unmerged = logits_of(ours, TOKENS, LoraBatch.for_all(loaded))
+    merge(ours, loaded)
+    merged = logits_of(ours, TOKENS)
+
+    print(f"{family}, {settings}: largest error of a logit {error_between(unmerged, expected):.1e}")  # noqa: T201
+    assert error_between(unmerged, expected) < 1e-4
+    assert error_between(merged, expected) < 1e-4
+    assert error_between(merged, adapted.merge_and_unload()(TOKENS[None]).logits[0]) < 1e-4
+    assert error_between(bare, expected) > 0.1
+
+
+@pytest.mark.parametrize("rank", [1, 3, 17, 256])
+@pytest.mark.parametrize("targets", [["q_proj"], ["v_proj", "down_proj"], ALL])
+@torch.inference_mode()
+def test_any_rank_on_any_projections_gives_the_logits_peft_gives(
+    base: Path, model: GPT, tmp_path: Path, rank: int, targets: list[str]
+) -> None:
+    folder = tiny_adapter(tmp_path / "adapter", base, rank=rank, target_modules=targets, lora_alpha=1, use_rslora=True)
+    theirs = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
+
     loaded = Adapter.load(folder, model.config)
 
-    logits = model.logits(model(tokens, torch.arange(30), CausalAttention([30]), LoraBatch([(loaded, None)])))
+    assert error_between(logits_of(model, TOKENS, LoraBatch.for_all(loaded)), theirs(TOKENS[None]).logits[0]) < 1e-4
+    assert loaded.rank == rank
+    assert len(loaded.parts) == len(targets) * 2
 
-    error = float((logits - peft_logits(base, folder, tokens)).abs().max())
-    print(f"largest error of a logit {error:.1e}")  # noqa: T201
-    assert error < 1e-4
+
+def test_an_adapter_is_one_piece_of_memory_in_the_order_of_the_projections(model: GPT, base: Path, tmp_path: Path) -> None:
+    folder = tiny_adapter(tmp_path / "adapter", base, rank=5, lora_alpha=10, target_modules=["v_proj", "q_proj"])
+    stored = load_file(folder / "adapter_model.safetensors")
+
+    loaded = Adapter.load(folder, model.config)
+
+    names = list(model.projections())
+    assert [name for name, rank in zip(names, loaded.ranks.tolist(), strict=True) if rank] == [
+        name for name in names if name.endswith(("q_proj", "v_proj"))
+    ]
+    assert loaded.flat.is_contiguous()
+    assert (loaded.ranks.dtype, loaded.starts.dtype) == (torch.int32, torch.int64)
+    for name, rank, start in zip(names, loaded.ranks.tolist(), loaded.starts.tolist(), strict=True):
+        if not rank:
+            continue
+        outs, ins = projection_shapes(model.config)[name]
+        a = loaded.flat[start : start + rank * ins].view(rank, ins)
+        b_transposed = loaded.flat[start + rank * ins : start + rank * (ins + outs)].view(rank, outs)
+        assert rank == 8  # filled up with zeros
+        assert torch.equal(a[:5], stored[f"base_model.model.{name}.lora_A.weight"])
+        assert torch.equal(b_transposed[:5].t(), stored[f"base_model.model.{name}.lora_B.weight"] * 2)
+        assert not a[5:].any()
+        assert not b_transposed[5:].any()
+
+
+# ---------------------------------------------------------------- several in one batch
+
+
+def of_rank(folder: Path, base: Path, model: GPT, *, seed: int, rank: int = 4, **changes: Any) -> Adapter:
+    return Adapter.load(tiny_adapter(folder / f"{seed}-{rank}", base, seed=seed, rank=rank, **changes), model.config)
+
+
+def on_cpu(budget_bytes: int = 2**30) -> Stacks:
+    return Stacks(device=torch.device("cpu"), dtype=torch.float32, budget_bytes=budget_bytes)
 
 
 @torch.inference_mode()
-def test_gpt2_adapters_go_on_the_fused_projection(tmp_path: Path) -> None:
-    settings = {"vocab_size": 97, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2}
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings)).float()
-    theirs.save_pretrained(tmp_path / "base")
-    made = peft.get_peft_model(theirs, peft.LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False))
-    made.save_pretrained(tmp_path / "adapter")
-    tokens = torch.arange(20)
-    model = load_gpt(tmp_path / "base", dtype=torch.float32)
-    loaded = Adapter.load(tmp_path / "adapter", model.config)
+def check_each_as_alone(model: GPT, stacks: Stacks, chunks: list[tuple[Adapter | None, int]]) -> None:
+    """Sequences of the given lengths in one batch get what each gets alone."""
+    counts = [count for _, count in chunks]
+    random = torch.Generator().manual_seed(sum(counts))
+    sequences = [torch.randint(0, 448, (count,), generator=random) for count in counts]
+    positions = torch.cat([torch.arange(count) for count in counts])
 
-    logits = model.logits(model(tokens, torch.arange(20), CausalAttention([20]), LoraBatch([(loaded, None)])))
+    together = model(torch.cat(sequences), positions, CausalAttention(counts), stacks.batch(chunks)).split(counts)
 
-    assert (logits - peft_logits(tmp_path / "base", tmp_path / "adapter", tokens)).abs().max() < 1e-4
+    for hidden, tokens, (adapter, count) in zip(together, sequences, chunks, strict=True):
+        lora = LoraBatch.for_all(adapter) if adapter is not None else None
+        alone = model(tokens, torch.arange(count), CausalAttention([count]), lora)
+        assert error_between(hidden, alone) < 1e-4
+        if adapter is not None:
+            assert error_between(hidden, model(tokens, torch.arange(count), CausalAttention([count]))) > 1e-2
+
+
+def test_in_a_mixed_batch_each_row_has_its_own_adapter(model: GPT, base: Path, tmp_path: Path) -> None:
+    small = [of_rank(tmp_path, base, model, seed=seed, rank=rank) for seed, rank in enumerate((4, 8, 5, 3, 8))]
+    large = [of_rank(tmp_path, base, model, seed=seed, rank=40) for seed in range(3)]
+    other = of_rank(tmp_path, base, model, seed=9, rank=8, target_modules=ALL)
+
+    a, b, c, d, e = small
+    check_each_as_alone(model, on_cpu(), [(a, 1), (b, 1), (c, 1), (d, 1), (e, 1)])  # a stack in the order of the rows
+    check_each_as_alone(model, on_cpu(), [(None, 2), (a, 1), (None, 1), (b, 2), (c, 1), (None, 9)])  # base rows between
+    check_each_as_alone(model, on_cpu(), [(a, 1), (b, 3), (a, 1), (c, 40), (d, 1), (a, 1)])  # twice in the batch; a long prompt
+    check_each_as_alone(model, on_cpu(), [(a, 1), (large[0], 1), (b, 1), (large[1], 1), (c, 2), (large[2], 1), (other, 3), (None, 1)])
+    check_each_as_alone(model, on_cpu(), [(c, 1), (c, 1), (c, 7)])
+
+
+def test_adapters_that_come_and_go_never_answer_for_each_other(model: GPT, base: Path, tmp_path: Path) -> None:
+    adapters = [of_rank(tmp_path, base, model, seed=seed) for seed in range(12)]
+    stacks = on_cpu()
+
+    for start, count in ((0, 3), (0, 8), (3, 5), (4, 8), (11, 1), (1, 10), (0, 12), (2, 4)):
+        check_each_as_alone(model, stacks, [(adapter, 1) for adapter in adapters[start : start + count]])
+
+    del adapters[3:]
+    newcomers = [of_rank(tmp_path, base, model, seed=seed) for seed in range(20, 26)]
+    check_each_as_alone(model, stacks, [(adapter, 1) for adapter in newcomers + adapters])
+
+
+def test_an_adapter_is_copied_once_and_stays_in_its_row(model: GPT, base: Path, tmp_path: Path) -> None:
+    adapters = [of_rank(tmp_path, base, model, seed=seed) for seed in range(6)]
+    stacks = on_cpu()
+
+    for _ in range(5):
+        stacks.batch([(adapter, 1) for adapter in adapters])
+        stacks.batch([(adapter, 1) for adapter in adapters[2:]])
+
+    assert stacks.copies == 6
+
+
+@pytest.mark.parametrize("room_for", [0, 2, 3, 5])
+def test_without_room_for_a_stack_the_answers_are_the_same(model: GPT, base: Path, tmp_path: Path, room_for: int) -> None:
+    adapters = [of_rank(tmp_path, base, model, seed=seed) for seed in range(8)]
+    stacks = on_cpu(room_for * adapters[0].size_bytes)
+
+    check_each_as_alone(model, stacks, [(adapter, 1) for adapter in adapters])
+
+    assert stacks.size_bytes <= room_for * adapters[0].size_bytes
+
+
+def test_a_stack_that_is_not_used_gives_way_to_another(model: GPT, base: Path, tmp_path: Path) -> None:
+    small = [of_rank(tmp_path, base, model, seed=seed) for seed in range(4)]
+    large = [of_rank(tmp_path, base, model, seed=seed, rank=16) for seed in range(4)]
+    stacks = on_cpu(4 * large[0].size_bytes)
+
+    for adapters in (small, large, small):
+        check_each_as_alone(model, stacks, [(adapter, 1) for adapter in adapters])
+
+    assert stacks.size_bytes == 4 * small[0].size_bytes
+    assert stacks.copies == 12
+
+
+def test_a_batch_without_adapters_has_no_lora_path() -> None:
+    assert on_cpu().batch([(None, 3), (None, 1)]) is None
 
 
 @torch.inference_mode()
-def test_in_a_mixed_batch_each_row_has_its_own_adapter(base: Path, tmp_path: Path) -> None:
-    model = load_gpt(base, dtype=torch.float32)
-    first, second = (Adapter.load(tiny_adapter(tmp_path / str(n), base, seed=n, rank=4 * n), model.config) for n in (1, 2))
-    tokens, positions = torch.arange(30) * 5 % 448, torch.cat([torch.arange(10)] * 3)
-    groups = [(first, torch.arange(10, 20)), (second, torch.arange(20, 30))]
+def test_bfloat16_adapters_are_multiplied_in_float32(model: GPT, base: Path, tmp_path: Path) -> None:
+    folders = [tiny_adapter(tmp_path / str(seed), base, seed=seed) for seed in range(4)]
+    narrow = [Adapter.load(folder, model.config, dtype=torch.bfloat16) for folder in folders]
+    name = "model.layers.0.self_attn.q_proj"
+    x = torch.randn(4, 64).bfloat16()
 
-    mixed = model(tokens, positions, CausalAttention([10] * 3), LoraBatch(groups)).split(10)
+    together = Stacks(device=torch.device("cpu"), dtype=torch.bfloat16).batch([(adapter, 1) for adapter in narrow])
+    assert together is not None
+    got = together.add(name, x, torch.zeros(4, 64, dtype=torch.bfloat16))
 
-    parts = zip(mixed, tokens.split(10), (None, LoraBatch([(first, None)]), LoraBatch([(second, None)])), strict=True)
-    for together, part, lora in parts:
-        alone = model(part, torch.arange(10), CausalAttention([10]), lora)
-        assert (together - alone).abs().max() < 1e-4
+    for row, adapter in enumerate(narrow):
+        a, b = (part.float() for part in adapter.parts[name])
+        exact = x[row].float() @ a.t() @ b
+        alone = LoraBatch.for_all(adapter).add(name, x[row : row + 1], torch.zeros(1, 64, dtype=torch.bfloat16))
+        assert torch.equal(got[row], exact.bfloat16()) or error_between(got[row], exact) <= float(exact.abs().max()) / 128
+        assert error_between(got[row], alone[0]) <= float(exact.abs().max()) / 128
+
+
+# ---------------------------------------------------------------- patterns
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "q_proj",
+        "proj",
+        "self_attn.q_proj",
+        "^model.layers.1.self_attn.q_proj",
+        "^layers.1.self_attn.q_proj",
+        r"model\.layers\.\d+\.mlp\.(gate|up)_proj",
+        "layers.[1-9].*",
+        ".*",
+        "layers.1",
+        "mlp..*_proj$",
+        "q_proj|down_proj",
+        "layers.1.self_attn.q_proj|o_proj",
+    ],
+)
+def test_patterns_match_as_in_peft(base: Path, tmp_path: Path, pattern: str) -> None:
+    write_json(
+        tmp_path / "adapter_config.json",
+        {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "rank_pattern": {pattern: 8, "v_proj": 2}, "alpha_pattern": {pattern: 24}},
+    )
+    names = projection_shapes(GPTConfig.from_folder(base))
+
+    read = LoraSettings.read(tmp_path / "adapter_config.json")
+
+    for name in names:
+        rank = {pattern: 8, "v_proj": 2}.get(peft.utils.other.get_pattern_key([pattern, "v_proj"], name), 4)
+        alpha = {pattern: 24}.get(peft.utils.other.get_pattern_key([pattern], name), 4)
+        assert read.rank_and_scale(name) == (rank, alpha / rank)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(.*)*x", "(a{9999}){9999}", "(a|a)(a|a)(a|a)", "(?P<n>a)", "(", "*", "", "x" * 201, "(.*a){9}", "(?=.*)"]
+)
+def test_a_pattern_that_could_take_for_ever_is_refused_at_once(base: Path, adapter: Path, pattern: str) -> None:
+    config_says(rank_pattern={pattern: 4})(adapter)
+    began = time.monotonic()
+
+    with pytest.raises(AdapterError, match="is not supported; write module names"):
+        Adapter.load(adapter, GPTConfig.from_folder(base))
+
+    assert time.monotonic() - began < 1
+
+
+# ---------------------------------------------------------------- refusals
 
 
 def config_says(**changes: Any) -> Callable[[Path], None]:
@@ -111,20 +333,33 @@ A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
         (config_says(peft_type="IA3"), "peft_type must be LORA"),
         (config_says(use_dora=True), "DoRA is not supported"),
         (config_says(bias="all"), "bias='all' is not supported"),
+        (config_says(lora_bias=True), "lora_bias is not supported"),
         (config_says(modules_to_save=["lm_head"]), "modules_to_save"),
-        (config_says(rank_pattern={"q_proj": 8}), "rank_pattern"),
-        (config_says(init_lora_weights="pissa_niter_4"), "changes the base"),
+        (config_says(alora_invocation_tokens=[1, 2]), "aLoRA is not supported"),
+        (config_says(layer_replication=[[0, 2]]), "layer_replication is not supported"),
+        (config_says(something_new={"on": True}), "something_new is not known here"),
+        (config_says(init_lora_weights="pissa_niter_4"), "'pissa_niter_4' changes the base"),
+        (config_says(init_lora_weights="olora"), "'olora' changes the base"),
+        (config_says(init_lora_weights="lora_ga"), "'lora_ga' changes the base"),
         (config_says(r=8), r"has the shape \[.*\]; this base and rank 8 call for"),
+        (config_says(rank_pattern={"q_proj": 8}), r"q_proj.* has the shape \[.*\]; this base and rank 8 call for"),
+        (config_says(rank_pattern={"q_proj": 0}), "rank_pattern is 0"),
+        (config_says(alpha_pattern={"q_proj": "much"}), "alpha_pattern is much"),
+        (config_says(rank_pattern=["q_proj"]), "rank_pattern must map"),
         (config_says(r=0), "r is 0"),
-        (config_says(r=10**9), "r is 1000000000"),
+        (config_says(r=257), "r is 257; it must be a whole number from 1 to 256"),
         (config_says(lora_alpha=float("inf")), "lora_alpha is inf"),
+        (config_says(lora_alpha=10**400), "lora_alpha is 1000"),
         (lambda f: (f / "adapter_config.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "adapter_model.safetensors").unlink(), r"there is no adapter_model\.safetensors"),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"\0" * 64), "not a whole safetensors file"),
         (weights_are(lambda w: w[A].fill_(float("nan"))), "not finite"),
+        (weights_are(lambda w: w[A].view(-1)[-1:].fill_(float("inf"))), "not finite"),
         (weights_are(lambda w: w.pop(A)), "only one of lora_A and lora_B"),
         (weights_are(lambda w: w.update({A: torch.zeros(4, 32)})), r"has the shape \[4, 32\]"),
+        (weights_are(lambda w: w.update({A: w[A].to(torch.int8)})), "is I8; only F32, F16, BF16 are supported"),
         (weights_are(lambda w: w.update({"base_model.model.lm_head.lora_A.weight": torch.zeros(4, 64)})), "not the LoRA of a projection"),
+        (weights_are(lambda w: w.update({A.replace("lora_A", "lora_magnitude_vector"): torch.zeros(4)})), "not the LoRA of a projection"),
         (weights_are(lambda w: w.clear()), "holds no weights"),
     ],
 )
@@ -135,14 +370,23 @@ def test_an_adapter_that_does_not_fit_is_refused(base: Path, adapter: Path, spoi
         Adapter.load(adapter, GPTConfig.from_folder(base))
 
 
-def test_the_shelf_drops_the_longest_unused(base: Path, adapter: Path) -> None:
-    one = Adapter.load(adapter, GPTConfig.from_folder(base))
-    shelf = AdapterShelf(2 * one.size_bytes)
-    shelf.put("a", one)
-    shelf.put("b", one)
-    shelf.get("a")
+def test_an_adapter_of_another_base_is_refused_when_it_says_so(base: Path, adapter: Path) -> None:
+    config = GPTConfig.from_folder(base)
+    config_says(base_model_name_or_path="a" * 64)(adapter)
 
-    shelf.put("c", one)
+    with pytest.raises(AdapterError, match=r"made for the base a{12}…, this one is b{12}…"):
+        Adapter.load(adapter, config, base="b" * 64)
 
-    assert [shelf.get(digest) is not None for digest in "abc"] == [True, False, True]
-    assert shelf.size_bytes == 2 * one.size_bytes
+    assert Adapter.load(adapter, config, base="a" * 64).rank == 4
+    assert Adapter.load(adapter, config).rank == 4
+    config_says(base_model_name_or_path="someone/some-model")(adapter)
+    assert Adapter.load(adapter, config, base="b" * 64).rank == 4
+
+
+def test_its_size_is_told_before_memory_is_taken(base: Path, adapter: Path) -> None:
+    config = GPTConfig.from_folder(base)
+    told: list[int] = []
+
+    loaded = Adapter.load(adapter, config, dtype=torch.bfloat16, admit=told.append)
+
+    assert told == [loaded.size_bytes]

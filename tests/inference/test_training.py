@@ -16,7 +16,8 @@ from inference.config import GPTConfig
 from inference.datasets import load_examples
 from inference.finetuning import Recipe, TrainableLora, losses, pack, split
 from inference.job_process import Cancelled, JobError, Paused
-from inference.lora import Adapter, LoraBatch
+from inference.lora import Adapter
+from inference.lora_batch import LoraBatch
 from inference.tokenizer import Tokenizer
 from inference.training import run
 from tests.inference.job_bench import Place, Told, chat_line
@@ -102,7 +103,7 @@ def test_the_result_gives_peft_and_our_own_reader_the_same_logits(place: Place, 
         theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)(tokens[None]).logits[0]
         model = load_gpt(base, dtype=torch.float32)
         loaded = Adapter.load(adapter, GPTConfig.from_folder(base))
-        ours = model.logits(model(tokens, positions, attention, LoraBatch([(loaded, None)])))
+        ours = model.logits(model(tokens, positions, attention, LoraBatch.for_all(loaded)))
         bare = model.logits(model(tokens, positions, attention))
 
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
