@@ -28,6 +28,15 @@ return {1, tostring(math.floor((burst - (new_arrival - now)) / interval)), '0'}
 """
 
 
+_GIVE_BACK = """
+local now_pair = redis.call('TIME')
+local now = tonumber(now_pair[1]) + tonumber(now_pair[2]) / 1e6
+local arrival = tonumber(redis.call('GET', KEYS[1]) or now) - tonumber(ARGV[2]) / tonumber(ARGV[1]) * tonumber(ARGV[3])
+if arrival <= now then return redis.call('DEL', KEYS[1]) end
+return redis.call('SET', KEYS[1], tostring(arrival), 'PX', math.ceil((arrival - now) * 1000) + 1)
+"""
+
+
 @dataclass(frozen=True)
 class Allowance:
     """What a key has left: `remaining` more at once; when refused, `retry_after_s` until `cost` fits."""
@@ -42,6 +51,11 @@ def take(key: str, *, limit: int, per_s: float, cost: int = 1) -> Allowance:
     """Takes `cost` from the allowance of `limit` per `per_s` seconds under `key`, all or nothing."""
     allowed, remaining, wait = client().eval(_GCRA, 1, f"ratelimit:{key}", limit, per_s, cost)
     return Allowance(allowed=bool(allowed), limit=limit, remaining=int(float(remaining)), retry_after_s=float(wait))
+
+
+def give_back(key: str, *, limit: int, per_s: float, cost: int = 1) -> None:
+    """Undoes one `take` of the same allowance: what it was for has not begun."""
+    client().eval(_GIVE_BACK, 1, f"ratelimit:{key}", limit, per_s, cost)
 
 
 def require(key: str, *, limit: int, per_s: float, cost: int = 1) -> Allowance:

@@ -221,6 +221,7 @@ MAX_COMPLETION_TOKENS = env.int("MAX_COMPLETION_TOKENS", 2048)
 MAX_INFLIGHT_PER_BASE = env.int("MAX_INFLIGHT_PER_BASE", 64)
 GENERATION_TIMEOUT_S = env.int("GENERATION_TIMEOUT_S", 300)
 VISITOR_TRIES_PER_DAY = env.int("VISITOR_TRIES_PER_DAY", 30)
+VISITOR_TRIES_PER_NETWORK = env.int("VISITOR_TRIES_PER_NETWORK", 300)  # a day, of all visitors from one network address
 REQUESTS_PER_MINUTE = env.int("REQUESTS_PER_MINUTE", 60)  # generations per person and minute
 JOBS_PER_PUBLISHER = env.int("JOBS_PER_PUBLISHER", 2)  # running at once
 FINETUNES_PER_PERSON = env.int("FINETUNES_PER_PERSON", 10)  # waiting, queued or running at once

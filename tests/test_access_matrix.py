@@ -142,7 +142,7 @@ def question_by_name(world: World, state: str) -> dict[str, Any]:
 
 
 def question_to_version(world: World, state: str) -> dict[str, Any]:
-    return {"version": world.versions[state].public_id, "model": world.versions[state].public_id, "text": "Hello"}
+    return {"model": world.versions[state].public_id, "text": "Hello"}
 
 
 TEXTS = {"name_en": "Plain", "summary_en": "Plain answers."}
@@ -263,6 +263,7 @@ TABLE: dict[str, Entry] = {
     "playground:chat": Entry(PUBLIC),
     "playground:new": Entry(always(row(302))),  # nothing named to talk to
     "playground:csrf": Entry(PUBLIC),
+    "playground:confirm": Entry(act=TRIED, body=question_to_version, writes=False),
     "playground:start": Entry(act=BY_NAME, body=question_by_name, accept=SCRIPT),
     "playground:try": Entry(act=TRIED, path=of_listing, body=question_to_version, accept=SCRIPT),
     "playground:events": Entry(ONLY_MINE, path=thing("request")),

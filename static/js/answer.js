@@ -32,6 +32,23 @@ export function trouble(place, error) {
   place.replaceChildren(notice);
 }
 
+// What was written stays in this tab while somebody leaves the page to sign up or in.
+const DRAFT = `draft:${location.pathname}${location.search}`;
+const drafts = () => {
+  try {
+    return sessionStorage;
+  } catch {
+    return null; // it is refused where cookies are
+  }
+};
+export const keepDraft = (text) => drafts()?.setItem(DRAFT, text);
+export function takeDraft(textarea) {
+  const text = drafts()?.getItem(DRAFT) ?? null;
+  if (text === null) return;
+  drafts().removeItem(DRAFT);
+  textarea.value = text;
+}
+
 function live(numbers, tokens, since) {
   const said = words();
   const elapsed = (performance.now() - since) / 1000;

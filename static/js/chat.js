@@ -1,5 +1,5 @@
 // The chat: asks, shows answers as they are written, stops them, asks again in other words, and keeps the drawer's numbers shown.
-import { dress, sendOnEnter, show, trouble, words } from "./answer.js";
+import { dress, keepDraft, sendOnEnter, show, takeDraft, trouble, words } from "./answer.js";
 import { post } from "./stream.js";
 
 const chat = document.querySelector("[data-chat]");
@@ -72,11 +72,12 @@ async function ask(url, { again = false, clears = false } = {}) {
   if (clears) field.value = "";
   try {
     const result = await send(url, fields);
-    if (url === composer.action && composer.elements.model) return location.replace(result.url); // a conversation has begun
+    if (url === composer.dataset.ask && composer.elements.model) return location.replace(result.url); // a conversation has begun
     editing(null);
     await watch(place(result, { again }));
   } catch (error) {
     if (clears && !field.value) field.value = asked;
+    if (error.error?.way_out) keepDraft(field.value);
     busy(false);
     say(error);
   }
@@ -91,8 +92,9 @@ async function stop() {
 if (composer) {
   composer.addEventListener("submit", (event) => {
     event.preventDefault();
-    ask(editUrl ?? composer.action, { again: editUrl !== null, clears: true });
+    ask(editUrl ?? composer.dataset.ask, { again: editUrl !== null, clears: true });
   });
+  takeDraft(composer.elements.text);
   sendOnEnter(composer.elements.text);
   part("stopper").addEventListener("click", stop);
   part("edit-cancel").addEventListener("click", () => {

@@ -1,5 +1,5 @@
 // The try-it box: one question, one streamed answer, and the way on into a chat.
-import { dress, sendOnEnter, show, trouble, words } from "./answer.js";
+import { dress, keepDraft, sendOnEnter, show, takeDraft, trouble, words } from "./answer.js";
 import { post } from "./stream.js";
 
 for (const box of document.querySelectorAll("[data-try]")) {
@@ -27,13 +27,14 @@ function begin(box, form) {
     keep.hidden = true;
     try {
       const text = form.elements.text.value;
-      asked = { ...(await send_(form.action, new FormData(form))), text };
+      asked = { ...(await send_(form.dataset.ask, new FormData(form))), text };
       if (asked.left) left.textContent = asked.left;
       answer.hidden = meter.hidden = false;
       const finished = await show(asked.events, { body: answer, numbers: meter.querySelector(".numbers") });
       keep.hidden = !finished?.text;
     } catch (error) {
       answer.hidden = meter.hidden = true;
+      if (error.error?.way_out) keepDraft(form.elements.text.value);
       trouble(part("trouble"), error.error ?? { message: error.message });
     } finally {
       busy(false);
@@ -64,6 +65,7 @@ function begin(box, form) {
       form.elements.text.focus();
     });
   }
+  takeDraft(form.elements.text);
   sendOnEnter(form.elements.text);
   dress(answer);
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Network, ip_address
+
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest
@@ -18,6 +20,17 @@ def visitor_of(request: HttpRequest) -> str:
     """The visitor's id, or "" when this browser has none yet or its cookie was not signed by us."""
     begun: str = getattr(request, "_begun_visitor", "")
     return begun or _from_cookie(request)
+
+
+def network_of(request: HttpRequest) -> str:
+    """Where the request comes from, as far as a household or an office shares it: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        address = ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return ""  # it came over a socket that has no address
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or IPv6Network((int(address), 64), strict=False))
 
 
 def begin_visit(request: HttpRequest) -> str:

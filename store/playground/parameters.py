@@ -59,6 +59,9 @@ KNOBS = (
 )
 
 
+NAMES = (*(knob.name for knob in KNOBS), "seed", "stop")  # the fields of a form that `read` reads
+
+
 @dataclass(frozen=True)
 class Setting:
     """A knob as one conversation has it."""

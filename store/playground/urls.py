@@ -7,6 +7,7 @@ urlpatterns = [
     path("", pages.chat, name="chat"),
     path("new/", pages.new, name="new"),
     path("csrf/", acts.csrf, name="csrf"),
+    path("confirm/", pages.confirm, name="confirm"),
     path("start/", acts.start, name="start"),
     path("try/<str:publisher>/<str:slug>/", acts.try_it, name="try"),
     path("requests/<str:public_id>/events", events.events, name="events"),

@@ -1,3 +1,4 @@
+import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
@@ -31,3 +32,20 @@ def test_a_forged_visitor_cookie_is_nobody_and_is_replaced() -> None:
     assert visitors.visitor_of(request) == ""
     assert visitors.ensure_visitor(request, response).startswith("vis_")
     assert "visitor" in response.cookies
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("/run/store.sock", ""),
+    ],
+)
+def test_a_network_is_an_ipv4_address_or_the_half_of_an_ipv6_one_that_a_household_shares(address: str, network: str) -> None:
+    assert visitors.network_of(RequestFactory().get("/", REMOTE_ADDR=address)) == network

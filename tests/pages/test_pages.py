@@ -212,5 +212,5 @@ def test_home_lets_a_visitor_try_what_is_free(client: Client, base: Version) -> 
 
     page = client.get("/en/").text
 
-    assert f'action="/en/chat/try/{free.full_name}/"' in page
+    assert f'data-ask="/en/chat/try/{free.full_name}/"' in page
     assert f'model=<span class="s">"{free.full_name}"</span>' in page

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from django import template
+from django.http import HttpRequest
 from django.templatetags.static import static
 from django.utils import formats
 from django.utils.html import format_html
@@ -149,6 +150,12 @@ _LANGUAGE_NAMES = {
 def language_name(code: str) -> str:
     """A language in its own words."""
     return _LANGUAGE_NAMES.get((code or "").lower(), code)
+
+
+@register.filter
+def has_token(request: HttpRequest) -> bool:
+    """Whether a form can hold a CSRF token: where it would set a cookie, on a page that is only read, it can't."""
+    return request.user.is_authenticated or "CSRF_COOKIE" in request.META
 
 
 # ---------------------------------------------------------------- numbers

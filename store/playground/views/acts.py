@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from inference.protocol import Finished
-from store import ratelimit
 from store.accounts.visitors import visitor_of
 from store.catalog import naming
 from store.errors import NotFound
@@ -25,10 +22,9 @@ from store.generation import admission, settlement, streams
 from store.generation.models import Request
 from store.playground import conversations, parameters
 from store.playground.models import Conversation, Message
-from store.playground.views.edge import act, wants_json
+from store.playground.views import tries
+from store.playground.views.edge import act, asking, wants_json
 from store.playground.views.rows import row_of
-
-DAY_S = 86_400
 
 
 @never_cache
@@ -38,7 +34,7 @@ def csrf(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"token": get_token(request)})
 
 
-@act
+@asking
 def start(request: HttpRequest) -> HttpResponse:
     who = _who(request)
     version = naming.resolve(request.POST.get("model", ""), who["user"])
@@ -46,21 +42,21 @@ def start(request: HttpRequest) -> HttpResponse:
     return _asked(request, conversations.start(version, text=request.POST.get("text", ""), parameters=own, **who))
 
 
-@act
+@asking
 def ask(request: HttpRequest, public_id: str) -> HttpResponse:
     conversation = conversations.find(public_id, **_who(request))
     own = parameters.read(request.POST.dict(), conversation.version)
     return _asked(request, conversations.ask(conversation, text=request.POST.get("text", ""), parameters=own, **_who(request)))
 
 
-@act
+@asking
 def regenerate(request: HttpRequest, public_id: str) -> HttpResponse:
     answer = conversations.find_message(public_id, **_who(request))
     own = parameters.read(request.POST.dict(), answer.conversation.version)
     return _asked(request, conversations.regenerate(answer, parameters=own, **_who(request)))
 
 
-@act
+@asking
 def edit(request: HttpRequest, public_id: str) -> HttpResponse:
     question = conversations.find_message(public_id, **_who(request))
     own = parameters.read(request.POST.dict(), question.conversation.version)
@@ -92,11 +88,11 @@ def _asked(request: HttpRequest, answer: Message) -> HttpResponse:
     )
 
 
-@act
+@asking
 def try_it(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     """One question without a conversation, from the box on a GPT's page."""
     who = _who(request)
-    version = naming.resolve(request.POST.get("version") or f"{publisher}/{slug}", who["user"])
+    version = naming.resolve(request.POST.get("model") or f"{publisher}/{slug}", who["user"])
     if (version.listing.publisher.slug, version.listing.slug) != (publisher, slug):
         raise NotFound
     text = request.POST.get("text", "").replace("\r\n", "\n").strip()
@@ -106,16 +102,9 @@ def try_it(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             "events": reverse("playground:events", args=[asked.public_id]),
             "stop": reverse("playground:stop", args=[asked.public_id]),
             "keep": reverse("playground:keep", args=[asked.public_id]),
-            "left": _tries_left(who["visitor"]),
+            "left": tries.left(request, who["visitor"]),
         }
     )
-
-
-def _tries_left(visitor: str) -> str:
-    if not visitor:
-        return ""
-    left = ratelimit.take(f"tries:visitor:{visitor}", limit=settings.VISITOR_TRIES_PER_DAY, per_s=DAY_S, cost=0).remaining
-    return ngettext("%(left)s try left today without an account", "%(left)s tries left today without an account", left) % {"left": left}
 
 
 @act

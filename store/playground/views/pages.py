@@ -6,21 +6,28 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST, require_safe
 
 from store.accounts.models import User
 from store.accounts.visitors import visitor_of
 from store.billing import prices
 from store.catalog import naming
 from store.catalog.models import Listing, Version
+from store.generation.errors import SignInNeeded
 from store.playground import conversations, parameters
 from store.playground.models import Conversation
+from store.playground.views import refused
+from store.playground.views.edge import require_text
 from store.playground.views.rows import rows_of
 
 SHOWN_CONVERSATIONS = 100
@@ -43,6 +50,22 @@ def new(request: HttpRequest) -> HttpResponse:
         return redirect("playground:chat")
     version = naming.resolve(request.GET["model"], request.user)
     return render(request, "playground/chat.html", {**_aside(request), **_composer(request, version, {}), "rows": []})
+
+
+@csrf_exempt  # nothing happens here: a visitor's page was served without a token, and the one this sets is asked for by the act
+@require_POST
+@never_cache
+def confirm(request: HttpRequest) -> HttpResponse:
+    """A visitor's first question without a script: it is shown with a token, to be sent once more."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise PermissionDenied
+    require_text(request)
+    version = naming.resolve(request.POST.get("model", ""), request.user)
+    asking = _due(request, version)
+    if asking["must_sign_in"]:
+        return refused.as_page(request, SignInNeeded())
+    asking |= {"version": version, "listing": version.listing, "action": reverse("playground:start"), **refused.question(request)}
+    return render(request, "playground/ask.html", asking)
 
 
 @never_cache
@@ -102,15 +125,19 @@ def _by_day(kept: list[Conversation]) -> list[tuple[str, list[Conversation]]]:
     return list(groups.items())
 
 
-def _composer(request: HttpRequest, version: Version, own: dict[str, Any]) -> dict[str, Any]:
+def _due(request: HttpRequest, version: Version) -> dict[str, Any]:
     due = prices.due(version, request.user if isinstance(request.user, User) else None).price
+    return {"due": due, "must_sign_in": not due.is_free and not request.user.is_authenticated}
+
+
+def _composer(request: HttpRequest, version: Version, own: dict[str, Any]) -> dict[str, Any]:
     return {
+        **_due(request, version),
         "version": version,
         "listing": version.listing,
         "settings": parameters.shown(version, own),
         "seed": own.get("seed", ""),
         "stop": (own.get("stop") or [""])[0],
         "context_length": version.weights().facts.get("context_length"),
-        "due": due,
-        "must_sign_in": not due.is_free and not request.user.is_authenticated,
+        "written": request.GET.get("text", "")[: settings.MAX_PROMPT_CHARS],  # before they signed up
     }
