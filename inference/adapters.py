@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 Source = Path | Callable[[], Path]  # the adapter's folder, or what fetches it
 
-LOADERS = 2  # at once: one may be waiting for its files
+LOADERS = 4  # at once: some may be waiting for their files
 
 
 class _Unwanted(Exception):

@@ -1,10 +1,10 @@
 """The process one engine lives in: `python -m inference.engine_process`, started and watched by `inference.engines`.
 
-Wire form, one JSON object per line. In: first an `Order`, then {"do": "submit", "request", "adapter"} and {"do": "cancel",
-"request"}. Out: {"type": "ready" | "unfit" | "beat" | "room" | "finished", …}. Text never passes through the parent: after
-every step one pipelined write appends the new events of all requests to their Valkey streams and reads the leases of those
-still running. A thread of its own renews the engine's heartbeat once a second, so that a long step on a busy machine is
-not taken for death. The end of the input ends the process.
+Wire form, one JSON object per line. In: first an `Order`, then {"do": "submit", "request"} and {"do": "cancel", "request"}.
+Out: {"type": "ready" | "unfit" | "beat" | "room" | "finished", …}. Text never passes through the parent: after every step
+one pipelined write appends the new events of all requests to their Valkey streams and reads the leases of those still
+running. A thread of its own renews the engine's heartbeat once a second, so that a long step on a busy machine is not taken
+for death. The end of the input ends the process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +27,7 @@ import redis
 import redis.exceptions
 import structlog
 
+from inference.artifacts import ArtifactStore
 from inference.delivery import append, connect, failed, is_late
 from inference.job_process import die_with, take_standard_output
 from inference.logs import configure
@@ -60,6 +62,8 @@ class Order(Message):
     worker: str
     folder: str  # of the materialised base
     redis: str  # URL
+    artifacts: str  # URL, for adapters
+    cache: str  # folder in which artifacts are put
     parent: int  # process id
     options: dict[str, Any]  # of EngineOptions
 
@@ -108,6 +112,7 @@ class EngineLoop:
         self._orders = orders
         self._output = output
         self._valkey = valkey
+        self._artifacts = ArtifactStore(order.artifacts)
         self._running: dict[str, Running] = {}
         self._outbox: deque[Entry] = deque()
         self._beat_at = 0.0
@@ -155,12 +160,18 @@ class EngineLoop:
         request = GenerationRequest.from_json(order["request"])
         self._running[request.id] = Running(request)
         try:
-            self._engine.submit(request, adapter_folder=Path(order["adapter"]) if order["adapter"] else None)
+            self._engine.submit(request, adapter_folder=self._adapter_source(request))
         except RequestRefused as error:
             self._refuse(failed(request, error.code, str(error), detail=error.detail))
         except Exception as error:  # a wrong request fails alone, however wrong it is
             log.exception("request not accepted", generation=request.id, request_id=request.trace)
             self._refuse(failed(request, FailureCode.INTERNAL, f"{type(error).__name__}: {error}"))
+
+    def _adapter_source(self, request: GenerationRequest) -> Callable[[], Path] | None:
+        """What fetches the request's adapter from the artifact store; the engine calls it beside its steps."""
+        if request.adapter is None:
+            return None
+        return partial(self._artifacts.materialise, request.adapter, Path(self._order.cache))
 
     def _refuse(self, event: Finished) -> None:
         log.info("request refused", generation=event.request, failure=str(event.failure), message=event.message)

@@ -181,17 +181,9 @@ class Engines:
 
     def submit(self, request: GenerationRequest) -> None:
         """Hands the request to its base's engine, waiting only until that has room. Every failure is answered in its stream."""
-        adapter = None
-        if request.adapter is not None:
-            try:
-                adapter = str(self._artifacts.materialise(request.adapter, self._house.cache))
-            except (ArtifactError, OSError) as error:
-                log.warning("adapter not available", adapter=request.adapter, error=str(error))
-                self._delivery.answer(failed(request, FailureCode.ADAPTER_UNAVAILABLE, f"The adapter could not be read: {error}"))
-                return
         engine = self._place(request)
         if engine is not None:
-            engine.tell(do="submit", request=request.to_json(), adapter=adapter)
+            engine.tell(do="submit", request=request.to_json())
 
     def _place(self, request: GenerationRequest) -> HeldEngine | None:
         """The engine that now counts this request as its own; None when the request was answered instead."""
@@ -265,6 +257,8 @@ class Engines:
             worker=self._house.worker,
             folder=str(folder),
             redis=self._house.redis_url,
+            artifacts=self._house.artifacts,
+            cache=str(self._house.cache),
             parent=os.getpid(),
             options={**need.options, "name": engine.name},
         )

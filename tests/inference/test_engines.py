@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
@@ -141,6 +142,28 @@ def test_an_adapter_changes_the_answer_and_a_missing_one_fails_alone(
     assert reader.last(adapted)["reason"] != "error"
     assert reader.text(plain) != reader.text(adapted)
     assert reader.last(missing)["failure"] == "adapter_unavailable"
+
+
+def test_while_an_adapter_is_fetched_others_are_answered_and_it_can_be_cancelled(
+    shared, bases: list[str], reader: Reader, artifacts: str, cache: Path, tmp_path: Path
+) -> None:
+    engines, _ = shared
+    base_folder = ArtifactStore(artifacts).materialise(bases[0], cache)
+    adapter = ArtifactStore(artifacts).put_folder(tiny_adapter(tmp_path / "adapter", base_folder, seed=77)).digest
+    patient, impatient = (a_request(bases[0], adapter=adapter, leased=True) for _ in range(2))
+    other = a_request(bases[0])
+
+    with FileLock(cache / "locks" / adapter):  # as if another process were fetching it
+        for request in (patient, impatient):
+            reader.lease(request)
+            engines.submit(request)
+        engines.submit(other)
+        assert reader.last(other)["reason"] == "length"
+        reader.lease(impatient, CANCELLED)
+        assert reader.last(impatient)["reason"] == "cancelled"
+        assert [event["type"] for event in reader.events(patient)] == ["started"]
+
+    assert reader.last(patient)["reason"] == "length"
 
 
 def test_a_base_that_cannot_be_read_is_said_to_be_unavailable(shared, reader: Reader) -> None:
