@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from inference import naming
 from inference.config import GPTConfig, UnsupportedModel
 from inference.model import GPT
+from inference.quantised import in_int8
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -63,6 +64,7 @@ def check(folder: Path) -> dict[str, Any]:
 def load_gpt(folder: Path, *, dtype: torch.dtype, device: str | torch.device = "cpu") -> GPT:
     """The model with its weights, in evaluation mode. Raises CheckpointError, UnsupportedModel.
 
+    `dtype` is what the matrices are kept in: float32, bfloat16 or int8, into which each is turned as soon as it is read.
     Weights are copied out of the map: aligned for the matrix kernels, and out of reach of whatever happens to the file.
     """
     config = GPTConfig.from_folder(folder)
@@ -71,18 +73,22 @@ def load_gpt(folder: Path, *, dtype: torch.dtype, device: str | torch.device = "
         model = GPT(config)
     with ExitStack() as stack:
         opened = {file: stack.enter_context(safe_open(file, framework="pt")) for file in {p.file for p in places.values()}}
-        for inner, place in places.items():
-            stored = opened[place.file].get_tensor(place.name)
-            stored = stored.t() if naming.is_transposed(config, inner) else stored
-            kept_as = torch.float32 if "norm" in inner else dtype  # norms are few numbers, and matter
-            weight = torch.empty(stored.shape, dtype=kept_as, device=device).copy_(stored)
-            _assign(model, inner, nn.Parameter(weight, requires_grad=False))
+        for name, module in list(model.named_modules()):
+            for leaf, _ in list(module.named_parameters(recurse=False)):
+                inner = f"{name}.{leaf}"
+                stored = opened[places[inner].file].get_tensor(places[inner].name)
+                setattr(module, leaf, nn.Parameter(_kept(config, inner, stored, dtype, device), requires_grad=False))
+            if dtype == torch.int8 and isinstance(module, nn.Linear | nn.Embedding) and name != "positions":
+                model.set_submodule(name, in_int8(module))
     return model.eval()
 
 
-def _assign(model: GPT, inner: str, weight: nn.Parameter) -> None:
-    module, _, leaf = inner.rpartition(".")
-    setattr(model.get_submodule(module), leaf, weight)
+def _kept(config: GPTConfig, inner: str, stored: Tensor, dtype: torch.dtype, device: str | torch.device) -> Tensor:
+    """A copy of a stored weight as the model has it. What becomes int8 is left as it is stored until then."""
+    stored = stored.t() if naming.is_transposed(config, inner) else stored
+    if "norm" in inner:  # norms are few numbers, and matter
+        return torch.empty(stored.shape, dtype=torch.float32, device=device).copy_(stored).add_(naming.norm_offset(config, inner))
+    return torch.empty(stored.shape, dtype=stored.dtype if dtype == torch.int8 else dtype, device=device).copy_(stored)
 
 
 def locate(folder: Path, config: GPTConfig) -> dict[str, TensorPlace]:
@@ -93,6 +99,7 @@ def locate(folder: Path, config: GPTConfig) -> dict[str, TensorPlace]:
             if place.name in found:
                 raise CheckpointError(f"{file.name}: the tensor {place.name} stands in {found[place.name].file.name} too")
             found[place.name] = place
+    found = {name: place for filed, place in found.items() if (name := naming.filed_name(config, filed)) is not None}
     found = {name: place for name, place in found.items() if not name.endswith(LEFT_OUT)}
     if config.tied:
         found.pop("lm_head.weight", None)

@@ -1,9 +1,10 @@
 """What a checkpoint's `config.json` says about the model, for the architectures the core can run.
 
 GPT-2, and the Llama family: Llama and SmolLM2, Qwen2 and Qwen2.5 (a bias on q, k and v), Qwen3 (normed q and k, a head
-size of its own) and Mistral (a sliding window). Rotary settings are read in the old style (`rope_theta`, `rope_scaling`)
-and the new (`rope_parameters`). What is not supported is refused by name, and sizes are bounded before anything is
-allocated, since the file comes from a stranger.
+size of its own), Mistral (a sliding window) and Gemma 3 (norms behind attention and MLP too, windows with rotary positions
+of their own in most layers; of a checkpoint that also sees pictures, the text model). Rotary settings are read in the old
+style (`rope_theta`, `rope_scaling`) and the new (`rope_parameters`). What is not supported is refused by name, and sizes are
+bounded before anything is allocated, since the file comes from a stranger.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ GPT2_NAMES = {
 }
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 LLAMA_FAMILY = ("llama", "qwen2", "qwen3", "mistral")
+GEMMA = ("gemma3_text", "gemma3")  # text alone, and the text part of one that sees pictures
+KINDS = ("full_attention", "sliding_attention")  # of layers, as `layer_types` calls them
 
 
 class UnsupportedModel(ValueError):
@@ -52,6 +55,14 @@ class RopeScaling:
     low_freq_factor: float = 1.0  # this and those below: llama3 only
     high_freq_factor: float = 4.0
     original_context_length: int = 8192
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions: the base of their frequencies, and how these are stretched."""
+
+    theta: float
+    scaling: RopeScaling | None = None
 
 
 @dataclass(frozen=True)
@@ -75,17 +86,24 @@ class GPTConfig:
     mlp_bias: bool
     qk_norm: bool
     windows: tuple[int | None, ...]  # per layer: how many positions a token sees, itself included; None: all
-    rope_theta: float = 10_000.0  # unused by GPT-2, whose positions are learned
-    rope_scaling: RopeScaling | None = None
+    rope: Rope | None = None  # None: positions are learned (GPT-2)
+    window_rope: Rope | None = None  # of the layers with a window, where theirs is another (Gemma 3)
+    post_norms: bool = False  # attention and MLP are normed behind as well as before (Gemma 3)
+    embedding_scale: float = 1.0
+    query_scale: float = 1.0  # of q, beside attention's own 1/√head_dim
 
     @property
     def learned_positions(self) -> bool:
-        return self.architecture == "gpt2"
+        return self.rope is None
 
     @property
     def gated(self) -> bool:
-        """SwiGLU and RMSNorm (Llama family), rather than a plain MLP and LayerNorm."""
+        """A gated MLP and RMSNorm (Llama family), rather than a plain MLP and LayerNorm."""
         return self.architecture != "gpt2"
+
+    def layer_rope(self, layer: int) -> Rope | None:
+        windowed = self.windows[layer] is not None
+        return self.window_rope if windowed and self.window_rope is not None else self.rope
 
     @property
     def parameter_count(self) -> int:
@@ -98,7 +116,7 @@ class GPTConfig:
         mlp = hidden * width * (3 if self.gated else 2)
         mlp += (width * (2 if self.gated else 1) + hidden) * self.mlp_bias
         embeddings = self.vocab_size * hidden * (1 if self.tied else 2) + self.context_length * hidden * self.learned_positions
-        return embeddings + self.layers * (attention + mlp + 2 * norm) + norm
+        return embeddings + self.layers * (attention + mlp + (4 if self.post_norms else 2) * norm) + norm
 
     @classmethod
     def from_folder(cls, folder: Path) -> GPTConfig:
@@ -126,8 +144,10 @@ class GPTConfig:
             config = _gpt2(_Reader(raw, GPT2_NAMES))
         elif architecture in LLAMA_FAMILY:
             config = _llama(_Reader(raw, {}), architecture)
+        elif architecture in GEMMA:
+            config = _gemma3(_Reader(_text_part(raw), {}), architecture)
         else:
-            supported = ", ".join(("gpt2", *LLAMA_FAMILY))
+            supported = ", ".join(("gpt2", *LLAMA_FAMILY, *GEMMA))
             raise UnsupportedModel(f"the architecture {str(architecture)[:60]!r} is not supported; supported are {supported}")
         if config.parameter_count > MAX_PARAMETERS:
             raise UnsupportedModel(f"its sizes make {config.parameter_count} parameters; at most {MAX_PARAMETERS} are supported")
@@ -208,16 +228,11 @@ def _gpt2(read: _Reader) -> GPTConfig:
 
 def _llama(read: _Reader, architecture: str) -> GPTConfig:
     hidden, heads, layers = read.size("hidden_size"), read.size("num_attention_heads"), read.size("num_hidden_layers")
-    kv_heads = read.size("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise UnsupportedModel(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    kv_heads = _kv_heads(read, heads, default=heads)
     if read.get("head_dim") is None and hidden % heads:
         raise UnsupportedModel(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}")
-    head_dim = read.size("head_dim", 128 if architecture == "qwen3" else hidden // heads)
-    if head_dim % 2:
-        raise UnsupportedModel(f"head_dim {head_dim} is odd; rotary positions need an even one")
+    head_dim = _even_head_dim(read, default=128 if architecture == "qwen3" else hidden // heads)
     bias = architecture in ("llama", "qwen3") and read.flag("attention_bias", False)
-    theta, scaling = _rope(read)
     return GPTConfig(
         architecture=architecture,
         vocab_size=read.size("vocab_size"),
@@ -236,9 +251,66 @@ def _llama(read: _Reader, architecture: str) -> GPTConfig:
         mlp_bias=architecture == "llama" and read.flag("mlp_bias", False),
         qk_norm=architecture == "qwen3",
         windows=_windows(read, architecture, layers),
-        rope_theta=theta,
-        rope_scaling=scaling,
+        rope=_rope(read, _rope_settings(read)),
     )
+
+
+def _gemma3(read: _Reader, architecture: str) -> GPTConfig:
+    """Gemma's own files leave out what is the default of transformers, so the defaults stand here too."""
+    read.refuse("attn_logit_softcapping", None)
+    read.refuse("final_logit_softcapping", None)
+    read.refuse("use_bidirectional_attention", False)
+    hidden, heads, layers = read.size("hidden_size", 2304), read.size("num_attention_heads", 8), read.size("num_hidden_layers", 26)
+    head_dim = _even_head_dim(read, default=256)
+    bias = read.flag("attention_bias", False)
+    rope, window_rope = _gemma3_ropes(read)
+    return GPTConfig(
+        architecture=architecture,
+        vocab_size=read.size("vocab_size", 262_208),
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=_kv_heads(read, heads, default=4),
+        head_dim=head_dim,
+        intermediate_size=read.size("intermediate_size", 9216),
+        context_length=read.size("max_position_embeddings", 131_072),
+        norm_eps=read.number("rms_norm_eps", 1e-6, low=0, high=1),
+        activation=read.activation("hidden_activation", "gelu_pytorch_tanh"),
+        tied=read.flag("tie_word_embeddings", True),
+        qkv_bias=bias,
+        out_bias=bias,
+        mlp_bias=False,
+        qk_norm=True,
+        windows=_gemma3_windows(read, layers),
+        rope=rope,
+        window_rope=window_rope,
+        post_norms=True,
+        embedding_scale=math.sqrt(hidden),
+        query_scale=math.sqrt(head_dim / read.number("query_pre_attn_scalar", 256, low=1e-3, high=1e6)),
+    )
+
+
+def _text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    if raw["model_type"] != "gemma3":
+        return raw
+    part = raw.get("text_config")
+    if not isinstance(part, dict):
+        raise UnsupportedModel("text_config must be an object")
+    return part
+
+
+def _kv_heads(read: _Reader, heads: int, *, default: int) -> int:
+    kv_heads = read.size("num_key_value_heads", default)
+    if heads % kv_heads:
+        raise UnsupportedModel(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    return kv_heads
+
+
+def _even_head_dim(read: _Reader, *, default: int) -> int:
+    head_dim = read.size("head_dim", default)
+    if head_dim % 2:
+        raise UnsupportedModel(f"head_dim {head_dim} is odd; rotary positions need an even one")
+    return head_dim
 
 
 def _windows(read: _Reader, architecture: str, layers: int) -> tuple[int | None, ...]:
@@ -251,38 +323,68 @@ def _windows(read: _Reader, architecture: str, layers: int) -> tuple[int | None,
     window = read.size("sliding_window")
     if architecture == "mistral":
         return (window,) * layers
+    first = read.get("max_window_layers", 28)
+    if not isinstance(first, int):
+        raise UnsupportedModel("max_window_layers must be a whole number")
+    return _windows_by_kind(read, window, [layer >= first for layer in range(layers)])
+
+
+def _gemma3_windows(read: _Reader, layers: int) -> tuple[int | None, ...]:
+    """Every sixth layer sees everything, or what the config says."""
+    pattern = read.get("sliding_window_pattern", 6)
+    if not isinstance(pattern, int) or isinstance(pattern, bool) or pattern < 1:
+        raise UnsupportedModel("sliding_window_pattern must be a whole number from 1")
+    return _windows_by_kind(read, read.size("sliding_window", 4096), [bool((layer + 1) % pattern) for layer in range(layers)])
+
+
+def _windows_by_kind(read: _Reader, window: int, windowed: list[bool]) -> tuple[int | None, ...]:
+    """`windowed` says which layers have the window where `layer_types` does not."""
     kinds = read.get("layer_types")
-    if kinds is None:
-        first = read.get("max_window_layers", 28)
-        if not isinstance(first, int):
-            raise UnsupportedModel("max_window_layers must be a whole number")
-        return tuple(window if layer >= first else None for layer in range(layers))
-    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {"full_attention", "sliding_attention"}:
-        raise UnsupportedModel("layer_types must say full_attention or sliding_attention for each layer")
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    if kinds is not None:
+        if not isinstance(kinds, list) or len(kinds) != len(windowed) or not all(kind in KINDS for kind in kinds):
+            raise UnsupportedModel("layer_types must say full_attention or sliding_attention for each layer")
+        windowed = [kind == "sliding_attention" for kind in kinds]
+    return tuple(window if sliding else None for sliding in windowed)
 
 
-def _rope(read: _Reader) -> tuple[float, RopeScaling | None]:
-    """Base frequency and scaling, from `rope_parameters` or from `rope_theta` and `rope_scaling`."""
+def _rope_settings(read: _Reader) -> dict[str, Any]:
+    """What is said of rotary positions, in `rope_parameters` or in `rope_theta` and `rope_scaling`."""
     given = read.get("rope_parameters")
     given = read.get("rope_scaling", {}) if given is None else given
     if not isinstance(given, dict):
         raise UnsupportedModel("rope_parameters must be an object")
-    theta = _number(given.get("rope_theta", read.get("rope_theta", 10_000.0)), "rope_theta", low=1, high=1e12)
+    return {"rope_theta": read.get("rope_theta", 10_000.0), **given}
+
+
+def _gemma3_ropes(read: _Reader) -> tuple[Rope, Rope]:
+    """Of the layers that see everything, and of those with a window. The old style scales only the first."""
+    given = read.get("rope_parameters")
+    if given is None:
+        given = {"full_attention": read.get("rope_scaling", {}), "sliding_attention": {}}
+    stretched, plain = (given.get(kind) if isinstance(given, dict) else None for kind in KINDS)
+    if not isinstance(stretched, dict) or not isinstance(plain, dict):
+        raise UnsupportedModel("rope_parameters must have an object for full_attention and one for sliding_attention")
+    whole = {"rope_theta": read.get("rope_theta", 1_000_000.0), **stretched}
+    local = {"rope_theta": read.get("rope_local_base_freq", 10_000.0), **plain}
+    return _rope(read, whole), _rope(read, local)
+
+
+def _rope(read: _Reader, given: dict[str, Any]) -> Rope:
+    theta = _number(given["rope_theta"], "rope_theta", low=1, high=1e12)
     if given.get("partial_rotary_factor", read.get("partial_rotary_factor", 1.0)) != 1.0:
         raise UnsupportedModel("partial_rotary_factor is not supported: only whole heads are rotated")
     kind = given.get("rope_type", given.get("type", "default"))
     if kind == "default":
-        return theta, None
+        return Rope(theta)
     if kind not in ("linear", "llama3"):
         raise UnsupportedModel(f"the RoPE scaling {str(kind)[:60]!r} is not supported; supported are default, linear and llama3")
     factor = _number(given.get("factor"), "rope factor", low=1, high=1e6)
     if kind == "linear":
-        return theta, RopeScaling("linear", factor)
+        return Rope(theta, RopeScaling("linear", factor))
     low = _number(given.get("low_freq_factor"), "low_freq_factor", low=1e-6, high=1e6)
     high = _number(given.get("high_freq_factor"), "high_freq_factor", low=1e-6, high=1e6)
     if high <= low:
         raise UnsupportedModel("high_freq_factor must be larger than low_freq_factor")
     original = given.get("original_max_position_embeddings", read.get("max_position_embeddings"))
     original = int(_number(original, "original_max_position_embeddings", low=1, high=LIMITS["max_position_embeddings"]))
-    return theta, RopeScaling("llama3", factor, low, high, original)
+    return Rope(theta, RopeScaling("llama3", factor, low, high, original))

@@ -1,4 +1,4 @@
-"""One GPT for the GPT-2 and Llama families.
+"""One GPT for the GPT-2 and Llama families and Gemma 3: what differs between them is a field of the config.
 
     hidden = model(tokens, positions, attention)    # [n, hidden]
     logits = model.logits(hidden)                   # [n, vocabulary]
@@ -20,8 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inference.config import GPTConfig, RopeScaling
+from inference.config import GPTConfig, Rope, RopeScaling
 from inference.naming import projection_name
+from inference.quantised import product, rows
+
+Rotation = tuple[Tensor, Tensor]  # cosine and sine of each token's angles, float32 [n, 1, head_dim]
+
+
+class PositionOutOfContext(ValueError):
+    """A token stands further on than the model's context reaches."""
 
 
 class Attention(Protocol):
@@ -54,24 +61,37 @@ class GPT(nn.Module):
         self.norm = _norm(config, config.hidden_size)
         if not config.tied:
             self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self._frequencies = rope_frequencies(config)  # not a buffer: it stays float32 when the model is cast
+        ropes = {rope for layer in range(config.layers) if (rope := config.layer_rope(layer)) is not None}
+        # Not buffers: they stay float32 when the model is cast.
+        self._frequencies = {rope: rope_frequencies(rope, config.head_dim) for rope in ropes}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the matrices take and give, and keys and values are kept in. Matrices of int8 take bfloat16."""
+        kept: torch.dtype = self.embedding.weight.dtype
+        return torch.bfloat16 if kept == torch.int8 else kept
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.embedding.weight.device
+        return device
 
     def forward(self, tokens: Tensor, positions: Tensor, attention: Attention, lora: LoraPath | None = None) -> Tensor:
-        """tokens, positions: [n]; returns the normed hidden states, float32 [n, hidden]."""
-        hidden = self.embedding(tokens).float()
-        rotation = None
-        if self.config.learned_positions:
-            hidden = hidden + self.positions(positions)
-        else:
-            rotation = self._rotation(positions)
-        for layer in self.layers:
-            hidden = layer(hidden, rotation, attention, lora, self.embedding.weight.dtype)
+        """tokens, positions: [n]; returns the normed hidden states, float32 [n, hidden].
+
+        Raises PositionOutOfContext; on CUDA the caller keeps positions within the context, since to ask the device is to wait.
+        """
+        self._check(positions)
+        hidden = self._embed(tokens, positions)
+        rotations = {rope: self._rotation(rope, positions) for rope in self._frequencies}
+        for layer in self._layers():
+            rotation = None if layer.rope is None else rotations[layer.rope]
+            hidden = layer(hidden, rotation, attention, lora, self.dtype)
         return self.norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[n, hidden] to [n, vocabulary]; in the dtype of the matrices."""
-        weight = self._head_weight
-        return F.linear(hidden.to(weight.dtype), weight)
+        """[n, hidden] to [n, vocabulary]; in the dtype of the model."""
+        return product(self._head, hidden.to(self.dtype))
 
     def sharp_logits(self, hidden: Tensor, *, best: int = 64) -> Tensor:
         """Float32 logits of which the `best` of each row are exact, for choosing tokens.
@@ -79,16 +99,15 @@ class GPT(nn.Module):
         A bfloat16 logit of 25 is a multiple of 1/8, so the first and second best often look equal.
         """
         logits = self.logits(hidden).float()
-        weight = self._head_weight
-        if weight.dtype == torch.float32:
+        if self.dtype == torch.float32:
             return logits
         ids = logits.topk(min(best, logits.shape[-1]), dim=-1).indices
-        exact = torch.matmul(weight[ids].float(), hidden.float()[:, :, None]).squeeze(-1)
+        exact = torch.matmul(rows(self._head, ids), hidden.float()[:, :, None]).squeeze(-1)
         return logits.scatter(-1, ids, exact)
 
     @property
-    def _head_weight(self) -> Tensor:
-        return self.embedding.weight if self.config.tied else self.head.weight
+    def _head(self) -> nn.Module:
+        return self.embedding if self.config.tied else self.head
 
     def projections(self) -> dict[str, nn.Module]:
         """Every projection by its Hugging Face module name, which is also what PEFT calls it."""
@@ -97,25 +116,43 @@ class GPT(nn.Module):
     def _layers(self) -> list[Layer]:
         return list(self.layers)  # type: ignore[arg-type]
 
-    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each token's angles in float32, [n, 1, head_dim]."""
-        if self._frequencies.device != positions.device:
-            self._frequencies = self._frequencies.to(positions.device)
-        angles = positions[:, None].float() * self._frequencies
+    def _check(self, positions: Tensor) -> None:
+        if positions.device.type != "cpu" or not len(positions):
+            return
+        first, last = (int(position) for position in positions.aminmax())
+        if first < 0 or last >= self.config.context_length:
+            raise PositionOutOfContext(
+                f"position {first if first < 0 else last} is outside the model's context of {self.config.context_length}"
+            )
+
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """What the layers add to, float32 [n, hidden]."""
+        hidden = self.embedding(tokens).float()
+        if self.config.embedding_scale != 1.0:
+            hidden = hidden * self.config.embedding_scale
+        return hidden + self.positions(positions) if self.config.learned_positions else hidden
+
+    def _rotation(self, rope: Rope, positions: Tensor) -> Rotation:
+        if self._frequencies[rope].device != positions.device:
+            self._frequencies[rope] = self._frequencies[rope].to(positions.device)
+        angles = positions[:, None].float() * self._frequencies[rope]
         angles = torch.cat((angles, angles), dim=-1)[:, None]
         return angles.cos(), angles.sin()
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each normed before and added to the stream."""
+    """Attention and MLP, each normed before, in Gemma 3 behind too, and added to the stream."""
 
     def __init__(self, config: GPTConfig, number: int) -> None:
         super().__init__()
         self.config = config
         self.number = number
+        self.rope = config.layer_rope(number)
         hidden, queries, keys = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.attention_norm = _norm(config, hidden)
         self.mlp_norm = _norm(config, hidden)
+        self.attention_post_norm = _norm(config, hidden) if config.post_norms else nn.Identity()
+        self.mlp_post_norm = _norm(config, hidden) if config.post_norms else nn.Identity()
         if config.qk_norm:
             self.q_norm = _norm(config, config.head_dim)
             self.k_norm = _norm(config, config.head_dim)
@@ -135,18 +172,19 @@ class Layer(nn.Module):
         # In this layer's own words -> in Hugging Face's.
         self.names = {name: projection_name(config, number, name) for name in projections}
 
-    def forward(
-        self, hidden: Tensor, rotation: tuple[Tensor, Tensor] | None, attention: Attention, lora: LoraPath | None, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, rotation: Rotation | None, attention: Attention, lora: LoraPath | None, dtype: torch.dtype) -> Tensor:
         """hidden: float32 [n, hidden]; `dtype` is that of the matrices."""
         q, k, v = self._queries_keys_values(self.attention_norm(hidden).to(dtype), lora)
         if self.config.qk_norm:
             q, k = self.q_norm(q.float()).to(q.dtype), self.k_norm(k.float()).to(k.dtype)
+        if self.config.query_scale != 1.0:
+            q = q * self.config.query_scale
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
         seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
-        hidden = hidden + self._project("out", seen.reshape(len(hidden), -1), lora)
-        return hidden + self._mlp(self.mlp_norm(hidden).to(dtype), lora)
+        attended = self._project("out", seen.reshape(len(hidden), -1), lora)
+        hidden = hidden + self.attention_post_norm(attended.float())
+        return hidden + self.mlp_post_norm(self._mlp(self.mlp_norm(hidden).to(dtype), lora).float())
 
     def _queries_keys_values(self, x: Tensor, lora: LoraPath | None) -> tuple[Tensor, Tensor, Tensor]:
         heads, kv_heads, head_dim = self.config.heads, self.config.kv_heads, self.config.head_dim
@@ -189,11 +227,11 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return (x * cosine + turned * sine).to(x.dtype)
 
 
-def rope_frequencies(config: GPTConfig) -> Tensor:
+def rope_frequencies(rope: Rope, head_dim: int) -> Tensor:
     """Radians per position of each pair of dimensions, float32 [head_dim / 2]."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
-    frequencies = 1.0 / (config.rope_theta**exponents)
-    scaling = config.rope_scaling
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
+    frequencies = 1.0 / (rope.theta**exponents)
+    scaling = rope.scaling
     if scaling is None:
         return frequencies
     return frequencies / scaling.factor if scaling.kind == "linear" else _llama3_frequencies(frequencies, scaling)

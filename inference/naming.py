@@ -1,11 +1,11 @@
 """How checkpoints and adapters name the parts of a model, beside what `inference.model` calls them.
 
-The same names serve reading and writing Hugging Face checkpoints and PEFT adapters, for both families.
+The same names serve reading and writing Hugging Face checkpoints and PEFT adapters, for all families.
 """
 
 from __future__ import annotations
 
-from inference.config import GPTConfig
+from inference.config import GEMMA, GPTConfig
 
 LLAMA_LAYER = {
     "attention_norm": "input_layernorm",
@@ -20,6 +20,11 @@ LLAMA_LAYER = {
     "projections.up": "mlp.up_proj",
     "projections.down": "mlp.down_proj",
 }
+GEMMA_LAYER = LLAMA_LAYER | {
+    "attention_post_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_post_norm": "post_feedforward_layernorm",
+}
 GPT2_LAYER = {
     "attention_norm": "ln_1",
     "mlp_norm": "ln_2",
@@ -28,13 +33,15 @@ GPT2_LAYER = {
     "projections.up": "mlp.c_fc",
     "projections.down": "mlp.c_proj",
 }
-LLAMA_TOP = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
-GPT2_TOP = {"embedding": "transformer.wte", "positions": "transformer.wpe", "norm": "transformer.ln_f", "head": "lm_head"}
+LLAMA_TOP = {"embedding": "embed_tokens", "norm": "norm"}
+GPT2_TOP = {"embedding": "wte", "positions": "wpe", "norm": "ln_f"}
+PREFIX = {"gpt2": "transformer.", "gemma3": "model.language_model."}
+SEES_PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
 def prefix(config: GPTConfig) -> str:
-    """What a model with a head puts before the names of the bare model's tensors."""
-    return "transformer." if config.architecture == "gpt2" else "model."
+    """What a model with a head puts before the names of the bare model's modules."""
+    return PREFIX.get(config.architecture, "model.")
 
 
 def projection_name(config: GPTConfig, layer: int, projection: str) -> str:
@@ -44,17 +51,35 @@ def projection_name(config: GPTConfig, layer: int, projection: str) -> str:
 
 def outer_name(config: GPTConfig, inner: str) -> str:
     """The Hugging Face name of a module or, with `.weight` or `.bias` behind it, of a parameter of `GPT`."""
-    gpt2 = config.architecture == "gpt2"
     module, leaf = inner, ""
     if inner.endswith((".weight", ".bias")):
         module, _, leaf = inner.rpartition(".")
         leaf = f".{leaf}"
+    if module == "head":
+        return "lm_head" + leaf
+    gpt2 = config.architecture == "gpt2"
     if not module.startswith("layers."):
-        return (GPT2_TOP if gpt2 else LLAMA_TOP)[module] + leaf
+        return prefix(config) + (GPT2_TOP if gpt2 else LLAMA_TOP)[module] + leaf
     _, number, part = module.split(".", 2)
     if gpt2:
-        return f"transformer.h.{number}.{GPT2_LAYER[part]}{leaf}"
-    return f"model.layers.{number}.{LLAMA_LAYER[part]}{leaf}"
+        return f"{prefix(config)}h.{number}.{GPT2_LAYER[part]}{leaf}"
+    return f"{prefix(config)}layers.{number}.{(GEMMA_LAYER if config.post_norms else LLAMA_LAYER)[part]}{leaf}"
+
+
+def filed_name(config: GPTConfig, outer: str) -> str | None:
+    """The module's name of a tensor found in a file: files of models that see pictures use another. None: not of the text model."""
+    if config.architecture != "gemma3":
+        return outer
+    if outer.startswith(SEES_PICTURES):
+        return None
+    if outer.startswith("language_model.model."):
+        return prefix(config) + outer.removeprefix("language_model.model.")
+    return outer.removeprefix("language_model.")
+
+
+def norm_offset(config: GPTConfig, inner: str) -> float:
+    """What is added to a stored weight: Gemma keeps those of its norms as their difference from one."""
+    return 1.0 if config.architecture in GEMMA and "norm" in inner else 0.0
 
 
 def is_transposed(config: GPTConfig, inner: str) -> bool:
@@ -63,12 +88,12 @@ def is_transposed(config: GPTConfig, inner: str) -> bool:
 
 
 def projection_shapes(config: GPTConfig) -> dict[str, tuple[int, int]]:
-    """(out, in) of every projection by its Hugging Face module name."""
+    """(out, in) of every projection by its Hugging Face module name, in the order of `GPT.projections`."""
     hidden, queries, keys = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
     inner = config.intermediate_size
-    shapes = {"out": (hidden, queries), "up": (inner, hidden), "down": (hidden, inner)}
     if config.gated:
-        shapes |= {"q": (queries, hidden), "k": (keys, hidden), "v": (keys, hidden), "gate": (inner, hidden)}
+        shapes = {"q": (queries, hidden), "k": (keys, hidden), "v": (keys, hidden), "out": (hidden, queries), "gate": (inner, hidden)}
     else:
-        shapes["qkv"] = (queries + 2 * keys, hidden)
+        shapes = {"qkv": (queries + 2 * keys, hidden), "out": (hidden, queries)}
+    shapes |= {"up": (inner, hidden), "down": (hidden, inner)}
     return {projection_name(config, layer, name): shape for layer in range(config.layers) for name, shape in shapes.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference.config import GPTConfig, RopeScaling, UnsupportedModel
+from inference.config import GPTConfig, Rope, RopeScaling, UnsupportedModel
 from tests.inference.tiny import tiny_config
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -21,12 +21,13 @@ def test_old_and_new_style_rotary_settings_mean_the_same() -> None:
     config = GPTConfig.from_json(old)
 
     assert config == GPTConfig.from_json(new)
-    assert config.rope_theta == 500_000.0
-    assert config.rope_scaling == RopeScaling("llama3", 8.0, 1.0, 4.0, 64)
+    assert config.rope == Rope(500_000.0, RopeScaling("llama3", 8.0, 1.0, 4.0, 64))
 
 
 def test_the_oldest_name_of_linear_scaling_is_read() -> None:
-    assert GPTConfig.from_json(tiny_config(rope_scaling={"type": "linear", "factor": 2.0})).rope_scaling == RopeScaling("linear", 2.0)
+    config = GPTConfig.from_json(tiny_config(rope_scaling={"type": "linear", "factor": 2.0}))
+
+    assert config.rope == Rope(10_000.0, RopeScaling("linear", 2.0))
 
 
 def test_a_sliding_window_is_honoured_where_the_config_has_it_on() -> None:
@@ -38,6 +39,60 @@ def test_a_sliding_window_is_honoured_where_the_config_has_it_on() -> None:
     assert mistral.windows == (16, 16)
     assert without.windows == qwen_off.windows == (None, None)
     assert qwen_on.windows == (None, 16)
+
+
+GEMMA3_4B = {  # as its publisher's file has it: what is not said is transformers' default
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+    "vision_config": {"model_type": "siglip_vision_model"},
+}
+
+
+def test_a_gemma_config_that_says_only_what_is_not_the_default_is_read() -> None:
+    config = GPTConfig.from_json(GEMMA3_4B)
+
+    assert (config.vocab_size, config.heads, config.kv_heads, config.head_dim) == (262_208, 8, 4, 256)
+    assert config.windows == ((1024,) * 5 + (None,)) * 5 + (1024,) * 4
+    assert config.rope == Rope(1_000_000.0, RopeScaling("linear", 8.0))
+    assert config.window_rope == Rope(10_000.0)
+    assert (config.layer_rope(0), config.layer_rope(5)) == (config.window_rope, config.rope)
+    assert config.tied
+    assert round(config.parameter_count / 1e9, 2) == 3.88
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not supported"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0 is not supported"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not supported"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 8.0}}, "rope_parameters must have an object for full_attention"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "'yarn' is not supported"),
+        ({"rope_parameters": {"full_attention": [], "sliding_attention": {}}}, "rope_parameters must have an object for full_attention"),
+        ({"rope_local_base_freq": 0}, "rope_theta is 0"),
+        ({"layer_types": ["sliding_attention"] * 33}, "layer_types must say"),
+        ({"layer_types": [["sliding_attention"]] * 34}, "layer_types must say"),
+        ({"sliding_window_pattern": 0}, "sliding_window_pattern must be"),
+        ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
+        ({"hidden_activation": "relu2"}, "hidden_activation 'relu2'"),
+    ],
+)
+def test_a_gemma_that_computes_something_else_is_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(UnsupportedModel, match=named):
+        GPTConfig.from_json(GEMMA3_4B | {"text_config": GEMMA3_4B["text_config"] | changes})
+
+
+def test_a_gemma_without_a_text_part_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="text_config must be an object"):
+        GPTConfig.from_json({"model_type": "gemma3", "text_config": None})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,11 @@ import transformers
 
 from inference.attention import CausalAttention, KeyValueStore, PagedAttention, Piece
 from inference.checkpoint import load_gpt
-from inference.model import GPT
+from inference.config import GPTConfig
+from inference.model import GPT, PositionOutOfContext
+from tests.inference.tiny import tiny_base, write_json
 
+WINDOW = 16
 SHAPE = {
     "vocab_size": 97,
     "hidden_size": 64,
@@ -32,35 +40,75 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+GEMMA = SHAPE | {  # a query scale that is not that of the head size, and both kinds of layers
+    "head_dim": 32,
+    "query_pre_attn_scalar": 24,
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {"vocab_size": 97, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "eos_token_id": 2}),
     "llama": ("LlamaConfig", SHAPE),
     "llama-llama3": ("LlamaConfig", SHAPE | {"rope_parameters": LLAMA3}),
-    "llama-linear": ("LlamaConfig", SHAPE | {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
+    "llama-linear": ("LlamaConfig", SHAPE | {"rope_parameters": LINEAR}),
+    "llama-wide-heads": ("LlamaConfig", SHAPE | {"head_dim": 32}),
     "llama-biased": ("LlamaConfig", SHAPE | {"attention_bias": True, "mlp_bias": True}),
     "smollm2": (
         "LlamaConfig",
         SHAPE | {"tie_word_embeddings": True, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 144},
     ),
     "qwen2": ("Qwen2Config", SHAPE),
+    "qwen2-tied": ("Qwen2Config", SHAPE | {"tie_word_embeddings": True}),
+    "qwen2-window": ("Qwen2Config", SHAPE | {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}),
+    "qwen2-window-off": ("Qwen2Config", SHAPE | {"use_sliding_window": False, "sliding_window": WINDOW, "max_window_layers": 0}),
     "qwen3": ("Qwen3Config", SHAPE | {"head_dim": 32}),
-    "mistral": ("MistralConfig", SHAPE | {"sliding_window": 16}),
-    "mistral-whole": ("MistralConfig", SHAPE | {"sliding_window": None}),
+    "qwen3-window-off": ("Qwen3Config", SHAPE | {"head_dim": 32, "use_sliding_window": False, "sliding_window": WINDOW}),
+    "mistral": ("MistralConfig", SHAPE | {"sliding_window": WINDOW}),
+    "mistral-whole": ("MistralConfig", SHAPE | {"sliding_window": None, "head_dim": 32}),
+    "gemma3": ("Gemma3TextConfig", GEMMA),
+    "gemma3-linear": (
+        "Gemma3TextConfig",
+        GEMMA
+        | {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}}
+        | {"tie_word_embeddings": False, "attention_bias": True},
+    ),
 }
+WINDOWED = ("qwen2-window", "mistral", "gemma3", "gemma3-linear")
+ROTARY = tuple(family for family in FAMILIES if family != "gpt2")
 LENGTHS = (50, 1, 23)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, GPT]:
-    """A family's name, a random model of it in transformers, and ours from the same files."""
-    name, settings = FAMILIES[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    theirs = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)).float().eval()
-    for weight in theirs.parameters():
-        weight.data.add_(torch.randn_like(weight) * 0.2)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a random model of a family, as transformers saves it."""
+
+    @cache
+    def folder_of(family: str) -> Path:
+        name, settings = FAMILIES[family]
+        folder = tmp_path_factory.mktemp(family)
+        save_random(transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)), folder)
+        return folder
+
+    return folder_of
+
+
+def save_random(theirs: Any, folder: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    for weight in theirs.float().parameters():
+        weight.data.add_(torch.randn(weight.shape, generator=random) * 0.2)
     theirs.save_pretrained(folder)
-    return request.param, theirs, load_gpt(folder, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def pair(request: pytest.FixtureRequest, folders: Callable[[str], Path]) -> tuple[str, Any, GPT]:
+    """A family's name, a random model of it in transformers, and ours from the same files."""
+    return request.param, *both(folders(request.param))
+
+
+def both(folder: Path) -> tuple[Any, GPT]:
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return theirs, load_gpt(folder, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +137,6 @@ def test_packed_sequences_give_the_logits_transformers_gives_each_alone(pair, se
 @torch.inference_mode()
 def test_steps_over_the_paged_cache_give_the_same_logits(pair, sequences: list[torch.Tensor]) -> None:
     family, theirs, ours = pair
-    store = KeyValueStore(ours.config, blocks=12, block_size=16, dtype=torch.float32, device=torch.device("cpu"))
     long, other = sequences[0], sequences[2]
     steps = [  # parts of both sequences as (start, count): chunks beside single tokens
         [(long, 0, 30, [7, 2, 9, 4]), (other, 0, 1, [1, 3])],
@@ -99,18 +146,108 @@ def test_steps_over_the_paged_cache_give_the_same_logits(pair, sequences: list[t
         [(other, 22, 1, [1, 3])],
     ]
 
-    got: dict[int, list[torch.Tensor]] = {len(long): [], len(other): []}
+    got = paged_logits(ours, steps)
+
+    error = max(float((got[len(s)] - logits_of(theirs, s)).abs().max()) for s in (long, other))
+    print(f"{family}: largest error of a logit {error:.1e}")  # noqa: T201
+    assert error < 1e-4
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (WINDOW - 3, 6, 31),  # a chunk that begins inside the first window and ends outside
+        (WINDOW, 1, 1, 32),  # up to the edge, over it token by token
+        (WINDOW + 1, 33),  # the edge inside the first chunk
+        (40, 1, 1, 1, 1, 6),  # decoding far beyond it
+    ],
+)
+@torch.inference_mode()
+def test_chunks_across_the_edge_of_a_window_give_the_same_logits(
+    family: str, counts: tuple[int, ...], folders: Callable[[str], Path], sequences: list[torch.Tensor]
+) -> None:
+    theirs, ours = both(folders(family))
+    starts = [sum(counts[:number]) for number in range(len(counts))]
+
+    got = paged_logits(ours, [[(sequences[0], start, count, [5, 1, 8, 6])] for start, count in zip(starts, counts, strict=True)])
+
+    assert (got[50] - logits_of(theirs, sequences[0])).abs().max() < 1e-4
+
+
+def paged_logits(ours: GPT, steps: list[list[tuple[torch.Tensor, int, int, list[int]]]]) -> dict[int, torch.Tensor]:
+    """Logits of each sequence, by its length. A step has parts of sequences: (sequence, start, count, blocks)."""
+    store = KeyValueStore(ours.config, blocks=12, block_size=16, dtype=torch.float32, device=torch.device("cpu"))
+    got: dict[int, list[torch.Tensor]] = {}
     for step in steps:
         attention = PagedAttention(store, [Piece(start, count, blocks) for _, start, count, blocks in step])
         tokens = torch.cat([sequence[start : start + count] for sequence, start, count, _ in step])
         positions = torch.cat([torch.arange(start, start + count) for _, start, count, _ in step])
         logits = ours.logits(ours(tokens, positions, attention)).split([count for _, _, count, _ in step])
         for (sequence, *_), part in zip(step, logits, strict=True):
-            got[len(sequence)].append(part)
+            got.setdefault(len(sequence), []).append(part)
+    return {length: torch.cat(parts) for length, parts in got.items()}
 
-    error = max(float((torch.cat(got[len(s)]) - logits_of(theirs, s)).abs().max()) for s in (long, other))
-    print(f"{family}: largest error of a logit {error:.1e}")  # noqa: T201
-    assert error < 1e-4
+
+@pytest.mark.parametrize("family", ROTARY)
+@torch.inference_mode()
+def test_a_config_in_the_old_style_gives_the_logits_transformers_gives_with_it(
+    family: str, folders: Callable[[str], Path], sequences: list[torch.Tensor], tmp_path: Path
+) -> None:
+    shutil.copy(folders(family) / "model.safetensors", tmp_path)
+    raw = json.loads((folders(family) / "config.json").read_text())
+    write_json(tmp_path / "config.json", in_old_style(raw))
+
+    theirs, ours = both(tmp_path)
+
+    logits = ours.logits(ours(sequences[0], torch.arange(50), CausalAttention([50])))
+    assert (logits - logits_of(theirs, sequences[0])).abs().max() < 1e-4
+    assert ours.config == GPTConfig.from_json(raw)
+
+
+def in_old_style(raw: dict[str, Any]) -> dict[str, Any]:
+    """A config.json as transformers 4 wrote it."""
+    raw = deepcopy(raw)
+    rope = raw.pop("rope_parameters")
+    raw["torch_dtype"] = raw.pop("dtype")
+    if raw["model_type"] == "gemma3_text":
+        raw["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    else:
+        raw.pop("layer_types", None)
+    raw["rope_theta"] = rope.pop("rope_theta")
+    raw["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    return raw
+
+
+@torch.inference_mode()
+def test_the_text_part_of_a_gemma_that_sees_pictures_is_read(tmp_path: Path, sequences: list[torch.Tensor]) -> None:
+    sees = {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = transformers.Gemma3Config(text_config=GEMMA, vision_config=sees, mm_tokens_per_image=4, image_token_index=96)
+    save_random(transformers.Gemma3ForConditionalGeneration(config), tmp_path)
+
+    theirs, ours = transformers.Gemma3ForConditionalGeneration.from_pretrained(tmp_path).eval(), load_gpt(tmp_path, dtype=torch.float32)
+
+    text = sequences[0].clamp(max=95)
+    logits = ours.logits(ours(text, torch.arange(50), CausalAttention([50])))
+    assert (logits - logits_of(theirs, text)).abs().max() < 1e-4
+    assert set(ours.projections()) <= {name for name, _ in theirs.named_modules()}
+
+
+@pytest.mark.parametrize("positions", [[127, 128], [-1, 0]])
+def test_a_position_outside_the_context_is_refused_by_number(positions: list[int], folders: Callable[[str], Path]) -> None:
+    for family in ("gpt2", "llama"):
+        model = load_gpt(folders(family), dtype=torch.float32)
+
+        with pytest.raises(PositionOutOfContext, match=r"position (128|-1) is outside the model's context of 128"):
+            model(torch.tensor([1, 2]), torch.tensor(positions), CausalAttention([2]))
 
 
 def test_gradients_reach_every_projection(pair, sequences: list[torch.Tensor]) -> None:
@@ -140,8 +277,6 @@ def test_projections_have_the_names_transformers_gives_them(pair) -> None:
 
 @torch.inference_mode()
 def test_bfloat16_chooses_between_logits_that_it_could_not_tell_apart(tmp_path: Path) -> None:
-    from tests.inference.tiny import tiny_base
-
     model = load_gpt(tiny_base(tmp_path), dtype=torch.bfloat16)
     hidden = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)) * 3
     exact = hidden @ model.head.weight.float().t()
