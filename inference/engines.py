@@ -1,24 +1,20 @@
 """The engines of one generation worker: a process per base, within a memory budget, loaded on demand and watched.
 
-A request is handed over as soon as its engine has room, also while the engine is still loading: its line then waits in the
-pipe. Whatever becomes of an engine, each request it was given gets its last event: from the engine itself, or from here
-when the engine could not be loaded, died or hung.
+A request waits here until its engine is ready and has room, and nothing waits with it: no thread, and no other base.
+Whatever becomes of an engine, each request gets its last event: from the engine itself, or from here when it waited too
+long or in vain, or when the engine could not be loaded, died or hung.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import redis
 import redis.exceptions
@@ -28,6 +24,7 @@ from inference.artifacts import ArtifactError, ArtifactStore, evict
 from inference.delivery import Delivery, ended, failed
 from inference.engine_process import HUNG_AFTER_S, Order
 from inference.footprint import Unfit, fit
+from inference.held_engine import ENDS_WITHIN_S, HeldEngine, State
 from inference.protocol import (
     CANCELLED,
     FailureCode,
@@ -41,8 +38,7 @@ from inference.protocol import (
 log = structlog.get_logger(__name__)
 
 WATCH_EVERY_S = 0.5
-LEASE_LOOK_EVERY_S = 1.0
-ENDS_WITHIN_S = 5.0  # an engine whose input was closed
+SHUTTING_DOWN = "The worker is shutting down."
 
 
 @dataclass(frozen=True)
@@ -62,99 +58,6 @@ class EngineHouse:
     load_within_s: float = 300.0
     room_within_s: float = 60.0  # how long a base waits for others to become idle
     cache_bytes: int = 0  # budget of the artifact cache; 0: none
-
-
-class State(Enum):
-    LOADING = "loading"
-    READY = "ready"
-    ENDING = "ending"
-
-
-class HeldEngine:
-    """One engine process, or its becoming. Fields are guarded by the lock of `Engines`, the pipe by its own."""
-
-    def __init__(self, base: str, *, worker: str) -> None:
-        self.base = base
-        self.name = f"{worker}.{base[:8]}.{secrets.token_hex(3)}"
-        self.state = State.LOADING
-        self.given: dict[str, GenerationRequest] = {}
-        self.room = True
-        self.memory_bytes = 0
-        self.stats: dict[str, Any] = {}
-        self.used_at = self.heard_at = self.began_at = time.monotonic()
-        self.process: subprocess.Popen[str] | None = None
-        self._waiting: list[str] = []
-        self._pipe = threading.Lock()
-
-    @property
-    def idle(self) -> bool:
-        return self.state is State.READY and not self.given
-
-    def tell(self, **order: Any) -> None:
-        """Sends a line, or keeps it until there is a process. A dead process needs none: its end fails what it held."""
-        with self._pipe:
-            self._waiting.append(json.dumps(order, ensure_ascii=False) + "\n")
-            self._send_waiting()
-
-    def start(self, order: Order, *, threads: int) -> IO[str]:
-        """Starts the process; returns its output.
-
-        Its threads sleep while they wait for each other. Spinning, they stop a busy machine: on 2 cores under a load of 8, a
-        step of SmolLM2-135M took 1.9 s instead of 0.2 s.
-        """
-        environment = {"OMP_WAIT_POLICY": "passive"} | os.environ | {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-        if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "inference.engine_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            cwd=Path(__file__).resolve().parent.parent,
-            start_new_session=True,  # Ctrl-C ends the worker, which ends its engines when they have finished
-            text=True,
-            encoding="utf-8",
-        )
-        assert process.stdout is not None
-        with self._pipe:
-            self._waiting.insert(0, json.dumps(order.to_json()) + "\n")
-            self.process = process
-            self._send_waiting()
-        return process.stdout
-
-    def _send_waiting(self) -> None:
-        if self.process is None:
-            return
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write("".join(self._waiting))
-            self.process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            log.info("engine takes no more orders", engine=self.name)
-        self._waiting.clear()
-
-    def close(self) -> None:
-        """Closes the process's input, on which it ends."""
-        with self._pipe:
-            if self.process is not None and self.process.stdin is not None:
-                try:
-                    self.process.stdin.close()
-                except BrokenPipeError:
-                    log.info("engine has ended already", engine=self.name)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-
-    def wait(self) -> int | None:
-        """The exit status, after killing what does not end by itself; None when there never was a process."""
-        if self.process is None:
-            return None
-        try:
-            return self.process.wait(timeout=ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
 
 
 class Engines:
@@ -180,40 +83,51 @@ class Engines:
     # ------------------------------------------------------------ requests
 
     def submit(self, request: GenerationRequest) -> None:
-        """Hands the request to its base's engine, waiting only until that has room. Every failure is answered in its stream."""
-        engine = self._place(request)
-        if engine is not None:
+        """Has the request answered as soon as its base's engine has room; does not wait for that. Every failure is answered too."""
+        with self._changed:
+            if self._draining:
+                self._delivery.answer(failed(request, FailureCode.NO_WORKER, SHUTTING_DOWN))
+                return
+            engine = self._engines.get(request.base) or self._begin(request.base)
+            engine.waiting[request.id] = request
+            self._hand_over(engine)
+
+    def _hand_over(self, engine: HeldEngine) -> None:
+        """Gives the engine what waits for it, as far as it has room. The caller holds the lock."""
+        while engine.waiting and self._has_room(engine):
+            request = engine.waiting.pop(next(iter(engine.waiting)))
+            engine.given[request.id] = request
+            engine.used_at = time.monotonic()
             engine.tell(do="submit", request=request.to_json())
 
-    def _place(self, request: GenerationRequest) -> HeldEngine | None:
-        """The engine that now counts this request as its own; None when the request was answered instead."""
-        look_at = time.monotonic() + LEASE_LOOK_EVERY_S
-        while True:
-            with self._changed:
-                if self._draining:
-                    self._delivery.answer(failed(request, FailureCode.NO_WORKER, "The worker is shutting down."))
-                    return None
-                engine = self._engines.get(request.base) or self._begin(request.base)
-                if engine.room and len(engine.given) < self._house.held_at_most:
-                    engine.given[request.id] = request
-                    engine.used_at = time.monotonic()
-                    return engine
-                self._changed.wait(timeout=LEASE_LOOK_EVERY_S)
-            if time.time() > request.deadline:
-                self._delivery.answer(ended(request, FinishReason.DEADLINE))
-                return None
-            if time.monotonic() > look_at:
-                look_at = time.monotonic() + LEASE_LOOK_EVERY_S
-                if self._given_up(request):
-                    self._delivery.answer(ended(request, FinishReason.CANCELLED))
-                    return None
+    def _has_room(self, engine: HeldEngine) -> bool:
+        return engine.state is State.READY and engine.room and len(engine.given) < self._house.held_at_most
 
-    def _given_up(self, request: GenerationRequest) -> bool:
-        try:
-            return is_given_up(request, self._valkey)
-        except redis.exceptions.RedisError as error:
-            log.warning("lease not read", generation=request.id, error=repr(error))
-            return False
+    def wait_for_room(self, base: str, *, within_s: float) -> bool:
+        """Whether one more request for the base would be begun at once, here by loading the base if need be; waits for that."""
+
+        def would_begin() -> bool:
+            engine = self._engines.get(base)
+            return engine is None or (self._has_room(engine) and not engine.waiting)
+
+        with self._changed:
+            return self._changed.wait_for(would_begin, timeout=within_s)
+
+    def _let_go(self) -> None:
+        """Answers the waiting whose time is over, and those whom nobody wants any more."""
+        with self._changed:
+            waiting = [(engine, request) for engine in self._present for request in engine.waiting.values()]
+        unwanted = given_up([request for _, request in waiting], self._valkey)
+        for engine, request in waiting:
+            if time.time() > request.deadline:
+                reason = FinishReason.DEADLINE
+            elif request.id in unwanted:
+                reason = FinishReason.CANCELLED
+            else:
+                continue
+            with self._changed:
+                if engine.waiting.pop(request.id, None) is not None:  # it was not handed over in between
+                    self._delivery.answer(ended(request, reason))
 
     # ------------------------------------------------------------ an engine's life
 
@@ -292,6 +206,7 @@ class Engines:
                     request = engine.given.pop(said["event"]["request"], None)
                     engine.used_at = time.monotonic()
                     self._log_end(engine, request, said["event"])
+            self._hand_over(engine)
             self._changed.notify_all()
         if said["type"] == "finished":
             self._delivery.settle(said["event"])
@@ -317,19 +232,27 @@ class Engines:
         log.info("unloading base", engine=engine.name, base=engine.base, why=why)
         engine.state = State.ENDING
         self._engines.pop(engine.base, None)
-        threading.Thread(target=engine.close, name="engine-close", daemon=True).start()
+        engine.close()
 
     def _bury(self, engine: HeldEngine, code: FailureCode, message: str) -> None:
-        """Fails what a gone engine still held, and forgets the engine."""
+        """Fails what a gone engine held, forgets the engine, and has what waited for it answered by another.
+
+        What waited for an engine that never became ready fails with it: another would fare no better.
+        """
         engine.close()
         status = engine.wait()
         with self._changed:
-            orderly = engine.state is State.ENDING
+            orderly, served = engine.state is State.ENDING, engine.state is State.READY
             engine.state = State.ENDING
             if self._engines.get(engine.base) is engine:
                 del self._engines[engine.base]
             lost = list(engine.given.values())
+            if not served:
+                lost += engine.waiting.values()
+            elif engine.waiting:
+                self._begin(engine.base).waiting.update(engine.waiting)
             engine.given.clear()
+            engine.waiting.clear()
             self._present.discard(engine)
             self._changed.notify_all()
         if not orderly:
@@ -343,7 +266,8 @@ class Engines:
     def _forget(self, engine: HeldEngine) -> None:
         try:
             with self._changed:
-                if engine.base not in self._engines:
+                successor = self._engines.get(engine.base)
+                if successor is None or successor.state is State.LOADING:
                     self._valkey.zrem(holders_key(engine.base), self._house.worker)
             self._valkey.delete(engine_key(engine.name))
         except redis.exceptions.RedisError as error:
@@ -363,6 +287,7 @@ class Engines:
                 now = time.monotonic()
                 for engine in list(self._present):
                     self._look_at(engine, now)
+            self._let_go()
 
     def _look_at(self, engine: HeldEngine, now: float) -> None:
         if engine.process is None:
@@ -391,6 +316,10 @@ class Engines:
         deadline = time.monotonic() + within_s
         with self._changed:
             self._draining = True
+            for engine in self._present:
+                for request in engine.waiting.values():
+                    self._delivery.answer(failed(request, FailureCode.NO_WORKER, SHUTTING_DOWN))
+                engine.waiting.clear()
             while any(engine.given for engine in self._present) and time.monotonic() < deadline:
                 self._changed.wait(timeout=0.2)
             engines = list(self._present)
@@ -406,9 +335,14 @@ class Engines:
                 self._changed.wait(timeout=0.2)
 
 
-def is_given_up(request: GenerationRequest, valkey: redis.Redis) -> bool:
-    """True when a leased request was cancelled, or nobody reads its stream."""
-    if not request.leased:
-        return False
-    lease = valkey.get(lease_key(request.id))
-    return lease is None or lease == CANCELLED
+def given_up(requests: list[GenerationRequest], valkey: redis.Redis) -> set[str]:
+    """Ids of those that were cancelled, or whose stream nobody reads. None while Valkey can't be asked."""
+    leased = [request.id for request in requests if request.leased]
+    if not leased:
+        return set()
+    try:
+        leases: Any = valkey.mget([lease_key(request) for request in leased])
+    except redis.exceptions.RedisError as error:
+        log.warning("leases not read", error=repr(error))
+        return set()
+    return {request for request, lease in zip(leased, leases, strict=True) if lease is None or lease == CANCELLED}

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from inference import jobs
-from inference.delivery import ended
-from inference.engines import is_given_up
-from inference.protocol import GENERATE, RUN_JOB, FinishReason, GenerationRequest, JobTask, claim_key
+from inference.protocol import GENERATE, RUN_JOB, JobTask
 from inference.worker import app, worker
 
 log = structlog.get_logger(__name__)
 
-CLAIM_KEPT_S = 3600
-
 
 @app.task(name=GENERATE)
 def generate(message: dict[str, Any]) -> None:
-    """Hands a request to its engine and returns; the engine answers it. A second delivery of an attempt does nothing."""
-    request = GenerationRequest.from_json(message)
-    with bound_contextvars(request_id=request.trace, generation=request.id):
-        if not worker.valkey.set(claim_key(request.id, request.attempt), worker.settings.name, nx=True, ex=CLAIM_KEPT_S):
-            log.info("delivered twice", attempt=request.attempt)
-            return
-        if time.time() > request.deadline:
-            worker.delivery.answer(ended(request, FinishReason.DEADLINE))
-            return
-        if is_given_up(request, worker.valkey):
-            worker.delivery.answer(ended(request, FinishReason.CANCELLED))
-            return
-        log.info("generation begins", base=request.base, version=request.version, attempt=request.attempt)
-        worker.engines.submit(request)
+    """Has a request of the placement queue answered; the queues of bases are read by `inference.intake` itself."""
+    worker.intake.take(message)
 
 
 @app.task(name=RUN_JOB)

@@ -5,13 +5,14 @@
 
 both with --without-gossip --without-mingle --without-heartbeat, which a worker's user of the broker may not do.
 
-A generation worker begins on the placement queue alone; it subscribes to the queue of each base it holds and leaves that
-queue a while after the base is gone, when nobody can believe any more that it is held here.
+Celery reads the placement queue alone for a generation worker; the queues of the bases that it holds are read by
+`inference.intake`, each as far as the base's engine has room.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import threading
 import time
@@ -30,13 +31,13 @@ from inference import building, jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
 from inference.footprint import native_dtype
+from inference.intake import Intake
 from inference.machine import memory_bytes
-from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS, base_queue
+from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
 
 log = structlog.get_logger(__name__)
 
 MEMORY_SHARE = 0.5  # of the memory there is, when neither WORKER_MEMORY_BYTES nor WORKER_MEMORY_SHARE is given
-LEAVE_QUEUE_AFTER_S = ALIVE_WITHIN_S + 4.0  # a store that saw the last heartbeat may still send here for ALIVE_WITHIN_S
 DRAIN_WITHIN_S = 10.0
 ROLES = {"generation": GENERATION_WORKERS, "jobs": JOB_WORKERS}
 
@@ -71,8 +72,8 @@ class WorkerSettings:
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
         return cls(
             role=role,
-            # With the process id: a restarted worker must not seem to hold what the one before it had claimed.
-            name=f"{os.environ.get('WORKER_NAME') or f'{role}-{socket.gethostname()}'}.{os.getpid()}",
+            # A restarted worker must not seem to hold what the one before it had claimed; in a container both have the same process id.
+            name=f"{os.environ.get('WORKER_NAME') or f'{role}-{socket.gethostname()}'}.{secrets.token_hex(4)}",
             broker_url=os.environ.get("BROKER_URL") or redis_url,
             redis_url=redis_url,
             artifact_url=os.environ.get("ARTIFACT_URL") or Path("var/artifacts").resolve().as_uri(),
@@ -136,9 +137,6 @@ class Worker:
     def __init__(self, worker_settings: WorkerSettings, application: Celery) -> None:
         self.settings = worker_settings
         self._app = application
-        self._hostname = ""
-        self._left_at: dict[str, float] = {}  # base -> when its engine went away
-        self._lock = threading.Lock()
         self.stopping = threading.Event()
 
     @cached_property
@@ -162,7 +160,11 @@ class Worker:
             idle_s=self.settings.idle_s,
             cache_bytes=self.settings.cache_bytes,
         )
-        return Engines(house, delivery=self.delivery, valkey=self.valkey, on_change=self._base_changed)
+        return Engines(house, delivery=self.delivery, valkey=self.valkey, on_change=lambda base, held: self.intake.base_changed(base, held))
+
+    @cached_property
+    def intake(self) -> Intake:
+        return Intake(self._app, worker=self.settings.name, engines=self.engines, delivery=self.delivery, valkey=self.valkey)
 
     @cached_property
     def jobs_place(self) -> jobs.Place:
@@ -175,12 +177,11 @@ class Worker:
             stopping=self.stopping,
         )
 
-    def begin(self, hostname: str) -> None:
+    def begin(self) -> None:
         """Starts the heartbeat; called once, when the Celery worker takes tasks."""
-        self._hostname = hostname
         if self.settings.role == "generation":
             self._build_native()
-            self.engines  # noqa: B018 made before the first request, so that two do not make it at once
+            self.intake  # noqa: B018 made before the first request, so that two do not make it at once
         else:
             self.jobs_place  # noqa: B018
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -203,6 +204,8 @@ class Worker:
     def stop_taking(self) -> None:
         """The first thing of a shutdown: be found no longer, and have a job end after its segment."""
         self.stopping.set()
+        if self.settings.role == "generation":
+            self.intake.stop()
         try:
             self.valkey.zrem(ROLES[self.settings.role], self.settings.name)
         except redis.exceptions.RedisError as error:
@@ -224,26 +227,8 @@ class Worker:
                 self.valkey.zremrangebyscore(workers, 0, now - 10 * ALIVE_WITHIN_S)
             except redis.exceptions.RedisError as error:
                 log.warning("heartbeat not written", error=repr(error))
-            self._leave_queues()
-
-    # ------------------------------------------------------------ the queues of bases
-
-    def _base_changed(self, base: str, held: bool) -> None:
-        with self._lock:
-            if held:
-                self._left_at.pop(base, None)
-            else:
-                self._left_at.setdefault(base, time.monotonic())
-        if held:
-            self._app.control.add_consumer(base_queue(base), destination=[self._hostname])
-
-    def _leave_queues(self) -> None:
-        with self._lock:
-            over = [base for base, left_at in self._left_at.items() if time.monotonic() - left_at > LEAVE_QUEUE_AFTER_S]
-            for base in over:
-                del self._left_at[base]
-        for base in over:
-            self._app.control.cancel_consumer(base_queue(base), destination=[self._hostname])
+            if self.settings.role == "generation":
+                self.intake.leave_queues()
 
 
 worker = Worker(settings, app)
@@ -255,8 +240,8 @@ def _use_own_logging(**_: Any) -> None:
 
 
 @worker_ready.connect
-def _begin(sender: Any = None, **_: Any) -> None:
-    worker.begin(sender.hostname)
+def _begin(**_: Any) -> None:
+    worker.begin()
 
 
 @worker_shutting_down.connect

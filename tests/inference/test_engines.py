@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
-from inference.protocol import CANCELLED, engine_key, holders_key, stream_key
+from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, stream_key
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
 
@@ -246,21 +246,73 @@ def test_a_base_that_never_fits_is_refused(valkey: str, artifacts: str, cache: P
         assert "MB" in last["message"]
 
 
-def test_a_full_engine_makes_the_next_request_wait_and_draining_lets_answers_finish(
-    valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader
-) -> None:
-    with engines_in(cache, redis_url=valkey, artifacts=artifacts, held_at_most=1) as (engines, _):
+@pytest.fixture
+def full(valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader) -> Iterator[tuple[Engines, GenerationRequest, int]]:
+    """Engines that are given one request at a time, the request that fills the first base's, and that engine's process id."""
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, held_at_most=1, hung_after_s=600.0) as (engines, _):
         first = a_request(bases[0], max_tokens=HELD_UP)
         engines.submit(first)
         reader.begun(first)
         pid = engines.pids()[bases[0]]
         os.kill(pid, signal.SIGSTOP)
-        late = a_request(bases[0], deadline=time.time() + 0.3)
+        yield engines, first, pid
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGCONT)
 
-        engines.submit(late)  # returns when its deadline has passed
-        os.kill(pid, signal.SIGCONT)
-        engines.drain(within_s=30)
 
-        assert reader.last(late)["reason"] == "deadline"
-        assert reader.last(first)["reason"] == "length"
-        assert not Path(f"/proc/{pid}").exists()
+def test_what_waits_for_a_full_engine_holds_up_no_other_base_and_is_answered_in_its_turn(full, bases: list[str], reader: Reader) -> None:
+    engines, first, pid = full
+    waiting = [a_request(bases[0]) for _ in range(10)]
+    for request in waiting:
+        engines.submit(request)
+    assert not engines.wait_for_room(bases[0], within_s=0)
+
+    other = a_request(bases[1])
+    engines.submit(other)
+
+    assert reader.last(other)["reason"] == "length"
+    assert not any(reader.events(request) for request in waiting)
+    os.kill(pid, signal.SIGCONT)
+    assert [reader.last(request)["reason"] for request in [first, *waiting]] == ["length"] * 11
+    assert engines.wait_for_room(bases[0], within_s=10)
+
+
+def test_what_waits_too_long_or_for_nobody_ends_without_an_engine(full, bases: list[str], reader: Reader) -> None:
+    engines, _first, _pid = full
+    late = a_request(bases[0], deadline=time.time() + 0.3)
+    stopped, unread = (a_request(bases[0], leased=True) for _ in range(2))
+    for request in (stopped, unread):
+        reader.lease(request)
+    for request in (late, stopped, unread):
+        engines.submit(request)
+
+    reader.lease(stopped, CANCELLED)
+    reader.valkey.delete(lease_key(unread.id))
+
+    assert [reader.last(request)["reason"] for request in (late, stopped, unread)] == ["deadline", "cancelled", "cancelled"]
+
+
+def test_what_waited_for_an_engine_that_died_is_answered_by_the_next(full, bases: list[str], reader: Reader) -> None:
+    engines, first, pid = full
+    waiting = a_request(bases[0])
+    engines.submit(waiting)
+
+    os.kill(pid, signal.SIGKILL)
+
+    assert reader.last(first)["failure"] == "engine_died"
+    assert reader.last(waiting)["reason"] == "length"
+
+
+def test_draining_lets_answers_finish_and_turns_away_what_waits(full, bases: list[str], reader: Reader) -> None:
+    engines, first, pid = full
+    waiting = a_request(bases[0])
+    engines.submit(waiting)
+    os.kill(pid, signal.SIGCONT)
+
+    engines.drain(within_s=30)
+
+    late = a_request(bases[0])
+    engines.submit(late)
+    assert reader.last(first)["reason"] == "length"
+    assert [reader.last(request)["failure"] for request in (waiting, late)] == ["no_worker", "no_worker"]
+    assert not Path(f"/proc/{pid}").exists()

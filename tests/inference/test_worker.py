@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from kombu import Connection, Exchange, Queue
 
 from inference.artifacts import ArtifactStore
 from inference.delivery import connect
+from inference.engines import EngineHouse
 from inference.protocol import (
     EVENTS_QUEUE,
     GENERATE,
@@ -30,12 +32,14 @@ from inference.protocol import (
     LOAD_QUEUE,
     GenerationRequest,
     base_queue,
+    claim_key,
     holders_key,
 )
 from store import environment
 from tests.inference.serving import Reader, a_request, wait_until
 from tests.inference.tiny import tiny_base
 
+HELD_AT_MOST = EngineHouse.held_at_most
 OPTIONS = ("--pool=threads", "--concurrency=4", "--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
@@ -50,7 +54,8 @@ class Running:
 
     @property
     def name(self) -> str:
-        return f"generation-test.{self.process.pid}"
+        names: Any = self.reader.valkey.zrange(GENERATION_WORKERS, 0, -1)
+        return next((name for name in names if name.startswith("generation-test.")), "")
 
     def ask(self, request: GenerationRequest, queue: str) -> None:
         self.app.send_task(GENERATE, args=[request.to_json()], queue=queue)
@@ -64,6 +69,10 @@ class Running:
             assert message["headers"]["task"] == GENERATION_FINISHED
             found += [event for event in arguments if event["request"] == request.id]
         return found
+
+    def claimed(self, requests: list[GenerationRequest]) -> list[str]:
+        """Those of the requests that the worker has taken."""
+        return [request.id for request in requests if self.reader.valkey.exists(claim_key(request.id, 1))]
 
     def children(self) -> list[int]:
         """Process ids of its engines."""
@@ -100,9 +109,9 @@ def start(folder: Path) -> Running:
     app.conf.update(task_serializer="json", task_ignore_result=True)
     running = Running(process, app, Reader(url), log)
 
-    def beating() -> bool:
+    def beating() -> str:
         assert process.poll() is None, log.read_text()
-        return running.reader.valkey.zscore(GENERATION_WORKERS, running.name) is not None
+        return running.name
 
     wait_until(beating)
     return running
@@ -120,6 +129,12 @@ def worker(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
 @pytest.fixture(scope="module")
 def base(worker: Running, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tiny_base(tmp_path_factory.mktemp("base"), seed=1)
+    return ArtifactStore((worker.log.parent / "artifacts").as_uri()).put_folder(folder).digest
+
+
+@pytest.fixture(scope="module")
+def other_base(worker: Running, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tiny_base(tmp_path_factory.mktemp("other"), seed=2)
     return ArtifactStore((worker.log.parent / "artifacts").as_uri()).put_folder(folder).digest
 
 
@@ -144,6 +159,47 @@ def test_a_worker_that_holds_a_base_takes_from_its_queue(worker: Running, base: 
     worker.ask(request, base_queue(base))
 
     assert worker.reader.last(request)["reason"] in ("length", "stop")
+
+
+def test_a_full_base_leaves_its_requests_in_its_queue_and_holds_up_no_other(worker: Running, base: str, other_base: str) -> None:
+    worker.ask(first := a_request(base), LOAD_QUEUE)
+    worker.reader.last(first)
+    (engine,) = worker.children()
+    worker.ask(first := a_request(other_base), LOAD_QUEUE)
+    worker.reader.last(first)
+    queue, valkey = base_queue(base), worker.reader.valkey
+    wait_until(lambda: valkey.zscore(holders_key(base), worker.name))
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        asked = [a_request(base) for _ in range(2 * HELD_AT_MOST)]
+        for request in asked:
+            worker.ask(request, queue)
+        wait_until(lambda: len(worker.claimed(asked)) == HELD_AT_MOST)
+        by_placement = [a_request(base) for _ in range(10)]  # more than the worker has threads
+        for request in by_placement:
+            worker.ask(request, LOAD_QUEUE)
+
+        worker.ask(other := a_request(other_base), LOAD_QUEUE)
+
+        assert worker.reader.last(other)["reason"] in ("length", "stop")
+        assert len(worker.claimed(asked)) == HELD_AT_MOST
+        assert valkey.llen(queue) >= HELD_AT_MOST - 1  # one may be on its way
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGCONT)
+    assert {worker.reader.last(request)["reason"] for request in [*asked, *by_placement]} <= {"length", "stop"}
+    assert valkey.llen(queue) == 0
+
+
+def test_what_the_store_has_withdrawn_is_not_begun(worker: Running, base: str) -> None:
+    withdrawn, after = a_request(base), a_request(base)
+    worker.reader.valkey.set(claim_key(withdrawn.id, 1), "store")
+
+    for request in (withdrawn, after):
+        worker.ask(request, base_queue(base))
+
+    worker.reader.last(after)
+    assert worker.reader.events(withdrawn) == []
 
 
 def test_a_request_that_comes_too_late_or_that_nobody_reads_is_not_begun(worker: Running, base: str) -> None:
