@@ -49,7 +49,7 @@ WORKER_RIGHTS = (
     # whether somebody still reads an answer; what the store answered to a job's question
     (("get", "mget"), (f"%R~{protocol.lease_key('*')}", "%R~celery-task-meta-*")),
     (("subscribe", "unsubscribe"), ("&celery-task-meta-*",)),
-    # remote control among workers: by it a worker takes up and leaves the queues of bases, and `celery inspect` asks
+    # remote control among workers, by which `celery inspect` asks
     (("publish", "psubscribe", "punsubscribe"), tuple(f"&/{number}.{_CONTROL}" for number in range(DATABASES))),
     (("brpop", "llen", "lpush", "del"), (f"~*.{_CONTROL}*",)),
     (("sadd", "srem", "smembers"), tuple(f"~{table}.{exchange}" for table in _TABLES for exchange in (_CONTROL, _REPLIES))),
