@@ -27,6 +27,7 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base's modules
 RANKS = (8, 16, 32, 64, 128, 256)  # a rank is filled up with zeros to one of these, so that more adapters are alike
 DTYPES = ("F32", "F16", "BF16")
+ONE_THREAD = 32_768  # numbers that torch does not divide among threads
 
 
 class Layout:
@@ -131,16 +132,16 @@ class Adapter:
         pairs = _pairs(opened, settings, config)
         layout = layout_of(config, tuple(_filled_up(pairs[name].rank) if name in pairs else 0 for name in projection_shapes(config)))
         admit(layout.size * dtype.itemsize)
-        flat = torch.zeros(layout.size, dtype=dtype, pin_memory=pinned)
+        flat = torch.empty(layout.size, dtype=dtype, pin_memory=pinned)
         count = 0
         for name, (a, b) in layout.views(flat).items():
             pair = pairs[name]
             down, up = opened.get_tensor(pair.down), opened.get_tensor(pair.up)
-            a[: pair.rank] = down
-            b[: pair.rank] = up.t() if pair.scale == 1.0 else up.t().float() * pair.scale
-            if not (a.isfinite().all() and b.isfinite().all()):
-                raise AdapterError(f"{WEIGHTS}: the weights for {name} have numbers that are not finite")
+            _fill(a, down)
+            _fill(b, up.t(), scale=pair.scale)
             count += down.numel() + up.numel()
+        if not _finite(flat):
+            raise AdapterError(f"{WEIGHTS} has numbers that are not finite")
         return cls(flat.to(device), layout, max(pair.rank for pair in pairs.values()), count)
 
 
@@ -181,6 +182,25 @@ def _pairs(opened: Any, settings: LoraSettings, config: GPTConfig) -> dict[str, 
         if not (pair.down and pair.up):
             raise AdapterError(f"{WEIGHTS}: {name} has only one of lora_A and lora_B")
     return pairs
+
+
+def _fill(place: Tensor, rows: Tensor, *, scale: float = 1.0) -> None:
+    """Copies the rows, scaled, into the first of `place` and zeroes those behind.
+
+    In parts so small that torch copies them in this thread: whoever loads must not take the threads of those who compute.
+    """
+    at_once = max(1, ONE_THREAD // place.shape[1])
+    for at in range(0, len(rows), at_once):
+        part = rows[at : at + at_once]
+        place[at : at + len(part)] = part if scale == 1.0 else part.float() * scale
+    if len(rows) < len(place):
+        place[len(rows) :] = 0
+
+
+def _finite(numbers: Tensor) -> bool:
+    """Whether all are; the extremes of a part are not numbers where one of its numbers is not."""
+    extremes = [extreme for part in numbers.split(ONE_THREAD) for extreme in torch.aminmax(part)]
+    return bool(torch.stack(extremes).isfinite().all())
 
 
 def _filled_up(rank: int) -> int:
