@@ -190,6 +190,7 @@ TABLE: dict[str, Entry] = {
     "pages:home": Entry(PUBLIC),
     "pages:explore": Entry(PUBLIC),
     "pages:listing": Entry(APPROVED, path=of_listing),
+    "pages:file": Entry(GONE, path=lambda w, state: {**of_version(w, state), "path": "config.json"}),  # a prompt GPT has no files
     "pages:publisher": Entry(PUBLIC, path=publisher),
     "pages:developers": Entry(PUBLIC),
     "pages:about": Entry(PUBLIC),

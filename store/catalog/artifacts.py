@@ -1,11 +1,11 @@
-"""The artifact store from the store's side: blobs and manifests by digest. Weights never pass through here; workers read them."""
+"""The artifact store from the store's side: blobs and manifests by digest. Weights are handed on in pieces; only workers read them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,6 +95,20 @@ def read_blob(sha256: str, *, max_bytes: int) -> bytes:
     if hashlib.sha256(raw).hexdigest() != sha256:
         raise ArtifactRejected(_("The file %(name)s was changed in the artifact store.") % {"name": sha256[:12]})
     return raw
+
+
+async def stream(sha256: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
+    """The bytes from `start` up to `stop` of a blob, in chunks as they come; never the whole in memory. Raises ArtifactRejected."""
+    try:
+        found = await obstore.get_async(open_store(), protocol.blob_key(sha256), options={"range": (start, stop)})
+    except FileNotFoundError as error:
+        raise ArtifactRejected(_("A file is missing in the artifact store.")) from error
+    return _chunks(found)
+
+
+async def _chunks(found: Any) -> AsyncIterator[bytes]:
+    async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+        yield bytes(chunk)
 
 
 def record(digest: str) -> Artifact:

@@ -96,6 +96,7 @@ class Listing(models.Model):
     allow_download = models.BooleanField(_("weights can be downloaded"), default=False)
     featured = models.PositiveSmallIntegerField(default=0, help_text="0: not featured; else its place on the home page.")
     request_count = models.PositiveBigIntegerField(default=0)
+    download_count = models.PositiveBigIntegerField(default=0)
     search_text = models.TextField(blank=True, editable=False)  # normalised; written by store.catalog.search
     created_at = models.DateTimeField(auto_now_add=True)
     published_at = models.DateTimeField(null=True, blank=True)

@@ -81,3 +81,7 @@ class VersionQuerySet(models.QuerySet["Version"]):
             )
             return self.intact().filter(public | own)
         return self.intact().filter(public)
+
+    def downloadable_by(self, user: Any) -> VersionQuerySet:
+        """Whose files this person may take: available, and their publisher lets everybody who can use it."""
+        return self.usable_by(user).available().filter(listing__allow_download=True, artifact__isnull=False)

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
+from store.catalog import downloads
 from store.catalog.models import Ancestry, Listing, Measurement, Version
 from store.moderation.models import Submission
 from store.pages import front, measured, snippets
@@ -46,6 +47,8 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             "approved_at": version.released_at,
             "lineage": _lineage(version),
             "versions": _versions(found, context["role"]),
+            "files": downloads.files_of(version),
+            "may_download": found.allow_download and Version.objects.downloadable_by(request.user).filter(pk=version.pk).exists(),
             **snippets.tabs(request, found, model=found.full_name if found.current_version else version.full_name),
         }
     return render(request, "pages/listing.html", context)
