@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2 as httpx
 import pytest
@@ -54,6 +55,29 @@ def test_an_engine_killed_in_mid_answer_ends_the_stream_with_a_plain_error(
 
     again = httpx.post(f"{stack.url}/v1/chat/completions", headers=headers, json=asked | {"stream": False, "max_tokens": 4}, timeout=120)
     assert again.status_code == 200
+
+
+def test_a_worker_killed_with_requests_in_hand_and_in_its_queue_loses_none(stack: Stack, asked: dict[str, object]) -> None:
+    user = make_user()
+    _, secret = create_key(user, name="test")
+    short = asked | {"stream": False, "max_tokens": 2}
+
+    def ask() -> int:
+        with httpx.Client(headers={"authorization": f"Bearer {secret}"}, timeout=200) as client:
+            return client.post(f"{stack.url}/v1/chat/completions", json=short).status_code
+
+    assert ask() == 200
+    for pid in stack.pids("inference.engine_process"):
+        os.kill(pid, signal.SIGSTOP)  # nothing is said before the end comes
+    with ThreadPoolExecutor(40) as pool:  # more than an engine is given at once
+        answers = [pool.submit(ask) for _ in range(40)]
+        wait_until(lambda: Request.objects.filter(user=user).count() == 41, what="the 41st request")
+        (worker,) = stack.pids("inference.worker", "generation.load")
+        os.kill(worker, signal.SIGKILL)
+
+        assert [answer.result() for answer in answers] == [200] * 40
+
+    wait_until(lambda: Request.objects.filter(user=user, state="finished", completion_tokens__gt=0).count() == 41)
 
 
 def test_usage_is_recorded_once_though_the_web_process_dies_in_mid_stream(
