@@ -71,7 +71,7 @@ def lease_key(request: str) -> str:
 
 
 def claim_key(request: str, attempt: int) -> str:
-    """String set once (NX) by the worker that takes an attempt at a request: a second delivery does nothing."""
+    """String set once (NX) by the worker that takes an attempt at a request, or by the store that ends it: whoever is first has it."""
     return f"requests:{request}:claim:{attempt}"
 
 
