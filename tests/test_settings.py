@@ -19,7 +19,7 @@ from store import secret_key
 from store.loopback import is_loopback
 
 ROOT = Path(settings.BASE_DIR)
-OF_LIBRARIES = re.compile(r"AWS_|HF_")  # read by what we use
+OF_LIBRARIES = re.compile(r"AWS_|HF_|FORWARDED_ALLOW_IPS$")  # read by what we use
 READERS = {"_number", "_share", "_amount"}  # functions that take the name of a variable
 
 

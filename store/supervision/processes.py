@@ -66,6 +66,7 @@ WORKER_SPECS = (
     Worker("training", "training", "jobs", TRAINING_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=2, stop_within_s=40.0),
     Worker("checks", "checks", "jobs", CHECKS_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=1, stop_within_s=40.0),
 )
+WORKER_STARTS_WITHIN_S = 300.0  # the first one on a machine may have to build something before it takes work
 MEMORY_SHARE = 0.875  # of the memory there is, for all workers together; the rest is for the store's own processes
 _WEIGHTS = sum(worker.memory for worker in WORKER_SPECS)
 
@@ -140,7 +141,8 @@ def _worker(worker: Worker) -> ProcessSpec:
         **_QUIET,
     }
     argv = _celery("inference.worker", "worker", *options)
-    return ProcessSpec(worker.name, argv, WORKERS, _beating(worker.beats_in, name), told, stop_within_s=worker.stop_within_s)
+    ready = _beating(worker.beats_in, name)
+    return ProcessSpec(worker.name, argv, WORKERS, ready, told, start_within_s=WORKER_STARTS_WITHIN_S, stop_within_s=worker.stop_within_s)
 
 
 def _memory_of(worker: Worker) -> dict[str, str]:
@@ -184,7 +186,7 @@ def _serves(host: str, port: int) -> bool:
 
 
 def _beating(workers: str, name: str) -> Callable[[], bool]:
-    """Whether the worker of this name has given a sign of life since now; each of its processes adds its id to the name."""
+    """Whether the worker of this name has given a sign of life since now; each start adds something of its own to the name."""
     started = time.time()
 
     def ready() -> bool:
