@@ -397,6 +397,44 @@ def watched(engine: EngineCore, *, most_bytes: int) -> list[tuple[str, Any]]:
     return events
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_ends_requests_at_random_moments_nothing_is_left_behind(
+    base: Path, folders: list[Path], adapter_bytes: int, tmp_path: Path, seed: int
+) -> None:
+    """Cancelled, late, failed and preempted ones among others, with room for few adapters and few blocks."""
+    chance = random.Random(seed)
+    bad = tiny_adapter(tmp_path / "bad", base)
+    nan(bad)
+    sources: list[Path | None] = [*folders, bad, None]
+    engine = an_engine(base, cache_tokens=400, max_batch_tokens=48, adapter_bytes=3 * adapter_bytes)
+    asked: list[tuple[GenerationRequest, Path | None, str]] = []
+    events: list[tuple[str, Any]] = []
+
+    while len(asked) < 60 or engine.has_work:
+        if len(asked) < 60 and engine.has_room and chance.random() < 0.6:
+            source, text = chance.choice(sources), chance.choice(("Hello!", "Tell me " * 20, "rate it"))
+            request = ask(source, text, max_tokens=chance.randint(1, 60), deadline=time.time() + chance.choice([0.01, 600, 600, 600]))
+            engine.submit(request, adapter_folder=source)
+            asked.append((request, source, text))
+        if asked and chance.random() < 0.1:
+            engine.cancel(chance.choice(asked)[0].id)
+        events += engine.step()
+
+    found = outcomes(events, [request for request, _, _ in asked])
+    for (request, source, text), outcome in zip(asked, found, strict=True):
+        if source == bad:
+            assert outcome.finished.reason in (FinishReason.ERROR, FinishReason.CANCELLED, FinishReason.DEADLINE)
+        elif outcome.finished.reason == FinishReason.LENGTH:
+            assert outcome.text == alone(base, source, text, max_tokens=request.sampling["max_tokens"])
+        else:
+            assert outcome.finished.reason in (FinishReason.CANCELLED, FinishReason.DEADLINE)
+    wait_until(lambda: engine.stats()["adapters_loading"] == 0, within_s=10)
+    stats = engine.stats()
+    assert (stats["running"], stats["waiting"], stats["loading"], stats["blocks_used"], stats["adapters_in_use"]) == (0, 0, 0, 0, 0)
+    assert stats["adapter_bytes"] == stats["adapters"] * adapter_bytes <= 3 * adapter_bytes
+    assert sum(outcome.finished.reason == FinishReason.LENGTH for outcome in found) > 20
+
+
 def test_a_thousand_adapters_are_served_with_room_for_a_hundred(base: Path, tmp_path: Path, adapter_bytes: int) -> None:
     folders = [tiny_adapter(tmp_path / f"adapter-{number}", base, seed=number) for number in range(1000)]
     engine = an_engine(base, adapter_bytes=100 * adapter_bytes, max_waiting=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,8 +162,8 @@ def on_cpu(budget_bytes: int = 2**30) -> Stacks:
 def check_each_as_alone(model: GPT, stacks: Stacks, chunks: list[tuple[Adapter | None, int]]) -> None:
     """Sequences of the given lengths in one batch get what each gets alone."""
     counts = [count for _, count in chunks]
-    random = torch.Generator().manual_seed(sum(counts))
-    sequences = [torch.randint(0, 448, (count,), generator=random) for count in counts]
+    generator = torch.Generator().manual_seed(sum(counts))
+    sequences = [torch.randint(0, 448, (count,), generator=generator) for count in counts]
     positions = torch.cat([torch.arange(count) for count in counts])
 
     together = model(torch.cat(sequences), positions, CausalAttention(counts), stacks.batch(chunks)).split(counts)
@@ -198,6 +199,50 @@ def test_adapters_that_come_and_go_never_answer_for_each_other(model: GPT, base:
     del adapters[3:]
     newcomers = [of_rank(tmp_path, base, model, seed=seed) for seed in range(20, 26)]
     check_each_as_alone(model, stacks, [(adapter, 1) for adapter in newcomers + adapters])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@torch.inference_mode()
+def test_whatever_comes_together_each_row_gets_its_own(model: GPT, base: Path, tmp_path: Path, seed: int) -> None:
+    """Random batches, one after the other over the same stacks, beside B·A·x written out."""
+    chance = random.Random(seed)
+    kinds: list[dict[str, Any]] = [{"rank": 4}, {"rank": 7}, {"rank": 12}, {"rank": 12, "target_modules": ["down_proj"]}]
+    adapters = [of_rank(tmp_path, base, model, seed=number, **kinds[number % 4]) for number in range(20)]
+    stacks = on_cpu(chance.choice([0, 5, 12, 100]) * adapters[2].size_bytes)
+
+    for _ in range(40):
+        some = chance.sample(adapters, chance.choice([1, 3, 8, 20]))
+        chunks = [(chance.choice([*some, None]), chance.choice([1, 1, 1, 2, 5, 20])) for _ in range(chance.randint(1, 24))]
+        check_sums(stacks.batch(chunks), chunks)
+
+
+def check_sums(lora: LoraBatch | None, chunks: list[tuple[Adapter | None, int]], device: str = "cpu") -> None:
+    for name in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):
+        ins = 128 if name.endswith("down_proj") else 64
+        x, y = torch.randn(sum(count for _, count in chunks), ins), torch.randn(sum(count for _, count in chunks), 64)
+        got = y.to(device) if lora is None else lora.add(name, x.to(device), y.to(device, copy=True))
+        row = 0
+        for adapter, count in chunks:
+            expected = y[row : row + count]
+            if adapter is not None and name in adapter.parts:
+                a, b = adapter.parts[name]
+                expected = expected + x[row : row + count] @ a.t() @ b
+            torch.testing.assert_close(got[row : row + count].cpu(), expected, rtol=1e-4, atol=1e-4)
+            row += count
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@torch.inference_mode()
+def test_on_cuda_each_row_gets_its_own(model: GPT, base: Path, tmp_path: Path) -> None:
+    adapters = [of_rank(tmp_path, base, model, seed=number) for number in range(8)]
+    for room_for in (0, 3, 8):
+        stacks = Stacks(device=torch.device("cuda"), dtype=torch.float32, budget_bytes=room_for * adapters[0].size_bytes)
+        for adapter in adapters[:4]:
+            stacks.expect(adapter)
+        chunks = [(None, 2), *((adapter, count) for adapter, count in zip(adapters, (1, 1, 3, 9, 1, 1, 1, 1), strict=True))]
+        check_sums(stacks.batch(chunks), chunks, "cuda")
+        check_sums(stacks.batch(chunks[3:]), chunks[3:], "cuda")
 
 
 def test_an_adapter_is_copied_once_and_stays_in_its_row(model: GPT, base: Path, tmp_path: Path) -> None:
