@@ -176,12 +176,14 @@ class EngineCore:
         blocks = SequenceBlocks(self._pool, scope)
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
+        max_tokens = max(1, min(params.max_tokens, self.context_length - len(prompt)))
+        cost = len(prompt) + max_tokens
         answer = Answer(
             request=request,
-            sequence=Sequence(request.id, prompt, blocks, self._arrivals, request.priority),
+            sequence=Sequence(request.id, prompt, blocks, self._arrivals, request.priority, request.tenant, cost),
             choice=Choice(params, secrets.randbits(63) if params.seed is None else params.seed),
             text=Detokenizer(self.tokenizer, params.stop),
-            max_tokens=max(1, min(params.max_tokens, self.context_length - len(prompt))),
+            max_tokens=max_tokens,
             hold=hold,
             received_at=time.monotonic(),
         )

@@ -3,8 +3,9 @@
 There are no prefill and decode phases: a sequence has tokens whose keys and values are stored and tokens that still have
 to be computed, and every step gives each as many of those as one token budget allows. Sequences that lack a single token
 (they are answering) go before those that lack many (long prompts, computed in chunks), so that a long prompt stalls
-nobody; interactive ones go before batch ones in everything, running ones before waiting ones. When blocks run out the
-last in that order gives its blocks back and waits; it later resumes from what the prefix cache still holds.
+nobody; interactive ones go before batch ones in everything, running ones before waiting ones, and who has asked for much
+goes behind who has asked for little. When blocks run out the last in that order gives its blocks back and waits; it later
+resumes from what the prefix cache still holds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ class Sequence:
     blocks: SequenceBlocks
     order: int  # of arrival
     priority: str = Priority.INTERACTIVE
+    tenant: str = ""
+    cost: int = 1  # tokens it may take, by which its tenant's next ones go further back
+    turn: int = 0  # given by the scheduler
     computed: int = 0  # tokens whose keys and values are stored
     reused: int | None = None  # of the prompt's tokens, those found in the cache when it first ran
     prompt_length: int = field(init=False)
@@ -38,8 +42,8 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        return (self.priority == Priority.BATCH, self.order)
+    def rank(self) -> tuple[bool, int, int]:
+        return (self.priority == Priority.BATCH, self.turn, self.order)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,30 @@ class Chunk:
         return self.start + self.count == len(self.sequence.tokens)
 
 
+class Turns:
+    """Fair turns between tenants, counted in tokens: start-time fair queueing (Goyal, Vin and Cheng, 1996).
+
+    A sequence's turn is where its tenant's last one ends, or the turn that is served now if that is later: whoever asks
+    seldom goes at once, and a tenant with a hundred requests waiting has one served for each of another's.
+    """
+
+    REMEMBERED = 1024  # tenants, before those whose turns are over are dropped
+
+    def __init__(self) -> None:
+        self._now: dict[str, int] = {}  # by priority
+        self._ends: dict[tuple[str, str], int] = {}  # by priority and tenant
+
+    def give(self, sequence: Sequence) -> None:
+        now, whose = self._now.get(sequence.priority, 0), (sequence.priority, sequence.tenant)
+        sequence.turn = max(now, self._ends.get(whose, 0))
+        if len(self._ends) >= self.REMEMBERED:
+            self._ends = {key: end for key, end in self._ends.items() if end > self._now.get(key[0], 0)}
+        self._ends[whose] = sequence.turn + sequence.cost
+
+    def serve(self, sequence: Sequence) -> None:
+        self._now[sequence.priority] = max(self._now.get(sequence.priority, 0), sequence.turn)
+
+
 class Scheduler:
     def __init__(self, pool: BlockPool, *, max_batch_tokens: int, max_running: int) -> None:
         self._pool = pool
@@ -64,10 +92,12 @@ class Scheduler:
         self.running: list[Sequence] = []  # both sorted by rank
         self.waiting: list[Sequence] = []
         self.preemptions = 0
+        self._turns = Turns()
         self._chunks: dict[Sequence, Chunk] = {}
         self._budget = 0
 
     def add(self, sequence: Sequence) -> None:
+        self._turns.give(sequence)
         insort(self.waiting, sequence, key=_rank)
 
     def remove(self, sequence: Sequence) -> None:
@@ -118,6 +148,7 @@ class Scheduler:
         sequence.reused = reused if sequence.reused is None else sequence.reused
         self.waiting.remove(sequence)
         insort(self.running, sequence, key=_rank)
+        self._turns.serve(sequence)
         return True
 
     def _reserve(self, sequence: Sequence, length: int) -> bool:
@@ -144,12 +175,12 @@ class Scheduler:
         sequence.blocks.release()
         sequence.computed = 0
         self.preemptions += 1
-        self.add(sequence)
+        insort(self.waiting, sequence, key=_rank)
 
     def _give(self, sequence: Sequence, count: int) -> None:
         self._chunks[sequence] = Chunk(sequence, sequence.computed, count)
         self._budget -= count
 
 
-def _rank(sequence: Sequence) -> tuple[bool, int]:
+def _rank(sequence: Sequence) -> tuple[bool, int, int]:
     return sequence.rank

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from inference.cache import BLOCK_SIZE, BlockPool, OutOfBlocks, Scope, SequenceBlocks, block_count
 from inference.protocol import Priority
-from inference.scheduler import Chunk, Scheduler, Sequence
+from inference.scheduler import Chunk, Scheduler, Sequence, Turns
 
 
 def a_sequence(pool: BlockPool, tokens: list[int], *, order: int = 0, priority: str = Priority.INTERACTIVE, tenant: str = "t") -> Sequence:
     scope = Scope(adapter=None, version="v", tenant=tenant, own_tokens=BLOCK_SIZE)
-    return Sequence(f"s{order}", tokens, SequenceBlocks(pool, scope), order, priority)
+    return Sequence(f"s{order}", tokens, SequenceBlocks(pool, scope), order, priority, tenant, cost=len(tokens))
 
 
 def check_blocks(pool: BlockPool, sequences: list[Sequence], written: dict[int, tuple[int, ...]]) -> None:
@@ -108,7 +108,7 @@ def test_a_long_prompt_comes_in_chunks_and_stalls_nobody() -> None:
 
     steps = [run(scheduler) for _ in range(5)]
 
-    assert steps == [[("s1", 1), ("s0", 31)]] * 3 + [[("s1", 1), ("s0", 7)], [("s0", 1), ("s1", 1)]]
+    assert steps == [[("s1", 1), ("s0", 31)]] * 3 + [[("s1", 1), ("s0", 7)], [("s1", 1), ("s0", 1)]]
 
 
 def test_interactive_goes_before_batch_even_when_everything_is_taken() -> None:
@@ -121,6 +121,61 @@ def test_interactive_goes_before_batch_even_when_everything_is_taken() -> None:
 
     assert run(scheduler) == [("s2", 20), ("s0", 1)]
     assert [sequence.id for sequence in scheduler.waiting] == ["s1"]
+
+
+def test_a_tenant_that_asks_much_does_not_make_another_wait_for_all_of_it() -> None:
+    scheduler = Scheduler(pool := BlockPool(64), max_batch_tokens=32, max_running=1)
+    many = [a_sequence(pool, [1] * 10, order=number, tenant="many") for number in range(6)]
+    few = [a_sequence(pool, [1] * 10, order=10 + number, tenant="few") for number in range(2)]
+    for sequence in many + few:
+        scheduler.add(sequence)
+
+    assert in_order(scheduler) == ["s0", "s10", "s1", "s11", "s2", "s3", "s4", "s5"]
+
+
+def test_turns_are_counted_in_tokens() -> None:
+    scheduler = Scheduler(pool := BlockPool(64), max_batch_tokens=64, max_running=1)
+    for number in range(2):
+        scheduler.add(a_sequence(pool, [1] * 30, order=number, tenant="long"))
+    for number in range(10, 14):
+        scheduler.add(a_sequence(pool, [1] * 10, order=number, tenant="short"))
+
+    assert in_order(scheduler) == ["s0", "s10", "s11", "s12", "s1", "s13"]
+
+
+def test_who_was_silent_gains_nothing_for_later() -> None:
+    scheduler = Scheduler(pool := BlockPool(64), max_batch_tokens=64, max_running=1)
+    for number in range(5):
+        scheduler.add(a_sequence(pool, [1] * 10, order=number, tenant="early"))
+    in_order(scheduler)
+    for number in range(10, 12):
+        scheduler.add(a_sequence(pool, [1] * 10, order=number, tenant="late"))
+        scheduler.add(a_sequence(pool, [1] * 10, order=number + 10, tenant="early"))
+
+    assert in_order(scheduler) == ["s10", "s11", "s20", "s21"]
+
+
+def in_order(scheduler: Scheduler) -> list[str]:
+    """Who is served, one after the other, when each wants one token."""
+    served = []
+    while scheduler.waiting or scheduler.running:
+        run(scheduler)
+        (sequence,) = scheduler.running
+        served.append(sequence.id)
+        scheduler.remove(sequence)
+    return served
+
+
+def test_the_turns_of_tenants_gone_by_are_forgotten() -> None:
+    turns, pool = Turns(), BlockPool(8)
+
+    for number in range(5000):
+        sequence = a_sequence(pool, [1] * 10, order=number, tenant=f"t{number}")
+        turns.give(sequence)
+        turns.serve(sequence)
+        turns._now[Priority.INTERACTIVE] += 10
+
+    assert len(turns._ends) <= Turns.REMEMBERED
 
 
 def test_a_preempted_sequence_resumes_from_what_is_still_cached() -> None:
