@@ -22,7 +22,8 @@ from typing import Any
 from benchmarks import environments, machine
 from benchmarks.adapters import adapter_folders, adapter_numbers
 from benchmarks.gguf_file import gguf_of
-from benchmarks.rows import QUICK, ROWS, Row, Sizes, Work
+from benchmarks.measures import QUICK, Sizes, Work
+from benchmarks.rows import ROWS, Row
 from benchmarks.sides import NATIVE, OURS, PROGRAMS, PURE, Child, Side, SideFailed
 from benchmarks.table import HEAD, Result, lines_of, markdown
 from benchmarks.workload import Prompts, text_tokens

@@ -126,6 +126,10 @@ class Child:
         answer = self.ask("generate", prompts=prompts, max_tokens=counts, adapters=folders)
         return Answered(answer["seconds"], **answer["value"])
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         self._signal(signal.SIGKILL)
         self._process.wait()
@@ -159,7 +163,7 @@ class Child:
         while b"\n" not in self._answers:
             readable, _, _ = select.select([self._process.stdout], [], [], ANSWER_WITHIN_S)
             if not readable:
-                raise SideFailed(f"no answer within {ANSWER_WITHIN_S:.0f} s (log: {self._log.relative_to(ROOT)})")
+                raise SideFailed(f"no answer within {ANSWER_WITHIN_S:.0f} s (log: {os.path.relpath(self._log, ROOT)})")
             part = os.read(self._process.stdout.fileno(), 65_536)
             if not part:
                 raise SideFailed(self._end())
@@ -167,7 +171,7 @@ class Child:
         line, _, self._answers = self._answers.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise SideFailed(f"{answer['error']} (log: {self._log.relative_to(ROOT)})")
+            raise SideFailed(f"{answer['error']} (log: {os.path.relpath(self._log, ROOT)})")
         return answer
 
     def _end(self) -> str:
@@ -176,7 +180,7 @@ class Child:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         last = f", after saying: {said[-1].strip()[:200]}" if said else ""
-        return f"its process {how}{last} (log: {self._log.relative_to(ROOT)})"
+        return f"its process {how}{last} (log: {os.path.relpath(self._log, ROOT)})"
 
     def _signal(self, number: signal.Signals) -> None:
         """To the side's whole group of processes, as long as there is one."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.rows import Compare, Goal, Row, Sample
+from benchmarks.measures import Sample
+from benchmarks.rows import Compare, Goal, Row
 from benchmarks.sides import NATIVE, OURS, PURE
 
 HEAD = ("work", "ours in", "pure torch", "with compiler", "compared with", "its figure", "pure torch: ratio", "with compiler: ratio", "aim")
