@@ -33,6 +33,7 @@ class Scope:
     version: str
     tenant: str
     own_tokens: int = 0  # leading tokens that belong to the version itself, shared by all tenants
+    cached: bool = True  # False: reuses nothing, though what it leaves behind can be found
 
     def root(self) -> bytes:
         return _digest(b"root", _framed(self.adapter or "", self.version))
@@ -150,7 +151,7 @@ class SequenceBlocks:
 
     def take_cached(self, tokens: Sequence[int]) -> int:
         """Takes over the cached beginning of `tokens`; returns how many tokens that spares."""
-        self.blocks = self._pool.match(tokens, self._scope)
+        self.blocks = self._pool.match(tokens, self._scope) if self._scope.cached else []
         for index in range(len(self.blocks)):
             self._key = chain(self._key, _block_tokens(tokens, index), index, self._scope)
         self._remembered = len(self.blocks)

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
 from inference.detokenizer import Detokenizer
+from inference.footprint import give_back_freed_memory
 from inference.lora import Adapter
 from inference.lora_settings import AdapterError
 from inference.model import GPT
@@ -42,6 +43,7 @@ from inference.protocol import (
     Started,
     Usage,
 )
+from inference.reading import PromptLogprobs, Reader, TokenLogprob, token_logprobs
 from inference.runner import Runner, TorchRunner
 from inference.sampling import Choice, choose
 from inference.scheduler import Chunk, Scheduler, Sequence
@@ -91,6 +93,8 @@ class Answer:
     hold: Hold | None  # on its adapter
     received_at: float  # time.monotonic()
     first_token_at: float | None = None
+    reader: Reader | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's tokens, where params ask for them
 
     @property
     def adapter(self) -> Adapter | None:
@@ -139,7 +143,9 @@ class EngineCore:
         """An engine for the model in `folder`. Raises CheckpointError, UnsupportedModel, TokenizerError."""
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
-        return cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model))
+        engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model))
+        give_back_freed_memory()
+        return engine
 
     @property
     def context_length(self) -> int:
@@ -157,11 +163,12 @@ class EngineCore:
 
     # ------------------------------------------------------------ requests in and out
 
-    def submit(self, request: GenerationRequest, *, adapter_folder: Source | None = None) -> Answer:
+    def submit(self, request: GenerationRequest, *, adapter_folder: Source | None = None, reader: Reader | None = None) -> Answer:
         """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed.
 
         `adapter_folder` is the request's adapter or what fetches it, looked at beside the running batch, in another thread,
-        and only when the adapter is not here yet; what is wrong with it comes as the request's Finished.
+        and only when the adapter is not here yet; what is wrong with it comes as the request's Finished. `reader` is shown the
+        prompt's hidden states.
         """
         if len(self._scheduler.waiting) + len(self._loading) >= 2 * self.options.max_waiting:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
@@ -171,8 +178,13 @@ class EngineCore:
             params = SamplingParams.from_json(request.sampling)
         except InvalidSampling as error:
             raise RequestRefused(FailureCode.INVALID_PARAMETER, str(error), {"param": error.name}) from error
+        if any(token >= self.config.vocab_size for token in params.logit_bias):
+            message = f"logit_bias names a token beyond the vocabulary, which ends at {self.config.vocab_size - 1}."
+            raise RequestRefused(FailureCode.INVALID_PARAMETER, message, {"param": "logit_bias"})
         prompt = self.prompt(request)
-        scope = Scope(request.adapter, request.version, request.tenant, self._own_tokens(request, prompt))
+        if reader is None and params.prompt_logprobs is not None:
+            reader = PromptLogprobs(prompt, self._runner.logits, top=params.prompt_logprobs)
+        scope = Scope(request.adapter, request.version, request.tenant, self._own_tokens(request, prompt), cached=reader is None)
         blocks = SequenceBlocks(self._pool, scope)
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
@@ -186,6 +198,7 @@ class EngineCore:
             max_tokens=max_tokens,
             hold=hold,
             received_at=time.monotonic(),
+            reader=reader,
         )
         self._answers[request.id] = answer
         if hold is None or hold.adapter is not None:
@@ -303,15 +316,37 @@ class EngineCore:
         ends, end = [], 0
         for chunk in chunks:
             end += chunk.count
-            if chunk.reaches_end:
-                ends.append((self._answers[chunk.sequence.id], end - 1))
+            answer = self._answers[chunk.sequence.id]
+            self._read(answer, hidden[end - chunk.count : end], chunk.start)
+            if chunk.reaches_end and (answer.reader is None or answer.reader.generates):
+                ends.append((answer, end - 1))
+            elif chunk.reaches_end:
+                self._finish(answer, FinishReason.STOP)
         if not ends:
             return
         logits = self._runner.logits(hidden[self._tensor([row for _, row in ends])])
         chosen = choose(logits, [answer.choice for answer, _ in ends])
+        self._note_logprobs(logits, [answer for answer, _ in ends], chosen)
         self._note_rate(len(ends))
         for (answer, _), token in zip(ends, chosen, strict=True):
             self._take(answer, token)
+
+    def _read(self, answer: Answer, hidden: Tensor, start: int) -> None:
+        """Shows the prompt's part of a chunk to whoever reads it."""
+        if answer.reader is not None and start < answer.sequence.prompt_length:
+            answer.reader.read(hidden[: answer.sequence.prompt_length - start], start)
+
+    def _note_logprobs(self, logits: Tensor, answers: list[Answer], chosen: list[int | None]) -> None:
+        wanted = [
+            (row, token, answer.choice.params.logprobs)
+            for row, (answer, token) in enumerate(zip(answers, chosen, strict=True))
+            if answer.choice.params.logprobs is not None and token is not None
+        ]
+        if not wanted:
+            return
+        rows, tokens, tops = zip(*wanted, strict=True)
+        for row, found in zip(rows, token_logprobs(logits[self._tensor(list(rows))], tokens, tops), strict=True):
+            answers[row].logprobs.append(found)
 
     def _take(self, answer: Answer, token: int | None) -> None:
         """Adds a chosen token to an answer and says what became of it."""

@@ -16,13 +16,14 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from inference.engine import Answer, EngineCore, EngineOptions
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, SamplingParams, Started, Usage
+from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
 
 Prompt = str | Sequence[int]
 
@@ -35,6 +36,7 @@ class Completion:
     text: str
     finish_reason: str  # FinishReason; "error": `error` says what went wrong
     error: str = ""
+    logprobs: list[TokenLogprob] | None = None  # of token_ids, where params.logprobs asks for them
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Output:
     prompt_token_ids: list[int]
     choices: tuple[Completion, ...]
     usage: Usage
+    prompt_logprobs: list[TokenLogprob] | None = None  # of all tokens of the prompt but the first
 
     @property
     def token_ids(self) -> list[int]:
@@ -60,6 +63,10 @@ class Output:
     @property
     def error(self) -> str:
         return self.choices[0].error
+
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        return self.choices[0].logprobs
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class _Run:
 
     request: GenerationRequest
     adapter: Path | None
+    reader: Reader | None = None
     answer: Answer | None = None  # once it was given to the engine
     deltas: list[Delta] = field(default_factory=list)
     finished: Finished | None = None
@@ -121,13 +129,7 @@ class Engine:
         each = _one_for_each(params or SamplingParams(), len(prompts), "params")
         folders = [None] * len(prompts) if adapters is None else _one_for_each(list(adapters), len(prompts), "adapters")
         groups = [self._runs_for(prompt, p, folder) for prompt, p, folder in zip(prompts, each, folders, strict=True)]
-        runs = [run for group in groups for run in group]
-        for run in runs:
-            self._core.prompt(run.request)  # refused before any other has begun
-        try:
-            self._finish_all(runs)
-        finally:
-            self._drop(runs)
+        self._answer([run for group in groups for run in group])
         return [_output(group) for group in groups]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None, adapter: str | Path | None = None) -> Iterator[Piece]:
@@ -138,6 +140,35 @@ class Engine:
         (run,) = self._runs_for(prompt, params, adapter)
         self._core.prompt(run.request)
         return self._stream(run)
+
+    def embed(self, texts: Sequence[Prompt], *, dimensions: int | None = None) -> list[list[float]]:
+        """A vector of length 1 for each text: the mean of its hidden states, or that of their first `dimensions`.
+
+        Raises RequestRefused for a text that cannot be used, ValueError for dimensions that the model does not have.
+        """
+        size = self._core.config.hidden_size
+        if dimensions is not None and not 1 <= dimensions <= size:
+            raise ValueError(f"dimensions is {dimensions}; this model's vectors have 1 to {size}")
+        pools = [MeanPool() for _ in texts]
+        runs = [
+            self._run(self._tokens_of(text), SamplingParams(max_tokens=1), None, reader=pool)
+            for text, pool in zip(texts, pools, strict=True)
+        ]
+        self._answer(runs)
+        return [pool.vector(dimensions) for pool in pools]
+
+    def score(self, prefix: Prompt, continuations: Sequence[Prompt]) -> list[float]:
+        """The log-likelihood of each continuation behind the prefix: the sum over its tokens, in nats.
+
+        A text is cut into tokens on its own, so a continuation that belongs to a word of the prefix begins a new token.
+        """
+        head = self._tokens_of(prefix)
+        tails = [self._core.tokenizer.encode(text) if isinstance(text, str) else list(text) for text in continuations]
+        if not head:
+            raise ValueError("the prefix has no token")
+        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
+        outputs = self.generate([head + tail for tail in tails], params)
+        return [sum(token.logprob for token in (output.prompt_logprobs or [])[len(head) - 1 :]) for output in outputs]
 
     def stats(self) -> dict[str, Any]:
         return self._core.stats()
@@ -167,24 +198,31 @@ class Engine:
     def _runs_for(self, prompt: Prompt, params: SamplingParams, adapter: str | Path | None) -> list[_Run]:
         """As many as answers are wanted."""
         folder = None if adapter is None else Path(adapter)
-        digest = None if folder is None else _name_of(folder)
         tokens = self._tokens_of(prompt)
-        runs = []
-        for choice in range(params.n):
-            sampling = params.to_json() | {"n": 1, "seed": _seed_of_choice(params.seed, choice)}
-            request = GenerationRequest(
-                id=f"req_{next(self._numbers)}",
-                base="",
-                version="",
-                tenant="",
-                messages=[],
-                prompt_tokens=tokens,
-                sampling=sampling,
-                deadline=float("inf"),
-                adapter=digest,
-            )
-            runs.append(_Run(request, folder))
-        return runs
+        seeds = [_seed_of_choice(params.seed, choice) for choice in range(params.n)]
+        return [self._run(tokens, replace(params, n=1, seed=seed), folder) for seed in seeds]
+
+    def _run(self, tokens: list[int], params: SamplingParams, folder: Path | None, *, reader: Reader | None = None) -> _Run:
+        request = GenerationRequest(
+            id=f"req_{next(self._numbers)}",
+            base="",
+            version="",
+            tenant="",
+            messages=[],
+            prompt_tokens=tokens,
+            sampling=params.to_json(),
+            deadline=float("inf"),
+            adapter=None if folder is None else _name_of(folder),
+        )
+        return _Run(request, folder, reader)
+
+    def _answer(self, runs: list[_Run]) -> None:
+        for run in runs:
+            self._core.prompt(run.request)  # refused before any other has begun
+        try:
+            self._finish_all(runs)
+        finally:
+            self._drop(runs)
 
     def _tokens_of(self, prompt: Prompt) -> list[int]:
         return self._core.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
@@ -224,7 +262,7 @@ class Engine:
             self._drop([run])
 
     def _submit(self, run: _Run) -> None:
-        run.answer = self._core.submit(run.request, adapter_folder=run.adapter)
+        run.answer = self._core.submit(run.request, adapter_folder=run.adapter, reader=run.reader)
         self._runs[run.request.id] = run
 
     def _advance(self) -> None:
@@ -270,8 +308,11 @@ def _output(runs: Sequence[_Run]) -> Output:
         assert run.finished is not None
         finished = run.finished
         text = "".join(delta.text for delta in run.deltas)
-        choices.append(Completion(run.answer.tokens, text, finished.reason, finished.message))
+        logprobs = None if run.answer.choice.params.logprobs is None else run.answer.logprobs
+        choices.append(Completion(run.answer.tokens, text, finished.reason, finished.message, logprobs))
         usages.append(Usage.from_json(finished.usage))
     completion_tokens = sum(usage.completion_tokens for usage in usages)
     usage = Usage(usages[0].prompt_tokens, completion_tokens, usages[0].cached_tokens)
-    return Output(runs[0].request.prompt_tokens or [], tuple(choices), usage)
+    reader = runs[0].answer.reader if runs[0].answer is not None else None
+    prompt_logprobs = reader.values if isinstance(reader, PromptLogprobs) else None
+    return Output(runs[0].request.prompt_tokens or [], tuple(choices), usage, prompt_logprobs)

@@ -111,6 +111,8 @@ class InvalidSampling(ValueError):
 
 
 MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 20
+MAX_BIASED_TOKENS = 1024
 MAX_STOPS = 64
 MAX_STOP_CHARS = 65_536  # of all stop strings together
 _BOUNDS: dict[str, tuple[type, float, float]] = {
@@ -123,12 +125,16 @@ _BOUNDS: dict[str, tuple[type, float, float]] = {
     "frequency_penalty": (float, -2, 2),
     "seed": (int, -(2**63), 2**63 - 1),
     "n": (int, 1, MAX_CHOICES),
+    "logprobs": (int, 0, MAX_TOP_LOGPROBS),
+    "prompt_logprobs": (int, 0, MAX_TOP_LOGPROBS),
 }
+_OPTIONAL = ("seed", "logprobs", "prompt_logprobs")
 
 
 @dataclass(frozen=True)
 class SamplingParams(Message):
-    """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p` and `ignore_eos` are vLLM's.
+    """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p`, `ignore_eos`, `logprobs` and
+    `prompt_logprobs` are vLLM's.
 
     Raises InvalidSampling for a value that cannot be used.
     """
@@ -144,6 +150,9 @@ class SamplingParams(Message):
     seed: int | None = None
     n: int = 1  # answers to the same prompt
     ignore_eos: bool = False
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # token -> what is added to its logit, -100 to 100
+    logprobs: int | None = None  # tell each token's log-probability, and those of so many of the most probable ones
+    prompt_logprobs: int | None = None  # the same for the tokens of the prompt
 
     def __post_init__(self) -> None:
         for name, bounds in _BOUNDS.items():
@@ -151,10 +160,11 @@ class SamplingParams(Message):
         if not isinstance(self.ignore_eos, bool):
             raise InvalidSampling("ignore_eos", self.ignore_eos, "true or false")
         object.__setattr__(self, "stop", _stops(self.stop))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
 
 def _check_number(name: str, value: Any, kind: type, low: float, high: float) -> None:
-    if value is None and name == "seed":
+    if value is None and name in _OPTIONAL:
         return
     fits = isinstance(value, int) or (kind is float and isinstance(value, float))
     if isinstance(value, bool) or not fits or not low <= value <= high:  # NaN is not within any bounds
@@ -169,6 +179,20 @@ def _stops(value: Any) -> tuple[str, ...]:
         size = f"{len(stops)} texts of {sum(map(len, stops))} characters"
         raise InvalidSampling("stop", size, f"at most {MAX_STOPS} texts of {MAX_STOP_CHARS} characters together")
     return stops
+
+
+def _biases(value: Any) -> dict[int, float]:
+    """JSON has the tokens as texts."""
+    allowed = f"an object of at most {MAX_BIASED_TOKENS} numbers of tokens, each with a number from -100 to 100"
+    if not isinstance(value, Mapping) or len(value) > MAX_BIASED_TOKENS:
+        raise InvalidSampling("logit_bias", value, allowed)
+    found = {}
+    for token, bias in value.items():
+        number = int(token) if str(token).isascii() and str(token).isdigit() and len(str(token)) < 10 else -1
+        if number < 0 or isinstance(bias, bool) or not isinstance(bias, int | float) or not -100 <= bias <= 100:
+            raise InvalidSampling("logit_bias", {token: bias}, allowed)
+        found[number] = float(bias)
+    return found
 
 
 class Priority(StrEnum):

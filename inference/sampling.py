@@ -61,27 +61,70 @@ def _signed(seed: int) -> int:
 def choose(logits: Tensor, choices: Sequence[Choice]) -> list[int | None]:
     """The next token of each row; None for a row whose logits are not numbers. logits: [rows, vocabulary]."""
     logits = logits.float()
-    if any(choice.penalised for choice in choices):
-        logits = _penalise(logits, choices)
+    if any(choice.penalised or choice.params.logit_bias for choice in choices):
+        logits = _adjusted(logits, choices)
     if all(choice.greedy for choice in choices):
         best, tokens = logits.max(dim=-1)
         return [token if good else None for token, good in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)]
-    temperatures = [1.0 if choice.greedy else choice.params.temperature for choice in choices]
-    scaled = logits / torch.tensor(temperatures, device=logits.device)[:, None]
+    table = _Table.of(choices, device=logits.device)
+    scaled = logits / table.temperature[:, None]
     norms = scaled.logsumexp(dim=-1)
     top, ids = scaled.topk(min(WINDOW, logits.shape[-1]), dim=-1)
-    shares = (top - norms[:, None]).double().exp()
+    places = _places((top - norms[:, None]).double().exp(), table, whole=top.shape[1] == logits.shape[1])
+    tokens = ids.gather(1, places.clamp(min=0)[:, None])[:, 0]
     found: list[int | None] = []
-    finite, columns, candidates = norms.isfinite().tolist(), shares.tolist(), ids.tolist()
-    for row, choice in enumerate(choices):
+    finite = norms.isfinite().tolist()
+    for row, (place, token) in enumerate(zip(places.tolist(), tokens.tolist(), strict=True)):
         if not finite[row]:
             found.append(None)
-        elif choice.greedy:
-            found.append(candidates[row][0])
         else:
-            at = draw(columns[row], choice, whole=len(columns[row]) == logits.shape[-1])
-            found.append(candidates[row][at] if at is not None else _draw_beyond_window(scaled[row], norms[row], choice))
+            found.append(token if place >= 0 else _draw_beyond_window(scaled[row], norms[row], choices[row]))
     return found
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The parameters of all rows, each [rows]. A greedy row keeps the one most probable token."""
+
+    temperature: Tensor  # float32
+    top_k: Tensor  # int64; 0: all
+    top_p: Tensor  # float64, as those below
+    min_p: Tensor
+    uniform: Tensor
+
+    @classmethod
+    def of(cls, choices: Sequence[Choice], *, device: torch.device) -> _Table:
+        rows = [
+            (1.0, 1, 1.0, 0.0, 0.0)
+            if choice.greedy
+            else (choice.params.temperature, choice.params.top_k, choice.params.top_p, choice.params.min_p, choice.uniform())
+            for choice in choices
+        ]
+        numbers = torch.tensor(rows, dtype=torch.float64, device=device)
+        return cls(numbers[:, 0].float(), numbers[:, 1].long(), numbers[:, 2], numbers[:, 3], numbers[:, 4])
+
+
+def _places(shares: Tensor, table: _Table, *, whole: bool) -> Tensor:
+    """Where in its row each token drawn stands; -1 where tokens beyond those given are needed to tell.
+
+    The same as `draw`, for all rows at once. shares: float64 [rows, width], the largest first; `whole`: they are all.
+    """
+    width = shares.shape[1]
+    at = torch.arange(width, device=shares.device)
+    limited = (table.top_k > 0) & (table.top_k <= width)
+    within = torch.where(table.top_k[:, None] > 0, at < table.top_k[:, None], True)
+    total = torch.where(limited | whole, (shares * within).sum(dim=1), 1.0)  # what top_p is a share of
+    before = shares.cumsum(dim=1) - shares
+    kept = within & (before < (table.top_p * total)[:, None]) & (shares >= table.min_p[:, None] * shares[:, :1])
+    kept |= at == 0
+    mass = (shares * kept).sum(dim=1)
+    cut = limited | whole | ~kept.all(dim=1)  # all that is kept is in sight
+    target = table.uniform * torch.where(cut, mass, 1.0)
+    drawn = ((shares * kept).cumsum(dim=1) <= target[:, None]).sum(dim=1)
+    last = (kept & ((shares > 0) | (at == 0))).long().mul(at + 1).amax(dim=1) - 1
+    plain = (table.top_k == 0) & (table.top_p >= 1) & (table.min_p <= 0)  # nothing is cut: what is in sight may settle it
+    beyond = torch.where(cut, table.top_k > width, ~plain | (drawn >= width))
+    return torch.where(beyond & (not whole), -1, torch.minimum(drawn, last))
 
 
 def draw(shares: Sequence[float], choice: Choice, *, whole: bool) -> int | None:
@@ -133,16 +176,21 @@ def _draw_beyond_window(scaled: Tensor, norm: Tensor, choice: Choice) -> int:
     raise AssertionError("the whole vocabulary always settles it")
 
 
-def _penalise(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
-    """OpenAI's penalties: each token of the answer so far loses presence_penalty, and frequency_penalty per occurrence."""
+def _adjusted(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """OpenAI's penalties and biases: each token of the answer so far loses presence_penalty, and frequency_penalty per
+    occurrence; logit_bias is added to the tokens it names."""
     rows: list[int] = []
     tokens: list[int] = []
-    losses: list[float] = []
+    changes: list[float] = []
     for row, choice in enumerate(choices):
+        params = choice.params
+        rows += [row] * len(params.logit_bias)
+        tokens += params.logit_bias.keys()
+        changes += params.logit_bias.values()
         if choice.penalised:
             rows += [row] * len(choice.chosen)
             tokens += choice.chosen.keys()
-            losses += [choice.params.presence_penalty + choice.params.frequency_penalty * n for n in choice.chosen.values()]
+            changes += [-(params.presence_penalty + params.frequency_penalty * n) for n in choice.chosen.values()]
     device = logits.device
     where = (torch.tensor(rows, device=device), torch.tensor(tokens, device=device))
-    return logits.index_put(where, -torch.tensor(losses, dtype=logits.dtype, device=device), accumulate=True)
+    return logits.index_put(where, torch.tensor(changes, dtype=logits.dtype, device=device), accumulate=True)

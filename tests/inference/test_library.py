@@ -211,3 +211,86 @@ def test_the_names_of_the_package_load_what_they_need_and_no_more() -> None:
     code = "import sys; from inference import SamplingParams; assert 'torch' not in sys.modules; from inference import Engine"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def log_softmax_of(theirs: transformers.PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return theirs(torch.tensor([tokens])).logits[0].float().log_softmax(-1)  # type: ignore[no-any-return]
+
+
+def test_log_probabilities_are_those_transformers_gives(engine: Engine, theirs: transformers.PreTrainedModel) -> None:
+    outputs = engine.generate(PROMPTS, SamplingParams(max_tokens=5, temperature=0.7, seed=3, top_k=5, logprobs=4, presence_penalty=1))
+
+    for output in outputs:
+        assert output.logprobs is not None
+        expected = log_softmax_of(theirs, output.prompt_token_ids + output.token_ids)[len(output.prompt_token_ids) - 1 : -1]
+        assert [found.token for found in output.logprobs] == output.token_ids
+        for found, row in zip(output.logprobs, expected, strict=True):
+            assert found.logprob == pytest.approx(float(row[found.token]), abs=1e-4)
+            assert [share for _, share in found.top] == pytest.approx(row.topk(4).values.tolist(), abs=1e-4)
+            assert [token for token, _ in found.top] == row.topk(4).indices.tolist()
+
+
+def test_log_probabilities_of_the_prompt_are_whole_whatever_was_cached_or_cut(folder: Path, theirs: transformers.PreTrainedModel) -> None:
+    params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=2)
+    with Engine.load(folder, dtype="float32", cache_tokens=4096, max_batch_tokens=23) as engine:
+        engine.generate(PROMPTS, GREEDY)
+        outputs = engine.generate(PROMPTS, params)
+        plain = engine.generate(PROMPTS, GREEDY)
+
+    for output in outputs:
+        tokens = output.prompt_token_ids
+        expected = log_softmax_of(theirs, tokens)
+        assert output.prompt_logprobs is not None
+        assert [found.token for found in output.prompt_logprobs] == tokens[1:]
+        found = [found.logprob for found in output.prompt_logprobs]
+        assert found == pytest.approx([float(expected[at, token]) for at, token in enumerate(tokens[1:])], abs=1e-4)
+        assert all(len(found.top) == 2 for found in output.prompt_logprobs)
+    assert all(output.prompt_logprobs is None and output.logprobs is None for output in plain)
+
+
+def test_a_continuation_is_scored_by_the_sum_of_its_tokens(engine: Engine, theirs: transformers.PreTrainedModel) -> None:
+    scores = engine.score("The capital of France is", [" Paris", " a city", "."])
+
+    head = tokens_of(engine, "The capital of France is")
+    for text, score in zip((" Paris", " a city", "."), scores, strict=True):
+        tail = tokens_of(engine, text)
+        rows = log_softmax_of(theirs, head + tail)[len(head) - 1 : -1]
+        assert score == pytest.approx(sum(float(row[token]) for row, token in zip(rows, tail, strict=True)), abs=1e-3)
+
+
+def test_a_text_is_embedded_as_the_mean_of_its_hidden_states(folder: Path, theirs: transformers.PreTrainedModel) -> None:
+    with Engine.load(folder, dtype="float32", cache_tokens=4096, max_batch_tokens=16) as engine:
+        vectors = engine.embed(PROMPTS)
+        short = engine.embed(PROMPTS[:1], dimensions=8)
+        tokens = [tokens_of(engine, prompt) for prompt in PROMPTS]
+        with pytest.raises(ValueError, match="1 to 64"):
+            engine.embed(PROMPTS, dimensions=65)
+        assert engine.stats()["running"] == engine.stats()["blocks_used"] == 0
+
+    with torch.inference_mode():
+        states = [theirs.base_model(torch.tensor([its])).last_hidden_state[0].mean(dim=0) for its in tokens]
+    for vector, state in zip(vectors, states, strict=True):
+        assert vector == pytest.approx((state / state.norm()).tolist(), abs=1e-5)
+    assert short[0] == pytest.approx((states[0][:8] / states[0][:8].norm()).tolist(), abs=1e-5)
+
+
+def test_a_bias_decides_what_is_said(engine: Engine) -> None:
+    token = tokens_of(engine, "a")[0]
+
+    (always,) = engine.generate(["Hello!"], SamplingParams(max_tokens=4, temperature=0, logit_bias={token: 100}))
+    (free,) = engine.generate(["Hello!"], GREEDY)
+    (never,) = engine.generate(["Hello!"], SamplingParams(max_tokens=4, temperature=0, logit_bias={free.token_ids[0]: -100}))
+
+    assert always.token_ids == [token] * 4
+    assert never.token_ids[0] != free.token_ids[0]
+    with pytest.raises(RequestRefused, match="vocabulary"):
+        engine.generate(["Hello!"], SamplingParams(logit_bias={10**6: 1}))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"logit_bias": {"x": 1}}, {"logit_bias": {1: 101}}, {"logit_bias": [1]}, {"logprobs": 21}, {"prompt_logprobs": -1}]
+)
+def test_parameters_out_of_bounds_are_refused_by_name(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidSampling, match=next(iter(wrong))):
+        SamplingParams(**wrong)  # type: ignore[arg-type]

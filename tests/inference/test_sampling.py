@@ -146,3 +146,24 @@ def test_a_row_that_is_no_number_spoils_no_other(temperature: float) -> None:
     tokens = choose(logits, [a_choice(seed, temperature=temperature) for seed in range(3)])
 
     assert tokens == [expected[0], None, expected[2]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    spread=st.sampled_from([0.1, 1.0, 5.0]),
+    top_p=st.sampled_from([1.0, 0.9, 0.3, 0.0]),
+    top_k=st.sampled_from([0, 1, 7, 16, 40]),
+    min_p=st.sampled_from([0.0, 0.05, 1.0]),
+    width=st.sampled_from([16, 30]),
+)
+def test_all_rows_at_once_are_drawn_as_each_alone(seed: int, spread: float, top_p: float, top_k: int, min_p: float, width: int) -> None:
+    shares = random_logits(3, seed=seed, spread=spread)[:, :30].double().softmax(-1).sort(descending=True).values[:, :width]
+    choices = [a_choice(seed + row, count=row, top_p=top_p, top_k=top_k, min_p=min_p) for row in range(3)]
+    whole = width == 30
+
+    table = sampling._Table.of(choices, device=torch.device("cpu"))
+    places = sampling._places(shares, table, whole=whole).tolist()
+
+    alone = [sampling.draw(row, choice, whole=whole) for row, choice in zip(shares.tolist(), choices, strict=True)]
+    assert places == [-1 if place is None else place for place in alone]
