@@ -231,8 +231,12 @@ class _Stack:
         return self._layout.views(self._numbers[place])
 
     def place(self, adapters: Sequence[Adapter], here: Callable[[Adapter], Tensor]) -> dict[Adapter, int]:
-        """In which row each adapter stands, copied there if need be: the first rows, as products read all up to the last."""
-        places = {adapter: self._place_of[adapter] for adapter in adapters if adapter in self._place_of}
+        """In which row each adapter stands, copied there if need be.
+
+        Products read all rows up to the last, so the adapters of a batch stand among the first: one far behind is moved.
+        """
+        near = min(len(adapters) * 3 // 2, self.rows)
+        places = {adapter: row for adapter in adapters if (row := self._place_of.get(adapter, self.rows)) < near}
         taken = set(places.values())
         free = (row for row in range(self.rows) if row not in taken)
         for adapter, row in zip([adapter for adapter in adapters if adapter not in places], free, strict=False):

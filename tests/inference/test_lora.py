@@ -256,6 +256,18 @@ def test_an_adapter_is_copied_once_and_stays_in_its_row(model: GPT, base: Path, 
     assert stacks.copies == 6
 
 
+def test_the_adapters_of_a_batch_stand_close_together(model: GPT, base: Path, tmp_path: Path) -> None:
+    adapters = [of_rank(tmp_path, base, model, seed=seed) for seed in range(16)]
+    stacks = on_cpu()
+    stacks.batch([(adapter, 1) for adapter in adapters])
+    before = stacks.copies
+
+    check_each_as_alone(model, stacks, [(adapter, 1) for adapter in adapters[12:]])
+    check_each_as_alone(model, stacks, [(adapter, 1) for adapter in adapters[:8]])
+
+    assert stacks.copies == before + 4 + 4  # the last came to the front, and those who stood there came back
+
+
 @pytest.mark.parametrize("room_for", [0, 2, 3, 5])
 def test_without_room_for_a_stack_the_answers_are_the_same(model: GPT, base: Path, tmp_path: Path, room_for: int) -> None:
     adapters = [of_rank(tmp_path, base, model, seed=seed) for seed in range(8)]
