@@ -73,22 +73,22 @@ def load_gpt(folder: Path, *, dtype: torch.dtype, device: str | torch.device = "
         model = GPT(config)
     with ExitStack() as stack:
         opened = {file: stack.enter_context(safe_open(file, framework="pt")) for file in {p.file for p in places.values()}}
+
+        def stored(inner: str) -> Tensor:
+            weight = opened[places[inner].file].get_tensor(places[inner].name)
+            return weight.t() if naming.is_transposed(config, inner) else weight
+
         for name, module in list(model.named_modules()):
-            for leaf, _ in list(module.named_parameters(recurse=False)):
-                inner = f"{name}.{leaf}"
-                stored = opened[places[inner].file].get_tensor(places[inner].name)
-                setattr(module, leaf, nn.Parameter(_kept(config, inner, stored, dtype, device), requires_grad=False))
+            weights = {leaf: stored(f"{name}.{leaf}") for leaf, _ in module.named_parameters(recurse=False)}
             if dtype == torch.int8 and isinstance(module, nn.Linear | nn.Embedding) and name != "positions":
-                model.set_submodule(name, in_int8(module))
+                model.set_submodule(name, in_int8(module, **weights).to(device))
+                continue
+            norm = "norm" in name  # norms are few numbers, and matter
+            kept_as = torch.float32 if norm or dtype == torch.int8 else dtype
+            for leaf, weight in weights.items():
+                kept = torch.empty(weight.shape, dtype=kept_as, device=device).copy_(weight)
+                setattr(module, leaf, nn.Parameter(kept.add_(naming.norm_offset(config)) if norm else kept, requires_grad=False))
     return model.eval()
-
-
-def _kept(config: GPTConfig, inner: str, stored: Tensor, dtype: torch.dtype, device: str | torch.device) -> Tensor:
-    """A copy of a stored weight as the model has it. What becomes int8 is left as it is stored until then."""
-    stored = stored.t() if naming.is_transposed(config, inner) else stored
-    if "norm" in inner:  # norms are few numbers, and matter
-        return torch.empty(stored.shape, dtype=torch.float32, device=device).copy_(stored).add_(naming.norm_offset(config, inner))
-    return torch.empty(stored.shape, dtype=stored.dtype if dtype == torch.int8 else dtype, device=device).copy_(stored)
 
 
 def locate(folder: Path, config: GPTConfig) -> dict[str, TensorPlace]:

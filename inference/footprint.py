@@ -1,16 +1,27 @@
-"""What an engine will take, before it is started, and in which numbers this machine computes well."""
+"""What an engine will take, before it is started, and in which numbers this machine computes well.
+
+An engine's memory is the weights as they are kept, the keys and values of its cache, which are there from the start, and
+what its process needs beside them. `benchmarks/memory.py` measures how near that comes.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inference.config import GPTConfig
+from inference.naming import projection_shapes
 from inference.protocol import FailureCode
 
-DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
-PROCESS_BYTES = 400 * 2**20  # Python, torch, transformers and the workspace of a step: 340 MiB measured on CPU
+DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 1}  # of a number of a matrix
+CACHE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 2}  # of a number of a key or value
+SCALE_BYTES = 6  # of an int8 row: its scale in float32 and in bfloat16
+PROCESS_BYTES = 350 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
+TOKENIZER_TIMES = 4  # memory of a tokenizer, in sizes of its file
+LOGIT_COPIES = 4  # float32 numbers that a step and its sampling have for each entry of the vocabulary
+ROWS = {"max_running": 32, "max_batch_tokens": 128}  # of a step, where the options do not say
 CACHE_TOKENS = 16_384  # keys and values kept for all requests and prefixes of an engine together, where memory allows
 LEAST_CACHE_TOKENS = 2048
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 and ARM, as Linux names them
@@ -46,14 +57,60 @@ def native_dtype(device: str = "auto", *, cpu_info: Path = Path("/proc/cpuinfo")
     return "bfloat16" if words & BFLOAT16_FLAGS else "float32"
 
 
+def weights_bytes(config: GPTConfig, dtype: str) -> int:
+    """The weights as they are kept in memory."""
+    kept = config.parameter_count * DTYPE_BYTES[dtype]
+    if dtype != "int8":
+        return kept
+    rows = sum(outs for outs, _ in projection_shapes(config).values()) + config.vocab_size * (1 if config.tied else 2)
+    return kept + rows * SCALE_BYTES
+
+
+def cache_token_bytes(config: GPTConfig, dtype: str) -> int:
+    """Keys and values of one token in all layers."""
+    return 2 * config.layers * config.kv_heads * config.head_dim * CACHE_BYTES[dtype]
+
+
+def beside_bytes(folder: Path, config: GPTConfig, options: dict[str, Any]) -> int:
+    """What an engine's process takes beside weights and cache: itself, the tokenizer and the workspace of a step."""
+    running, tokens = (options.get(name, usual) for name, usual in ROWS.items())
+    tokenizer = Path(folder) / "tokenizer.json"
+    tokenizer_bytes = TOKENIZER_TIMES * tokenizer.stat().st_size if tokenizer.is_file() else 0
+    logits_bytes = LOGIT_COPIES * 4 * running * config.vocab_size
+    hidden_bytes = 4 * tokens * (4 * config.hidden_size + 2 * config.heads * config.head_dim + 3 * config.intermediate_size)
+    return PROCESS_BYTES + tokenizer_bytes + logits_bytes + hidden_bytes
+
+
 def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
     """The engine's footprint with as large a key-value cache as the budget allows. Raises Unfit or UnsupportedModel."""
     config = GPTConfig.from_folder(folder)
-    number_bytes = DTYPE_BYTES[options["dtype"]]
-    fixed_bytes = PROCESS_BYTES + config.parameter_count * number_bytes
-    token_bytes = 2 * config.layers * config.kv_heads * config.head_dim * number_bytes
+    fixed_bytes = beside_bytes(folder, config, options) + weights_bytes(config, options["dtype"])
+    token_bytes = cache_token_bytes(config, options["dtype"])
     most = min(options.get("cache_tokens", CACHE_TOKENS), max((budget_bytes - fixed_bytes) // token_bytes, 0))
     if most < LEAST_CACHE_TOKENS:
         need_mb = (fixed_bytes + LEAST_CACHE_TOKENS * token_bytes) // 2**20
         raise Unfit(f"The base needs {need_mb} MB; this worker may use {budget_bytes // 2**20} MB (WORKER_MEMORY_BYTES).")
     return Footprint(fixed_bytes + most * token_bytes, {**options, "cache_tokens": most})
+
+
+def outlook(folder: Path) -> dict[str, Any]:
+    """What is known of a base before it is loaded: its size, its context, and the memory it needs by dtype. Raises UnsupportedModel.
+
+    The memory is that of an engine with its usual cache.
+    """
+    config = GPTConfig.from_folder(folder)
+    beside = beside_bytes(folder, config, {})
+    return {
+        "parameter_count": config.parameter_count,
+        "context_length": config.context_length,
+        "memory_bytes": {
+            dtype: beside + weights_bytes(config, dtype) + CACHE_TOKENS * cache_token_bytes(config, dtype) for dtype in DTYPE_BYTES
+        },
+    }
+
+
+def give_back_freed_memory() -> None:
+    """Has the allocator return what was freed: reading and packing weights leave up to 250 MB behind. Only glibc needs it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

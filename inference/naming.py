@@ -77,9 +77,9 @@ def filed_name(config: GPTConfig, outer: str) -> str | None:
     return outer.removeprefix("language_model.")
 
 
-def norm_offset(config: GPTConfig, inner: str) -> float:
-    """What is added to a stored weight: Gemma keeps those of its norms as their difference from one."""
-    return 1.0 if config.architecture in GEMMA and "norm" in inner else 0.0
+def norm_offset(config: GPTConfig) -> float:
+    """What is added to the stored weights of norms: Gemma keeps them as their difference from one."""
+    return 1.0 if config.architecture in GEMMA else 0.0
 
 
 def is_transposed(config: GPTConfig, inner: str) -> bool:

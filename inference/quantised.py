@@ -67,12 +67,11 @@ class Int8Embedding(Int8Rows):
         return self.rows(tokens)
 
 
-def in_int8(module: nn.Module) -> nn.Module:
-    """The same linear or embedding in int8."""
-    if isinstance(module, nn.Linear):
-        return Int8Linear(module.weight.detach(), None if module.bias is None else module.bias.detach())
-    assert isinstance(module, nn.Embedding)
-    return Int8Embedding(module.weight.detach())
+def in_int8(module: nn.Linear | nn.Embedding, weight: Tensor, bias: Tensor | None = None) -> Int8Rows:
+    """What stands in int8 in the module's place. `weight` and `bias` are copied, whatever memory they are in."""
+    if isinstance(module, nn.Embedding):
+        return Int8Embedding(weight)
+    return Int8Linear(weight, None if bias is None else bias.to(torch.float32, copy=True))
 
 
 def product(matrix: nn.Module, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 from inference import building, jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
-from inference.footprint import native_dtype
+from inference.footprint import DTYPE_BYTES, native_dtype
 from inference.intake import Intake
 from inference.machine import memory_bytes
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
@@ -67,8 +67,8 @@ class WorkerSettings:
             raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
         device = os.environ.get("WORKER_DEVICE") or "auto"
         dtype = os.environ.get("WORKER_DTYPE") or ("bfloat16" if building.compiler() else native_dtype(device))
-        if dtype not in ("bfloat16", "float32"):
-            raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is bfloat16 or float32")
+        if dtype not in DTYPE_BYTES:
+            raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is one of: {', '.join(DTYPE_BYTES)}")
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
         return cls(
             role=role,

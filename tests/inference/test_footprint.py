@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from inference.footprint import CACHE_TOKENS, PROCESS_BYTES, Unfit, fit, native_dtype
+from inference.checkpoint import load_gpt
+from inference.config import GPTConfig
+from inference.footprint import (
+    CACHE_TOKENS,
+    DTYPE_BYTES,
+    PROCESS_BYTES,
+    Unfit,
+    beside_bytes,
+    cache_token_bytes,
+    fit,
+    native_dtype,
+    outlook,
+    weights_bytes,
+)
 from tests.inference.tiny import tiny_base
+
+ROOT = Path(__file__).parents[2]
 
 TOKEN_BYTES = 2 * 2 * 2 * 16 * 4  # keys and values, 2 layers, 2 heads, 16 wide, float32
 
@@ -25,17 +45,57 @@ def test_with_plenty_of_memory_the_cache_has_its_usual_size(base: Path) -> None:
 
 
 def test_with_little_memory_the_cache_is_smaller_and_the_budget_is_kept(base: Path) -> None:
-    budget = PROCESS_BYTES + 4 * 2**20
+    options = {"dtype": "float32"}
+    budget = beside_bytes(base, GPTConfig.from_folder(base), options) + 4 * 2**20
 
-    need = fit(base, budget_bytes=budget, options={"dtype": "float32"})
+    need = fit(base, budget_bytes=budget, options=options)
 
     assert 2048 <= need.options["cache_tokens"] < CACHE_TOKENS
     assert budget - TOKEN_BYTES < need.bytes <= budget
 
 
 def test_with_too_little_memory_it_is_said_what_is_needed(base: Path) -> None:
-    with pytest.raises(Unfit, match=r"needs 40\d MB; this worker may use 300 MB"):
+    with pytest.raises(Unfit, match=r"needs 35\d MB; this worker may use 300 MB"):
         fit(base, budget_bytes=300 * 2**20, options={"dtype": "float32"})
+
+
+@pytest.mark.parametrize("dtype", DTYPE_BYTES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_weights_are_as_large_as_stated(tmp_path: Path, dtype: str, tied: bool) -> None:
+    folder = tiny_base(tmp_path, tie_word_embeddings=tied)
+
+    model = load_gpt(folder, dtype=getattr(torch, dtype))
+
+    held = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    norms = sum(weight.nbytes for name, weight in model.named_parameters() if "norm" in name)
+    assert weights_bytes(model.config, dtype) == pytest.approx(held - norms * (1 - DTYPE_BYTES[dtype] / 4), abs=1)
+
+
+def test_what_a_base_needs_is_known_before_it_is_loaded(base: Path) -> None:
+    config = GPTConfig.from_folder(base)
+
+    known = outlook(base)
+
+    assert known["parameter_count"] == config.parameter_count
+    assert known["context_length"] == 2048
+    assert known["memory_bytes"].keys() == DTYPE_BYTES.keys()
+    for dtype, stated in known["memory_bytes"].items():
+        assert stated == fit(base, budget_bytes=2**50, options={"dtype": dtype}).bytes
+    assert cache_token_bytes(config, "float32") == TOKEN_BYTES == 2 * cache_token_bytes(config, "int8")
+
+
+@pytest.mark.real_model
+def test_the_real_model_takes_the_memory_that_is_stated(smollm2_folder: Path) -> None:
+    """The weights are in memory once, also where they are packed; and what loading freed is given back."""
+    tokens = 512
+    command = [sys.executable, "-m", "benchmarks.memory", str(smollm2_folder), "--cache-tokens", str(tokens), "--child", "int8"]
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+
+    said = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    config = GPTConfig.from_folder(smollm2_folder)
+    stated = weights_bytes(config, "int8") + tokens * cache_token_bytes(config, "int8") + beside_bytes(smollm2_folder, config, {})
+    assert json.loads(said.splitlines()[-1])["VmRSS"] == pytest.approx(stated, rel=0.1)
 
 
 @pytest.mark.parametrize(

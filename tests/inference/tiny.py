@@ -138,7 +138,7 @@ def random_weights(config: GPTConfig, *, seed: int) -> dict[str, torch.Tensor]:
     weights = {}
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            weight = torch.ones(parameter.shape) - naming.norm_offset(config, name)
+            weight = torch.ones(parameter.shape) - naming.norm_offset(config)
         else:
             scale = 1.0 if name.startswith(("embedding", "head")) else parameter.shape[1] ** -0.5
             weight = torch.randn(parameter.shape, generator=random) * scale
