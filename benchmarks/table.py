@@ -92,7 +92,8 @@ def _figure(row: Row, samples: Sequence[Sample]) -> str:
     """A median with its unit, and what else the row says."""
     if not samples:
         return NOTHING
-    said = [f"{_number(median(samples, row.shown))} {row.unit}"]
+    shown = median(samples, row.shown)
+    said = [_number(shown) if math.isnan(shown) else f"{_number(shown)} {row.unit}"]
     for name, words in EXTRAS.items():
         if not math.isnan(extra := median(samples, name)):
             said.append(words.format(extra))
