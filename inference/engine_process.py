@@ -35,6 +35,7 @@ from inference.protocol import (
     ALIVE_WITHIN_S,
     CANCELLED,
     HEARTBEAT_EVERY_S,
+    PRECISION_TTL_S,
     FailureCode,
     Finished,
     GenerationRequest,
@@ -43,6 +44,7 @@ from inference.protocol import (
     engine_key,
     holders_key,
     lease_key,
+    precision_key,
 )
 
 log = structlog.get_logger(__name__)
@@ -240,6 +242,9 @@ class EngineLoop:
         pipeline.set(engine_key(self._order.engine), json.dumps(stats), ex=int(ALIVE_WITHIN_S))
         pipeline.zadd(holders, {self._order.worker: time.time()})
         pipeline.expire(holders, int(ALIVE_WITHIN_S) * 2)
+        precision = precision_key(self._order.base)
+        pipeline.zadd(precision, {stats["dtype"]: time.time()})
+        pipeline.expire(precision, PRECISION_TTL_S)
         pipeline.execute()
 
 

@@ -47,12 +47,18 @@ HEARTBEAT_EVERY_S = 1.0
 ALIVE_WITHIN_S = 8.0  # a worker or engine whose last heartbeat is older than this is taken for dead
 LEASE_S = 15  # a stream nobody reads for this long is cancelled
 STREAM_TTL_S = 900  # how long a finished stream can still be read
+PRECISION_TTL_S = 30 * 86_400  # how long it is known in what a base was served last
 CANCELLED = "cancel"  # value of a lease that asks for cancellation; any other value keeps the request alive
 
 
 def holders_key(base: str) -> str:
     """Sorted set: name of each worker that holds the base -> unix time of its engine's last heartbeat."""
     return f"bases:{base}:holders"
+
+
+def precision_key(base: str) -> str:
+    """Sorted set, kept for PRECISION_TTL_S: each dtype the base is served in -> unix time of such an engine's last heartbeat."""
+    return f"bases:{base}:precision"
 
 
 def engine_key(engine: str) -> str:

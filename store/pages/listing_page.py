@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from store.accounts.models import User
@@ -14,11 +15,13 @@ from store.billing import prices
 from store.billing.prices import Price
 from store.catalog import downloads
 from store.catalog.models import Ancestry, Listing, Measurement, Version
+from store.generation import workers
 from store.moderation.models import Submission
 from store.pages import front, measured, snippets
 from store.ratings import pages as ratings
 
 DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
+PRECISIONS = {"float32": _("32-bit weights (float32)"), "bfloat16": _("16-bit weights (bfloat16)"), "int8": _("8-bit weights (int8)")}
 
 
 @require_safe
@@ -39,10 +42,12 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
         **ratings.section(found, request.user),
     }
     if version is not None:
+        root = version.weights()
         context |= {
             "bars": [measured.bar(measurement) for measurement in version.measurements.all()],
             "speed": measured.speed(version),
-            "root": version.weights(),
+            "root": root,
+            "precisions": _precisions(root),
             "price_parts": _price_parts(version),
             "approved_at": version.released_at,
             "lineage": _lineage(version),
@@ -52,6 +57,12 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             **snippets.tabs(request, found, model=found.full_name if found.current_version else version.full_name),
         }
     return render(request, "pages/listing.html", context)
+
+
+def _precisions(root: Version) -> list[Any]:
+    """In which numbers the engines compute with the weights now, in words."""
+    served = workers.precisions(root.artifact.digest) if root.artifact else []
+    return [PRECISIONS.get(dtype, dtype) for dtype in served]
 
 
 def _price_parts(version: Version) -> list[tuple[Listing, Price]]:

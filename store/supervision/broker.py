@@ -28,6 +28,7 @@ _OWN_KEYS = (
     protocol.JOB_WORKERS,
     protocol.holders_key("*"),
     protocol.engine_key("*"),
+    protocol.precision_key("*"),
     protocol.stream_key("*"),
     "requests:*:claim:*",
     protocol.progress_key("*"),

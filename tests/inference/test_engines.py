@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
-from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, stream_key
+from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, precision_key, stream_key
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
 
@@ -81,6 +81,7 @@ def test_an_engine_beats_and_says_what_its_worker_holds(shared, bases: list[str]
     assert stats["base"] == bases[0]
     assert stats["running"] == 0
     assert reader.valkey.zscore(holders_key(bases[0]), "worker-test") == pytest.approx(time.time(), abs=3)
+    assert reader.valkey.zscore(precision_key(bases[0]), "float32") == pytest.approx(time.time(), abs=3)
 
 
 def test_a_cancelled_request_is_released(shared, bases: list[str], reader: Reader) -> None:

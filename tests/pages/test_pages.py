@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from django.db import connection
@@ -11,9 +12,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from inference import protocol
 from store.catalog.models import Listing, Measurement, Version
 from store.generation.models import Request
 from store.pages.exploring import Exploration
+from store.valkey import client as valkey
 from tests import making
 
 pytestmark = pytest.mark.django_db
@@ -148,6 +151,21 @@ def test_a_listing_page_shows_what_was_measured_and_the_code_with_its_real_name(
     assert "http://testserver/v1" in page
     assert f'href="/en/gpts/{base.listing.full_name}/"' in page
     assert "curl -N http://testserver/v1/chat/completions" in client.get(f"/en/gpts/{listing.full_name}/?code=curl").text
+
+
+def test_a_listing_page_says_in_which_precision_its_base_is_served(client: Client, base: Version) -> None:
+    listing, now = fill(base, 1)[0], time.time()
+    assert base.artifact is not None
+    served = protocol.precision_key(base.artifact.digest)
+    page = f"/en/gpts/{listing.full_name}/"
+
+    assert "Served in" not in client.get(page).text
+    valkey().zadd(served, {"float32": now - 3600, "bfloat16": now - 7200})
+    assert "32-bit weights (float32)" in client.get(page).text  # by nobody now, and by these last
+    valkey().zadd(served, {"int8": now})
+    text = client.get(page).text
+    assert "8-bit weights (int8)" in text
+    assert "(float32)" not in text
 
 
 def test_markup_in_what_publishers_write_stays_text(client: Client, base: Version) -> None:
