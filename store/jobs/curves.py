@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 DRAWN_POINTS = 240
 SMOOTHING = 0.85  # of a running mean, begun without bias
 LABEL_GAP = 14
+NARROWEST = 0.02  # what the scale shows at least, from its lowest to its highest
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ def curve(events: Sequence[Mapping[str, Any]], steps: int) -> Curve | None:
 
 
 def loss(value: float) -> str:
-    return number_format(value, 2)
+    return _rounded(value, 2)
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """`number_format` itself cuts digits off."""
+    return number_format(round(value, decimals) + 0.0, decimals)
 
 
 def _sentence(points: Points, steps: int) -> str:
@@ -130,6 +136,7 @@ def _drawn(size: Plot, points: Points, steps: int) -> Plot:
     held = [place(*point) for point in points.held_out]
     best = min(range(len(held)), key=lambda n: points.held_out[n][1]) if held else -1
     end = place(*smooth[-1])
+    decimals = 3 if every < 0.01 else 2 if every < 0.1 else 1
     return Plot(
         **{name: getattr(size, name) for name in ("width", "height", "left", "right", "top", "bottom", "css")},
         raw=path([place(*point) for point in thinned(points.training)]),
@@ -140,7 +147,7 @@ def _drawn(size: Plot, points: Points, steps: int) -> Plot:
         todo_x=end[0],
         todo_width=round(size.right - end[0], 1),
         x_ticks=_steps_axis(size, steps),
-        y_ticks=tuple(Tick(place(0, value)[1], number_format(value, 2 if every < 0.1 else 1)) for value in _values(low, high, every)),
+        y_ticks=tuple(Tick(place(0, value)[1], _rounded(value, decimals)) for value in _values(low, high, every)),
         labels=_labels(size, points, end, held[-1] if held else None),
     )
 
@@ -189,8 +196,9 @@ def path(points: Sequence[tuple[float, float]]) -> str:
 
 def scale(low: float, high: float) -> tuple[float, float, float]:
     """(lowest, highest, distance) of round values that hold `low` and `high`, about four of them."""
-    spread = max(high - low, 0.02)
-    rough = spread / 4
+    if high - low < NARROWEST:
+        low, high = (low + high - NARROWEST) / 2, (low + high + NARROWEST) / 2
+    rough = (high - low) / 4
     power = 10 ** math.floor(math.log10(rough))
     every = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough)
     lowest = math.floor(low / every) * every

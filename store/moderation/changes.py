@@ -201,4 +201,5 @@ def _judge(measured: Measurement, reference: float | None) -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
-    return number_format(value, decimal_pos=2 if abs(value) < 100 else 1, force_grouping=True).replace("-", "−")
+    decimals = 2 if abs(value) < 100 else 1
+    return number_format(round(value, decimals), decimals, force_grouping=True).replace("-", "−")  # number_format cuts off

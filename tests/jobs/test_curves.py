@@ -9,7 +9,7 @@ from django.utils.translation import override
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.jobs.curves import DRAWN_POINTS, curve, scale, smoothed, thinned
+from store.jobs.curves import DRAWN_POINTS, curve, loss, scale, smoothed, thinned
 
 
 def run(steps: int, *, every: int = 10) -> list[dict[str, float]]:
@@ -57,6 +57,19 @@ def test_the_scale_holds_its_values_in_a_handful_of_round_steps(one: float, othe
     assert low <= min(one, other) + 1e-9
     assert high >= max(one, other) - 1e-9
     assert 1 <= round((high - low) / every) <= 6
+
+
+def test_the_axis_of_a_single_loss_names_different_numbers() -> None:
+    found = curve([{"step": 1, "loss": 2.0}], 1)
+
+    assert found is not None
+    for plot in found.plots:
+        labels = [tick.label for tick in plot.y_ticks]
+        assert labels == ["1.990", "1.995", "2.000", "2.005", "2.010"]
+
+
+def test_a_loss_is_rounded_and_never_a_negative_nothing() -> None:
+    assert (loss(2.999), loss(1.994), loss(-0.001)) == ("3.00", "1.99", "0.00")
 
 
 def test_the_smooth_line_begins_at_the_first_value() -> None:
