@@ -64,12 +64,13 @@ def write() -> None:
     """Adds what is new in the sources to the catalogue, drops what is gone, and compiles it."""
     source = extracted()
     CATALOGUE.parent.mkdir(parents=True, exist_ok=True)
-    known = {key(e): e for e in polib.pofile(str(CATALOGUE))} if CATALOGUE.exists() else {}
+    old_catalogue = polib.pofile(str(CATALOGUE)) if CATALOGUE.exists() else source
+    known = {key(e): e for e in old_catalogue}
     for entry in source:
         if (old := known.get(key(entry))) is not None:
             entry.msgstr, entry.msgstr_plural = old.msgstr, old.msgstr_plural
         entry.flags = [flag for flag in entry.flags if flag != "fuzzy"]
-    source.metadata.pop("POT-Creation-Date", None)
+    source.header, source.metadata, source.metadata_is_fuzzy = old_catalogue.header, old_catalogue.metadata, False
     source.save(str(CATALOGUE))
     source.save_as_mofile(str(CATALOGUE.with_suffix(".mo")))
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 PROBLEMS: dict[str, str | Promise] = {
     "not_utf8": _("This is not UTF-8 text. Save the file as UTF-8."),
@@ -40,7 +41,11 @@ PROBLEMS: dict[str, str | Promise] = {
 }
 
 FAILURES: dict[str, str | Promise] = {
-    "data_invalid": _("%(error_count)s lines of the file can't be trained on. Correct them and start again; nothing was trained."),
+    "data_invalid": ngettext_lazy(
+        "%(error_count)s line of the file can't be trained on. Correct it and start again; nothing was trained.",
+        "%(error_count)s lines of the file can't be trained on. Correct them and start again; nothing was trained.",
+        "error_count",
+    ),
     "data_unusable": _("The file can't be trained on. Correct it and start again."),
     "predecessor_failed": _("The check of the data could not be run. Try again."),
     "worker_lost": _("The worker that ran it stopped answering, %(attempts)s times. Try again, it goes on from the last checkpoint."),
@@ -80,6 +85,6 @@ def failure(code: str, error: str, detail: Mapping[str, Any]) -> str:
 def filled(sentence: str | Promise | None, detail: Mapping[str, Any]) -> str:
     """The sentence with its values; empty when there is none or a value is missing."""
     try:
-        return str(sentence) % detail if sentence is not None else ""
+        return str(sentence % detail) if sentence is not None else ""
     except (KeyError, TypeError, ValueError):
         return ""

@@ -124,10 +124,14 @@ def test_a_bad_line_is_shown_with_its_place_and_reason(scene: Scene) -> None:
     scene.validate(job, {**BAD, "problem_count": 1, "problems": [problem]})
 
     page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
+    job.error_detail = {**fresh(job).error_detail, "error_count": 1}
+    job.save(update_fields=["error_detail"])
+    of_one = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
     chinese = signed_in(scene.owner).get(f"/zh-hans/studio/jobs/{job.public_id}/")
 
     assert "Message 2 has the role “robot”; it must be system, user or assistant." in page
-    assert "nothing was trained" in page
+    assert "2 lines of the file can&#x27;t be trained on" in page
+    assert "1 line of the file can&#x27;t be trained on" in of_one
     assert "Try again" not in page
     assert chinese.status_code == 200
 
