@@ -137,6 +137,7 @@ def test_a_draft_is_edited_submitted_and_withdrawn(client: Client, draft: Versio
     submission = Submission.objects.get(listing=listing)
     assert (submission.version, submission.state, submission.listing.wanted_visibility) == (draft, "checking", "unlisted")
     assert "Withdraw" in client.get(at).text
+    assert "生成: 运行中" in client.get(at.replace("/en/", "/zh-hans/")).text
 
     assert client.post(f"{at}withdraw/")["Location"] == at
     submission.refresh_from_db()

@@ -15,7 +15,7 @@ from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
 from store.pages.figures import offer
-from store.pages.templatetags.ui import language_name
+from store.pages.templatetags.ui import bcp47, language_name
 
 MICRO = 1_000_000
 PARAMETERS = ("temperature", "top_p", "max_tokens")
@@ -60,6 +60,12 @@ class TextsForm(ActForm):
     card_zh = forms.CharField(
         label=_("Description"), max_length=20_000, required=False, widget=forms.Textarea(attrs={"rows": 6}), help_text=_("Markdown.")
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for short, tag in TEXT_LANGUAGES.items():
+            for field in ("name", "summary", "card"):
+                self.fields[f"{field}_{short}"].widget.attrs["lang"] = bcp47(tag)
 
     def texts(self) -> dict[str, dict[str, str]]:
         values = self.cleaned_data

@@ -14,6 +14,7 @@ from store.accounts.models import Publisher
 from store.billing import prices
 from store.catalog.models import Listing, Version
 from store.catalog.revisions import EDITORS
+from store.moderation import findings
 from store.moderation.models import Submission
 from store.pages.studio import forms
 from store.pages.studio.access import own_listing, own_publisher, person
@@ -74,6 +75,7 @@ def dashboard(request: HttpRequest, listing: Listing, **bound: Any) -> dict[str,
         "versions": list(listing.versions.select_related("base__listing__publisher")),
         "draft_texts": listing.revisions.filter(state="draft").first(),
         "submission": latest,
+        "checks": findings.shown(latest.checks.all()) if latest else [],
         "decision": next(iter(latest.decisions.all()), None) if latest else None,
         "asked": prices.asked(listing),
         "price": prices.of_listing(listing),
