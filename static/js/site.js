@@ -55,6 +55,16 @@ document.addEventListener("click", (event) => {
   if (event.target instanceof HTMLDialogElement) event.target.close(); // a click on the backdrop
 });
 
+// Tabs that do not fit scroll: the one that is open is always seen.
+const showOpenTabs = () => {
+  for (const tab of document.querySelectorAll(".tabs > [aria-current]")) {
+    const tabs = tab.parentElement;
+    tabs.scrollLeft = tab.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - tab.offsetWidth) / 2;
+  }
+};
+showOpenTabs();
+window.addEventListener("resize", showOpenTabs);
+
 // <form data-submit-on-change> sends itself when a choice changes; its submit button is for those without a script.
 document.addEventListener("change", (event) => closest(event, "form[data-submit-on-change]")?.requestSubmit());
 document.documentElement.classList.add("scripted");

@@ -1,0 +1,220 @@
+"""One publisher with something of everything on its pages, and a reviewer with work to do, on the running stack."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.urls import reverse
+from django.utils import timezone
+
+from store.accounts import keys
+from store.accounts.models import Membership, Publisher, User
+from store.billing import ledger
+from store.billing.models import Transaction
+from store.catalog.models import Version
+from store.generation.models import Request
+from store.jobs import claims, files, finetunes
+from store.jobs.models import Job, UploadedFile
+from store.moderation import decisions
+from store.moderation.models import Submission
+from store.playground.models import Conversation
+from store.ratings import rating
+from store.ratings.models import Flag, Rating
+from tests import making
+from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
+from tests.moderation import acting
+
+LONG_NAME = "A rather long name of a GPT that somebody gave it on purpose"
+LONG_SUMMARY = "What it does is said here in as many words as a summary may have, " * 3
+CARD = "## What it is for\n\nShort answers.\n\n- one\n- two\n\n```python\nprint('a line of code that is wider than a telephone')\n```"
+EXAMPLES = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}\n' * 40
+TOKENS = {"tokens": 400, "trained_tokens": 80, "longest_tokens": 10}
+REPORT = {"valid": True, "lines": 40, "examples": 40, "error_count": 0, "problem_count": 0, "problems": [], **TOKENS}
+PREVIEW = [[{"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "trained": False}, {"text": "Hello.", "trained": True}]]
+PROBLEM = {"line": 3, "column": 1, "code": "not_json", "message": "", "detail": {}}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two people and the paths of the pages that each looks at, by name, in English."""
+
+    owner: User
+    owners_pages: dict[str, str]
+    reviewer: User
+    reviewers_pages: dict[str, str]
+
+
+def build_scene(base: Version) -> Scene:
+    owner, reviewer = making.make_user(), making.make_reviewer()
+    publisher = making.make_publisher(owner)
+    making.join(publisher, Membership.Role.MEMBER)
+    live = _released(base, publisher, reviewer)
+    waiting, sent_back = _submitted(base, publisher, "waiting"), _submitted(base, publisher, "sent-back")
+    decisions.request_changes(reviewer, sent_back, reason="Please say in the description what it is not good at.")
+    rated = _rated(live)
+    keys.create_key(owner, name="laptop")
+    return Scene(
+        owner=owner,
+        owners_pages={
+            **_pages_of_the_account(owner, publisher, live),
+            **_pages_of_the_studio(publisher, live, waiting, rated),
+            **_pages_of_finetunes(owner, publisher, base),
+        },
+        reviewer=reviewer,
+        reviewers_pages=_pages_of_reviews(waiting, sent_back),
+    )
+
+
+def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> dict[str, str]:
+    receipt, conversation = _spent(owner, live), _talked(owner, live)
+    return {
+        "account": reverse("accounts:settings"),
+        "security": reverse("accounts:security"),
+        "keys": reverse("accounts:keys"),
+        "publishers": reverse("accounts:publishers"),
+        "members": reverse("accounts:members", args=[publisher.slug]),
+        "addresses": reverse("account_email"),
+        "sessions": reverse("usersessions_list"),
+        "inbox": reverse("notifications:inbox"),
+        "wallet": reverse("billing:wallet"),
+        "receipt": reverse("billing:receipt", args=[receipt.public_id]),
+        "conversations": reverse("playground:chat"),
+        "conversation": reverse("playground:conversation", args=[conversation.public_id]),
+    }
+
+
+def _pages_of_the_studio(publisher: Publisher, live: Version, waiting: Submission, rated: Rating) -> dict[str, str]:
+    slug, address = publisher.slug, [publisher.slug, live.listing.slug]
+    return {
+        "new publisher": reverse("pages:studio_new_publisher"),
+        "studio": reverse("pages:studio_publisher", args=[slug]),
+        "new GPT": reverse("pages:studio_new_gpt", args=[slug]),
+        "GPT": reverse("pages:studio_listing", args=address),
+        "GPT in review": reverse("pages:studio_listing", args=[slug, waiting.listing.slug]),
+        "texts": reverse("pages:studio_texts", args=address),
+        "new version": reverse("pages:studio_new_version", args=address),
+        "draft": reverse("pages:studio_version", args=[*address, "1.1.0"]),
+        "standing": reverse("moderation:listing", args=[waiting.listing.public_id]),
+        "reply": reverse("ratings:reply", args=[rated.public_id]),
+        "ratings": reverse("ratings:all", args=[live.listing.public_id]),
+        "earnings": reverse("billing:earnings", args=[slug]),
+    }
+
+
+def _pages_of_finetunes(owner: User, publisher: Publisher, base: Version) -> dict[str, str]:
+    file = files.save(owner, publisher, name="examples.jsonl", stream=io.BytesIO(EXAMPLES), purpose="fine-tune")
+    unfit = _finetune(
+        owner, publisher, base, file, report=REPORT | {"valid": False, "error_count": 1, "problem_count": 1, "problems": [PROBLEM]}
+    )
+    done, running = (_finetune(owner, publisher, base, file, report=REPORT | {"preview": PREVIEW}) for _ in range(2))
+    claims.claim(claim_of(done))
+    claims.segment(segment_of(done, 0))
+    claims.finished(outcome_of(done, result={"manifest": making.make_artifact().digest, "steps": 1, "validation_loss": 1.5}))
+    claims.claim(claim_of(running))
+    for number in range(30):
+        claims.segment(segment_of(running, number, done=(number + 1) / 60))
+    Job.objects.filter(pk=running.pk).update(heartbeat_at=timezone.now() + timedelta(hours=1))  # no worker has it, and none shall
+    return {
+        "fine-tunes": reverse("jobs:finetunes", args=[publisher.slug]),
+        "files": reverse("jobs:files", args=[publisher.slug]),
+        "fine-tune data": reverse("jobs:new", args=[publisher.slug]),
+        "fine-tune settings": reverse("jobs:settings", args=[publisher.slug, base.public_id, file.public_id]),
+        "fine-tune running": reverse("jobs:job", args=[running.public_id]),
+        "fine-tune done": reverse("jobs:job", args=[done.public_id]),
+        "fine-tune unfit": reverse("jobs:job", args=[unfit.public_id]),
+    }
+
+
+def _pages_of_reviews(waiting: Submission, sent_back: Submission) -> dict[str, str]:
+    return {
+        "queue": reverse("moderation:queue"),
+        "queue checking": reverse("moderation:queue") + "?show=checking",
+        "queue decided": reverse("moderation:queue") + "?show=decided",
+        "queue suspended": reverse("moderation:queue") + "?show=suspended",
+        "submission": reverse("moderation:submission", args=[waiting.public_id]),
+        "submission decided": reverse("moderation:submission", args=[sent_back.public_id]),
+        "reviewed GPT": reverse("moderation:listing", args=[sent_back.listing.public_id]),
+        "flags": reverse("ratings:flags"),
+        "empty wallet": reverse("billing:wallet"),
+        "empty inbox": reverse("notifications:inbox"),
+        "empty conversations": reverse("playground:chat"),
+        "empty studio": reverse("pages:studio"),
+    }
+
+
+# ---------------------------------------------------------------- what stands on them
+
+
+def _released(base: Version, publisher: Publisher, reviewer: User) -> Version:
+    """A GPT with a long name that is listed, and a draft of its next version."""
+    texts = {language: {"name": LONG_NAME, "summary": LONG_SUMMARY[:200].strip(), "card": CARD} for language in ("en", "zh-hans")}
+    listing = making.make_listing(publisher, f"live-{publisher.slug}", texts=texts, input_price_micro=100_000, output_price_micro=200_000)
+    submission = acting.pass_checks(acting.submit(making.draft_prompt(base, listing)))
+    decisions.approve(reviewer, submission)
+    making.draft_prompt(base, listing, number="1.1.0", instructions="Answer in two sentences.", change_log="Longer answers.")
+    return Version.objects.select_related("listing__publisher").get(listing=listing, number="1.0.0")
+
+
+def _submitted(base: Version, publisher: Publisher, slug: str) -> Submission:
+    listing = making.make_listing(publisher, f"{slug}-{publisher.slug}")
+    submission = acting.submit(making.draft_prompt(base, listing), note="The starters are the best way to see what it does.")
+    evidence = {"asked": 2, "repetitive": 1, "answers": [{"prompt": "What is a token?", "answer": "Once upon a time " * 30}]}
+    warned = {"state": "warned", "code": "answers_repetitive", "finding": "An answer repeats itself.", "evidence": evidence}
+    acting.end_check(submission, "generates", result=acting.PASSED | warned)
+    submission.refresh_from_db()
+    return submission
+
+
+def _used(user: User, version: Version, number: int = 0) -> Request:
+    return Request.objects.create(
+        version=version,
+        user=user,
+        source="chat",
+        state="finished",
+        finish_reason="stop",
+        prompt_tokens=12,
+        completion_tokens=30 + number,
+        deadline_at=timezone.now(),
+    )
+
+
+def _rated(live: Version) -> Rating:
+    for stars, text in ((5, "Does what it says. " * 12), (2, "不太好用,回答太短。")):
+        user = making.make_user()
+        _used(user, live)
+        rated = rating.rate(user, live.listing, stars=stars, text=text)
+    Flag.objects.create(rating=rated, user=making.make_user(), reason=Flag.Reason.SPAM)
+    return rated
+
+
+def _spent(owner: User, live: Version) -> Transaction:
+    """Credit of the owner, and what others paid for the GPT."""
+    for user in (making.make_user(), owner):
+        ledger.grant(None, user, 5_000_000, cause=f"grant:{user.public_id}", memo="Welcome")
+        for number in range(3):
+            request = _used(user, live, number)
+            ledger.reserve(user, cause=request.cause, amount_micro=12_345, expires_at=timezone.now() + timedelta(minutes=5))
+            detail = {"prompt_tokens": 12, "completion_tokens": 30, "input_price_micro": 100_000, "output_price_micro": 200_000}
+            receipt = ledger.settle(request.cause, amount_micro=12_345, version=live, memo=live.full_name, detail=detail)
+    assert receipt is not None
+    return receipt
+
+
+def _talked(owner: User, live: Version) -> Conversation:
+    for title in ("A question about glaciers that is long enough to be cut in the list", "你好"):
+        conversation = Conversation.objects.create(version=live, user=owner, title=title)
+        conversation.messages.create(role="user", text=f"{title}?\n\n" + "x" * 200)
+        conversation.messages.create(role="assistant", text=CARD, request=_used(owner, live))
+    return conversation
+
+
+def _finetune(owner: User, publisher: Publisher, base: Version, file: UploadedFile, *, report: dict[str, Any]) -> Job:
+    """With its data checked: ready to be trained, if they will do."""
+    job = finetunes.start(owner, publisher, base=base, file=file, settings={})
+    assert job.after is not None
+    claims.claim(claim_of(job.after))
+    claims.finished(outcome_of(job.after, result=report))
+    return fresh(job)
