@@ -2,11 +2,11 @@
 
 Adapters of one layout that have few tokens in a step are multiplied side by side: their numbers stand in a stack, a row
 for each, so that one batched product serves them all without copying weights at every step. An adapter is copied into
-the stack when it joins the batch and stays while it has tokens there. One with many tokens, or alone in its layout, is
+the stack when it joins the batch and stays there until its row is wanted. One with many tokens, or alone in its layout, is
 multiplied from where it lies. Tokens without an adapter cost nothing, and a batch without adapters has no LoRA path at all.
 
 On processors all of it is float32, whatever the adapters are kept in: that was measured faster than bfloat16 with and
-without instructions for it, and leaves an answer the same alone and in a batch.
+without instructions for it, and leaves the numbers the same alone and in a batch but for their last digits.
 """
 
 from __future__ import annotations
