@@ -23,12 +23,12 @@ class Detokenizer:
         self._context = 0  # where the window begins: tokens before it are not decoded again
         self._read = 0  # the window's tokens before this one were given out whole
         self._taken = 0  # characters of the window's text that were given out
-        self._stop = [text for text in stop if text]
+        self._stops = [_Stop(text) for text in stop if text]
         self._held = ""  # what may become a stop string
         self.stopped = False  # a stop string came; nothing follows
 
-    def push(self, token: int) -> str:
-        """The text that is now certain."""
+    def push(self, token: int, *, may_stop: bool = True) -> str:
+        """The text that is now certain. Unless it `may_stop`, a stop string is text like any other."""
         if self.stopped:
             return ""
         self._tokens.append(token)
@@ -41,7 +41,7 @@ class Detokenizer:
         if endless or (new and len(finished) == len(text)):
             self._context, self._read = self._read, len(self._tokens)
             self._taken = len(self._tokenizer.decode(self._tokens[self._context :]))
-        return self._until_stop(new)
+        return self._until_stop(new) if may_stop else new
 
     def end(self) -> str:
         """What was held back, when no more tokens come. A character whose last bytes never came is left out."""
@@ -50,14 +50,39 @@ class Detokenizer:
 
     def _until_stop(self, new: str) -> str:
         text = self._held + new
-        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
-        if found:
-            self.stopped = True
-            self._held = ""
-            return text[: min(found)[1]]  # the first to be complete, however the text was cut into tokens
-        kept = max((_overlap(text, stop) for stop in self._stop), default=0)
+        for read, character in enumerate(new, len(self._held) + 1):
+            # The first to be complete ends the answer, however the text was cut into tokens.
+            if complete := [len(stop.text) for stop in self._stops if stop.read(character)]:
+                self.stopped = True
+                self._held = ""
+                return text[: read - max(complete)]
+        kept = max((stop.matched for stop in self._stops), default=0)
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept]
+
+
+class _Stop:
+    """How much of a stop string the text ends with, kept character by character: the search of Knuth, Morris and Pratt.
+
+    However long the string and whatever the text, a character costs a small constant on average.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.matched = 0
+        self._shorter = [0]  # for each length matched, the next shorter one that may go on
+        for character in text[1:]:
+            self._shorter.append(self._longer(self._shorter[-1], character))
+
+    def read(self, character: str) -> bool:
+        """Whether the string is complete with this character."""
+        self.matched = self._longer(self.matched, character)
+        return self.matched == len(self.text)
+
+    def _longer(self, matched: int, character: str) -> int:
+        while matched and self.text[matched] != character:
+            matched = self._shorter[matched - 1]
+        return matched + (self.text[matched] == character)
 
 
 def _without_unfinished(text: str) -> str:
@@ -67,11 +92,3 @@ def _without_unfinished(text: str) -> str:
     the last character of the run is unfinished.
     """
     return text.rstrip(REPLACEMENT)
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0

@@ -45,7 +45,7 @@ from inference.protocol import (
 )
 from inference.reading import PromptLogprobs, Reader, TokenLogprob, token_logprobs
 from inference.runner import Runner, TorchRunner
-from inference.sampling import Choice, choose
+from inference.sampling import Choice, Sampler
 from inference.scheduler import Chunk, Scheduler, Sequence
 from inference.tokenizer import TemplateFailed, Tokenizer
 
@@ -134,6 +134,7 @@ class EngineCore:
             model.config, dtype=self._runner.adapter_dtype, device=self._runner.device, budget_bytes=self.options.adapter_bytes
         )
         self._loading: dict[Answer, Hold] = {}  # requests whose adapter is not here yet
+        self._sampler = Sampler(eos_ids=tokenizer.eos_ids)
         self._arrivals = 0
         self._steps = 0
         self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
@@ -174,13 +175,7 @@ class EngineCore:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
-        try:
-            params = SamplingParams.from_json(request.sampling)
-        except InvalidSampling as error:
-            raise RequestRefused(FailureCode.INVALID_PARAMETER, str(error), {"param": error.name}) from error
-        if any(token >= self.config.vocab_size for token in params.logit_bias):
-            message = f"logit_bias names a token beyond the vocabulary, which ends at {self.config.vocab_size - 1}."
-            raise RequestRefused(FailureCode.INVALID_PARAMETER, message, {"param": "logit_bias"})
+        params = self._params(request)
         prompt = self.prompt(request)
         if reader is None and params.prompt_logprobs is not None:
             reader = PromptLogprobs(prompt, self._runner.logits, top=params.prompt_logprobs)
@@ -250,6 +245,15 @@ class EngineCore:
         }
 
     # ------------------------------------------------------------ taking a request
+
+    def _params(self, request: GenerationRequest) -> SamplingParams:
+        try:
+            params = SamplingParams.from_json(request.sampling)
+            if (token := max(params.logit_bias, default=0)) >= self.config.vocab_size:
+                raise InvalidSampling("logit_bias", token, f"of tokens from 0 to {self.config.vocab_size - 1}")
+        except InvalidSampling as error:
+            raise RequestRefused(FailureCode.INVALID_PARAMETER, str(error), {"param": error.name}) from error
+        return params
 
     def prompt(self, request: GenerationRequest) -> list[int]:
         """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
@@ -325,7 +329,7 @@ class EngineCore:
         if not ends:
             return
         logits = self._runner.logits(hidden[self._tensor([row for _, row in ends])])
-        chosen = choose(logits, [answer.choice for answer, _ in ends])
+        chosen = self._sampler.choose(logits, [answer.choice for answer, _ in ends])
         self._note_logprobs(logits, [answer for answer, _ in ends], chosen)
         self._note_rate(len(ends))
         for (answer, _), token in zip(ends, chosen, strict=True):
@@ -362,7 +366,7 @@ class EngineCore:
         if token in self.tokenizer.eos_ids and not answer.choice.params.ignore_eos:
             self._finish(answer, FinishReason.STOP)
             return
-        text = answer.text.push(token)
+        text = answer.text.push(token, may_stop=answer.choice.count >= answer.choice.params.min_tokens)
         if text:
             self._say(answer, text)
         if answer.text.stopped:

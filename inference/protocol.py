@@ -120,9 +120,10 @@ MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
 MAX_BIASED_TOKENS = 1024
 MAX_STOPS = 64
-MAX_STOP_CHARS = 65_536  # of all stop strings together
+MAX_STOP_CHARS = 16_384  # of all stop strings together
 _BOUNDS: dict[str, tuple[type, float, float]] = {
     "max_tokens": (int, 1, 2**31),
+    "min_tokens": (int, 0, 2**31),
     "temperature": (float, 0, 100),
     "top_p": (float, 0, 1),
     "top_k": (int, 0, 2**31),
@@ -139,8 +140,8 @@ _OPTIONAL = ("seed", "logprobs", "prompt_logprobs")
 
 @dataclass(frozen=True)
 class SamplingParams(Message):
-    """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p`, `ignore_eos`, `logprobs` and
-    `prompt_logprobs` are vLLM's.
+    """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p`, `min_tokens`, `ignore_eos`,
+    `logprobs` and `prompt_logprobs` are vLLM's.
 
     Raises InvalidSampling for a value that cannot be used.
     """
@@ -155,6 +156,7 @@ class SamplingParams(Message):
     stop: tuple[str, ...] = ()
     seed: int | None = None
     n: int = 1  # answers to the same prompt
+    min_tokens: int = 0  # before these neither an end-of-text token nor a stop string ends the answer
     ignore_eos: bool = False
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # token -> what is added to its logit, -100 to 100
     logprobs: int | None = None  # tell each token's log-probability, and those of so many of the most probable ones
@@ -163,6 +165,8 @@ class SamplingParams(Message):
     def __post_init__(self) -> None:
         for name, bounds in _BOUNDS.items():
             _check_number(name, getattr(self, name), *bounds)
+        if self.min_tokens > self.max_tokens:
+            raise InvalidSampling("min_tokens", self.min_tokens, f"at most max_tokens, {self.max_tokens}")
         if not isinstance(self.ignore_eos, bool):
             raise InvalidSampling("ignore_eos", self.ignore_eos, "true or false")
         object.__setattr__(self, "stop", _stops(self.stop))

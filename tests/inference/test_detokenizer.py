@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from inference.detokenizer import REPLACEMENT, Detokenizer
+from inference.detokenizer import REPLACEMENT, Detokenizer, _Stop
 from inference.tokenizer import Tokenizer
 from tests.inference.tiny import tiny_base
 
@@ -40,7 +40,7 @@ def stream(name: str, tokens: list[int], stop: tuple[str, ...] = ()) -> list[str
     return [*(detokenizer.push(token) for token in tokens), detokenizer.end()]
 
 
-TEXT = st.text(st.sampled_from("ab Hello\n你好世界é😀👩‍👧🇫🇷ñ"), max_size=30)
+TEXT = st.text(st.sampled_from("ab Hello\n你好世界é😀👩‍👧🇫🇷ñ"), max_size=30) | st.text("ab", max_size=30)
 
 
 @settings(max_examples=200, deadline=None)
@@ -67,7 +67,10 @@ def test_bytes_that_are_no_text_never_break_it(name: str, tokens: list[int]) -> 
 
 
 @settings(max_examples=300, deadline=None)
-@given(text=TEXT, stop=st.lists(st.text(st.sampled_from("abHel 你好😀"), min_size=1, max_size=4), min_size=1, max_size=3))
+@given(
+    text=TEXT,
+    stop=st.lists(st.text(st.sampled_from("abHel 你好😀"), min_size=1, max_size=4) | st.text("ab", min_size=1), min_size=1, max_size=3),
+)
 def test_nothing_of_a_stop_string_is_ever_given_out(text: str, stop: list[str]) -> None:
     tokens = TOKENIZERS["byte-level"].encode(text)
     ends = [(at + len(end), at) for end in stop if (at := text.find(end)) >= 0]  # the first to be complete wins
@@ -75,6 +78,37 @@ def test_nothing_of_a_stop_string_is_ever_given_out(text: str, stop: list[str]) 
     parts = stream("byte-level", tokens, tuple(stop))
 
     assert "".join(parts) == (text[: min(ends)[1]] if ends else text)
+
+
+class CountedText(str):
+    """Counts how often one of its characters is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: object) -> str:
+        type(self).looks += 1
+        return super().__getitem__(at)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("said", ["a" * 20_000, ("a" * 9_999 + "c") * 2])
+def test_a_stop_string_of_10_kb_costs_a_little_for_each_character_whatever_is_said(said: str) -> None:
+    CountedText.looks = 0
+    stop = _Stop(CountedText("a" * 9_999 + "b"))
+
+    assert not any(stop.read(character) for character in said)
+
+    assert CountedText.looks < 3 * (10_000 + len(said))
+    assert all(not stop.read("a") for _ in range(10_000))
+    assert stop.read("b")
+
+
+def test_stop_strings_are_text_like_any_other_until_they_may_stop() -> None:
+    detokenizer = Detokenizer(TOKENIZERS["byte-level"], ("ab",))
+
+    parts = [detokenizer.push(token, may_stop=at >= 3) for at, token in enumerate(byte_tokens(b"ababab"))]
+
+    assert "".join(parts) == "abab"
+    assert detokenizer.stopped
 
 
 def test_an_emoji_of_four_byte_tokens_comes_at_once() -> None:

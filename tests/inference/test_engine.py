@@ -230,6 +230,42 @@ def test_a_token_that_ends_answers_ends_this_one(folder: Path, tmp_path: Path) -
     assert outcome.text == engine.tokenizer.decode(engine.tokenizer.encode(whole.text)[:5])
 
 
+def test_no_answer_ends_before_its_fewest_tokens(folder: Path, tmp_path: Path) -> None:
+    engine = an_engine(folder)
+    (whole,) = run(engine, a_request())
+    tokens = engine.tokenizer.encode(whole.text)
+    ending = tiny_base(tmp_path / "ending")
+    write_json(ending / "generation_config.json", {"eos_token_id": tokens[5]})
+    stop = whole.text[2:4]
+    assert whole.text.count(stop) == 1
+
+    early, late, stopped, unstopped = (
+        run(an_engine(base), a_request(**fields))[0]
+        for base, fields in (
+            (ending, {}),
+            (ending, {"min_tokens": 10}),
+            (folder, {"stop": (stop,)}),
+            (folder, {"stop": (stop,), "min_tokens": 20}),
+        )
+    )
+
+    assert early.finished.usage["completion_tokens"] == 6
+    assert late.finished.usage["completion_tokens"] > 10
+    assert stopped.finished.usage["completion_tokens"] < 10
+    assert unstopped.text == whole.text
+
+
+def test_a_stop_string_of_10_kb_harms_nobody(engine: EngineCore) -> None:
+    expected = texts(run(engine, a_request("rate it")))
+    (whole,) = run(engine, a_request())
+    said = whole.text[:12]
+
+    long, other = run(engine, a_request(stop=(said + "a" * 10_000, *(f"{n} {said}" for n in range(60)))), a_request("rate it"))
+
+    assert long.text == whole.text
+    assert texts([other]) == expected
+
+
 def test_an_answer_ends_where_the_context_does(folder: Path, tmp_path: Path) -> None:
     engine = an_engine(tiny_base(tmp_path / "short", max_position_embeddings=64))
 
