@@ -1,6 +1,6 @@
 """The benchmark of the core: every row of the table, this project's engine and its peers side by side.
 
-    python -m benchmarks.core                                    # all rows, about an hour and a half on two cores
+    python -m benchmarks.core                                    # all rows
     python -m benchmarks.core --rows one_stream batch32 --json out.json
     python -m benchmarks.core --install                          # the peers' environments, once
     python -m benchmarks.core --quick                            # whether everything works; its figures mean nothing

@@ -63,6 +63,7 @@ PROGRAMS = {
         "vllm",
         {
             "VLLM_CACHE_ROOT": str(PEERS / "vllm-cache"),
+            "VLLM_USE_AOT_COMPILE": "0",  # with this torch it cannot load again what it compiled ahead of time
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the process that is measured, not in a third and fourth
             "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
             "VLLM_NO_USAGE_STATS": "1",
