@@ -23,7 +23,7 @@ local wait = new_arrival - burst - now
 if wait > 0 then
   return {0, tostring(math.max(0, math.floor((burst - (arrival - now)) / interval))), tostring(wait)}
 end
-redis.call('SET', KEYS[1], tostring(new_arrival), 'PX', math.ceil((new_arrival - now) * 1000) + 1)
+if cost > 0 then redis.call('SET', KEYS[1], tostring(new_arrival), 'PX', math.ceil((new_arrival - now) * 1000) + 1) end
 return {1, tostring(math.floor((burst - (new_arrival - now)) / interval)), '0'}
 """
 
@@ -48,7 +48,7 @@ class Allowance:
 
 
 def take(key: str, *, limit: int, per_s: float, cost: int = 1) -> Allowance:
-    """Takes `cost` from the allowance of `limit` per `per_s` seconds under `key`, all or nothing."""
+    """Takes `cost` from the allowance of `limit` per `per_s` seconds under `key`, all or nothing; a `cost` of 0 only looks."""
     allowed, remaining, wait = client().eval(_GCRA, 1, f"ratelimit:{key}", limit, per_s, cost)
     return Allowance(allowed=bool(allowed), limit=limit, remaining=int(float(remaining)), retry_after_s=float(wait))
 

@@ -14,6 +14,7 @@ import pytest
 import pytest_django
 import redis
 from django.conf import settings
+from django.utils import translation
 
 from store.supervision.broker import embedded_valkey
 from tests.postgresql import server as postgresql_server
@@ -59,6 +60,12 @@ def empty_valkey(request: pytest.FixtureRequest) -> None:
     """Each test begins with an empty broker and cache, except those that share the running stack."""
     if request.node.get_closest_marker("stack") is None:
         redis.Redis.from_url(settings.REDIS_URL).flushdb()
+
+
+@pytest.fixture(autouse=True)
+def language() -> None:
+    """Each test begins in the default language, whatever the last request of the one before it was answered in."""
+    translation.activate(settings.LANGUAGE_CODE)
 
 
 def pytest_unconfigure() -> None:
