@@ -25,6 +25,7 @@ from inference.delivery import Delivery, ended, failed
 from inference.engine_process import HUNG_AFTER_S, Order
 from inference.footprint import Unfit, fit
 from inference.held_engine import ENDS_WITHIN_S, HeldEngine, State
+from inference.precision import Precision
 from inference.protocol import (
     CANCELLED,
     FailureCode,
@@ -50,6 +51,7 @@ class EngineHouse:
     artifacts: str  # URL
     cache: Path
     memory_bytes: int  # for all engines together
+    precision: Precision
     options: dict[str, Any] = field(default_factory=dict)  # of EngineOptions, for every engine
     threads: int = 0  # of an engine's computations; 0: torch decides
     held_at_most: int = 32  # requests an engine is given at once
@@ -162,7 +164,8 @@ class Engines:
 
     def _order(self, engine: HeldEngine, folder: Path) -> Order:
         """What the process is told to do, after room was made for it. Raises Unfit."""
-        need = fit(folder, budget_bytes=self._house.memory_bytes, options=self._house.options)
+        options = {**self._house.options, "dtype": self._house.precision.of(engine.base)}
+        need = fit(folder, budget_bytes=self._house.memory_bytes, options=options)
         self._make_room(engine, need.bytes)
         log.info("loading base", engine=engine.name, base=engine.base, memory_mb=need.bytes // 2**20)
         return Order(

@@ -143,6 +143,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     """Facts about a model folder that the core can run. Raises ImportRefused."""
     from inference.checkpoint import CheckpointError, check
     from inference.config import GPTConfig, UnsupportedModel
+    from inference.footprint import outlook
     from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
     try:
@@ -164,8 +165,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return {
         "architecture": (raw.get("architectures") or [raw.get("model_type", "")])[0],
-        "parameter_count": config.parameter_count,
-        "context_length": config.context_length,
+        **outlook(folder),
         "vocab_size": config.vocab_size,
         "dtype": found.get("dtype", ""),
     }

@@ -30,9 +30,10 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 from inference import building, jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
-from inference.footprint import DTYPE_BYTES, native_dtype
+from inference.footprint import native_dtype
 from inference.intake import Intake
 from inference.machine import memory_bytes
+from inference.precision import Precision
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ class WorkerSettings:
     artifact_url: str
     cache: Path
     memory_bytes: int
-    dtype: str
+    precision: Precision
     device: str  # cpu, cuda or auto: CUDA when present
     threads: int  # of an engine's computations; 0: torch decides
     idle_s: float  # after which an unused base is unloaded
@@ -66,9 +67,11 @@ class WorkerSettings:
         if role not in ROLES:
             raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
         device = os.environ.get("WORKER_DEVICE") or "auto"
-        dtype = os.environ.get("WORKER_DTYPE") or ("bfloat16" if building.compiler() else native_dtype(device))
-        if dtype not in DTYPE_BYTES:
-            raise ValueError(f"WORKER_DTYPE is {dtype!r}; it is one of: {', '.join(DTYPE_BYTES)}")
+        try:
+            usual = "bfloat16" if building.compiler() else native_dtype(device)
+            precision = Precision.read(os.environ.get("WORKER_DTYPE") or "", usual=usual)
+        except ValueError as error:
+            raise ValueError(f"WORKER_DTYPE: {error}") from error
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
         return cls(
             role=role,
@@ -79,7 +82,7 @@ class WorkerSettings:
             artifact_url=os.environ.get("ARTIFACT_URL") or Path("var/artifacts").resolve().as_uri(),
             cache=Path(os.environ.get("WORKER_CACHE_DIR") or "var/cache").resolve(),
             memory_bytes=_number("WORKER_MEMORY_BYTES") or int(memory_bytes() * _share("WORKER_MEMORY_SHARE", MEMORY_SHARE)),
-            dtype=dtype,
+            precision=precision,
             device=device,
             threads=_number("WORKER_THREADS"),
             idle_s=float(_number("WORKER_IDLE_S") or 900),
@@ -155,7 +158,8 @@ class Worker:
             artifacts=self.settings.artifact_url,
             cache=self.settings.cache,
             memory_bytes=self.settings.memory_bytes,
-            options={"dtype": self.settings.dtype, "device": self.settings.device},
+            options={"device": self.settings.device},
+            precision=self.settings.precision,
             threads=self.settings.threads,
             idle_s=self.settings.idle_s,
             cache_bytes=self.settings.cache_bytes,
@@ -190,7 +194,8 @@ class Worker:
             worker=self.settings.name,
             role=self.settings.role,
             memory_mb=self.settings.memory_bytes // 2**20,
-            dtype=self.settings.dtype,
+            dtype=self.settings.precision.usual,
+            single_dtypes=dict(self.settings.precision.of_single),
             device=self.settings.device,
         )
 

@@ -14,6 +14,7 @@ import redis
 
 from inference.delivery import Delivery, connect
 from inference.engines import EngineHouse, Engines
+from inference.precision import Precision
 from inference.protocol import LEASE_S, GenerationRequest, SamplingParams, lease_key, stream_key
 
 
@@ -69,7 +70,7 @@ def engines_in(
 ) -> Iterator[tuple[Engines, list[dict[str, Any]]]]:
     """Engines with a budget, and the list of what they report to the store."""
     sent: list[dict[str, Any]] = []
-    options = {"worker": "worker-test", "memory_bytes": 4 * 2**30, "options": {"dtype": "float32"}, "threads": 1} | house
+    options = {"worker": "worker-test", "memory_bytes": 4 * 2**30, "precision": Precision("float32"), "threads": 1} | house
     valkey = connect(redis_url)
     settings = EngineHouse(redis_url=redis_url, artifacts=artifacts, cache=cache, **options)
     engines = Engines(settings, delivery=Delivery(valkey, sent.append), valkey=valkey, on_change=on_change)

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
+from inference.precision import Precision
 from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, precision_key, stream_key
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
@@ -82,6 +83,21 @@ def test_an_engine_beats_and_says_what_its_worker_holds(shared, bases: list[str]
     assert stats["running"] == 0
     assert reader.valkey.zscore(holders_key(bases[0]), "worker-test") == pytest.approx(time.time(), abs=3)
     assert reader.valkey.zscore(precision_key(bases[0]), "float32") == pytest.approx(time.time(), abs=3)
+
+
+def test_a_single_base_is_kept_in_what_its_operator_chose_for_it(
+    valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader
+) -> None:
+    precision = Precision("float32", {bases[1][:8]: "int8"})
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, precision=precision) as (engines, _):
+        for base in bases:
+            request = a_request(base)
+            engines.submit(request)
+            assert reader.last(request)["reason"] == "length"
+
+        wait_until(lambda: reader.valkey.zscore(precision_key(bases[1]), "int8"))
+        wait_until(lambda: all(engines.held().get(base, {}).get("dtype") for base in bases))
+        assert [engines.held()[base]["dtype"] for base in bases] == ["float32", "int8"]
 
 
 def test_a_cancelled_request_is_released(shared, bases: list[str], reader: Reader) -> None:

@@ -66,6 +66,7 @@ def test_a_folder_becomes_an_artifact_with_facts_and_a_second_run_changes_nothin
     assert facts["folder"] == str(folder)
     assert facts["size_bytes"] == sum(file.stat().st_size for file in folder.iterdir())
     assert facts["parameter_count"] > 0
+    assert facts["memory_bytes"]["int8"] < facts["memory_bytes"]["bfloat16"] < facts["memory_bytes"]["float32"]
     assert facts["context_length"] == config["max_position_embeddings"]
     assert stages[0] == "check"
     assert stages[-1] == "store"

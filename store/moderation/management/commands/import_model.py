@@ -54,9 +54,18 @@ class Command(BaseCommand):
                 licence=options["licence"],
                 progress=self._show,
             )
+            self._describe(version)
             self._publish(operator, version, wanted=options["publish"])
         except DomainError as error:
             raise CommandError(str(error)) from error
+
+    def _describe(self, version: Version) -> None:
+        """What is known of a base before any engine has loaded it."""
+        facts, digest = version.facts, version.artifact.digest if version.artifact else ""
+        if {"parameters", "context_length", "memory_bytes"} <= facts.keys():
+            memory = ", ".join(f"{size_bytes / 2**20:,.0f} MB in {dtype}" for dtype, size_bytes in facts["memory_bytes"].items())
+            self.stdout.write(f"{facts['parameters']:,} parameters, a context of {facts['context_length']:,} tokens")
+            self.stdout.write(f"an engine takes {memory}; choose with WORKER_DTYPE, for this base alone as {digest[:12]}=…")
 
     def _publish(self, operator: User, version: Version, *, wanted: bool) -> None:
         if wanted:
