@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.browser]
 CATALOGUE = Path(settings.LOCALE_PATHS[0]) / "zh_Hans" / "LC_MESSAGES" / "django.po"
 PAGES_AT_MOST = 60
 AUTONYMS = {"English"}  # a language is named in its own words
-SKIPPED = re.compile(r"/(logout|i18n|admin|static|api|v1|events|export)|/files/.|\.(json|md|jsonl|xml)$")  # no pages, and the files of models
+# What is no page, and the files of models.
+SKIPPED = re.compile(r"/(logout|i18n|admin|static|api|v1|events|export)|/files/.|\.(json|md|jsonl|xml)$")
 
 
 class _Text(HTMLParser):
