@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.real_model]
 VIEWS = (("light", 1440), ("dark", 1440), ("light", 360), ("dark", 360))
 JUDGED_BY_AXE = {"en": ("light", 1440), "zh-hans": ("dark", 360)}
 BASE = "smollm2-135m-instruct"
+TWO_FRAMES = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 UNSEEN = """() => {
   const box = (element) => element.getBoundingClientRect();
   const named = (element) => element.outerHTML.replace(/\\s+/g, " ").slice(0, 100);
@@ -106,3 +107,4 @@ def _judged(page: Page, theme: str, width: int) -> list[str]:
 def _look(page: Page, theme: str, width: int) -> None:
     page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate(TWO_FRAMES)  # the page hears of its new size before a frame, and what it then moves is seen after it
