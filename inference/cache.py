@@ -86,6 +86,12 @@ class BlockPool:
         self._references[block] = 1
         return block
 
+    def share(self, blocks: Sequence[int]) -> list[int]:
+        """The same blocks with a reference more."""
+        for block in blocks:
+            self._references[block] += 1
+        return list(blocks)
+
     def release(self, blocks: Sequence[int]) -> None:
         """Gives back one reference to each block; the last ones of a sequence are evicted first."""
         for block in reversed(blocks):
@@ -156,6 +162,21 @@ class SequenceBlocks:
             self._key = chain(self._key, _block_tokens(tokens, index), index, self._scope)
         self._remembered = len(self.blocks)
         return len(self.blocks) * BLOCK_SIZE
+
+    def none_yet(self) -> SequenceBlocks:
+        """Of another sequence in the same scope, without a block."""
+        return SequenceBlocks(self._pool, self._scope)
+
+    def fork(self, other: SequenceBlocks, computed: int) -> list[tuple[int, int]]:
+        """Takes over `computed` tokens of another sequence in the same scope: full blocks are shared, as nobody writes to them.
+
+        The last, partly filled one is not, since both will write: returns what must be copied, from and to. Raises OutOfBlocks.
+        """
+        full = computed // BLOCK_SIZE
+        copies = [(block, self._pool.allocate()) for block in other.blocks[full : block_count(computed)]]
+        self.blocks = self._pool.share(other.blocks[:full]) + [to for _, to in copies]
+        self._remembered, self._key = other._remembered, other._key
+        return copies
 
     def missing(self, length: int) -> int:
         """How many more blocks `length` tokens need."""

@@ -10,11 +10,10 @@ An engine is used by one thread. It knows nothing of processes, queues or stream
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ import torch
 from torch import Tensor
 
 from inference.adapters import AdapterStore, Hold, Source
+from inference.answers import Answer, Branch, branches_of
 from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
-from inference.detokenizer import Detokenizer
 from inference.footprint import give_back_freed_memory
-from inference.lora import Adapter
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
@@ -41,11 +39,10 @@ from inference.protocol import (
     Priority,
     SamplingParams,
     Started,
-    Usage,
 )
-from inference.reading import PromptLogprobs, Reader, TokenLogprob, token_logprobs
+from inference.reading import PromptLogprobs, Reader, token_logprobs
 from inference.runner import Runner, TorchRunner
-from inference.sampling import Choice, Sampler
+from inference.sampling import Sampler
 from inference.scheduler import Chunk, Scheduler, Sequence
 from inference.tokenizer import TemplateFailed, Tokenizer
 
@@ -79,36 +76,6 @@ class RequestRefused(ValueError):
         self.code = code
         self.message = message
         self.detail = dict(detail or {})
-
-
-@dataclass(eq=False)
-class Answer:
-    """A request under way."""
-
-    request: GenerationRequest
-    sequence: Sequence
-    choice: Choice
-    text: Detokenizer
-    max_tokens: int
-    hold: Hold | None  # on its adapter
-    received_at: float  # time.monotonic()
-    first_token_at: float | None = None
-    reader: Reader | None = None
-    logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's tokens, where params ask for them
-
-    @property
-    def adapter(self) -> Adapter | None:
-        return self.hold.adapter if self.hold is not None else None
-
-    @property
-    def tokens(self) -> list[int]:
-        """What was answered so far."""
-        return self.sequence.tokens[self.sequence.prompt_length :]
-
-    @property
-    def usage(self) -> Usage:
-        prompt_tokens = self.sequence.prompt_length
-        return Usage(prompt_tokens, self.choice.count, self.sequence.reused or 0)
 
 
 class EngineCore:
@@ -184,12 +151,12 @@ class EngineCore:
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
         max_tokens = max(1, min(params.max_tokens, self.context_length - len(prompt)))
-        cost = len(prompt) + max_tokens
+        cost = len(prompt) + params.n * max_tokens
+        first = Sequence(request.id, prompt, blocks, self._arrivals, request.priority, request.tenant, cost)
         answer = Answer(
             request=request,
-            sequence=Sequence(request.id, prompt, blocks, self._arrivals, request.priority, request.tenant, cost),
-            choice=Choice(params, secrets.randbits(63) if params.seed is None else params.seed),
-            text=Detokenizer(self.tokenizer, params.stop),
+            params=params,
+            branches=branches_of(first, params, self.tokenizer),
             max_tokens=max_tokens,
             hold=hold,
             received_at=time.monotonic(),
@@ -197,7 +164,7 @@ class EngineCore:
         )
         self._answers[request.id] = answer
         if hold is None or hold.adapter is not None:
-            self._scheduler.add(answer.sequence)
+            self._begin(answer)
         else:
             self._loading[answer] = hold
         self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
@@ -305,7 +272,11 @@ class EngineCore:
                 continue
             del self._loading[answer]
             self._runner.expect(hold.adapter)
-            self._scheduler.add(answer.sequence)
+            self._begin(answer)
+
+    def _begin(self, answer: Answer) -> None:
+        answer.first.began = True
+        self._scheduler.add(answer.first.sequence)
 
     # ------------------------------------------------------------ one step
 
@@ -317,72 +288,102 @@ class EngineCore:
         hidden = self._runner.hidden(tokens, pieces, adapters if any(adapters) else None)
         self._scheduler.advance(chunks)
         self._steps += 1
-        ends, end = [], 0
+        ends: list[tuple[Answer, Branch, int]] = []
+        end = 0
         for chunk in chunks:
             end += chunk.count
             answer = self._answers[chunk.sequence.id]
-            self._read(answer, hidden[end - chunk.count : end], chunk.start)
+            branch = answer.branches[chunk.sequence.branch]
+            if branch is answer.first:
+                self._read(answer, hidden[end - chunk.count : end], chunk.start)
             if chunk.reaches_end and (answer.reader is None or answer.reader.generates):
-                ends.append((answer, end - 1))
+                ends += [(answer, one, end - 1) for one in (branch, *self._fork(answer))]
             elif chunk.reaches_end:
                 self._finish(answer, FinishReason.STOP)
         if not ends:
             return
-        logits = self._runner.logits(hidden[self._tensor([row for _, row in ends])])
-        chosen = self._sampler.choose(logits, [answer.choice for answer, _ in ends])
-        self._note_logprobs(logits, [answer for answer, _ in ends], chosen)
+        branches = [branch for _, branch, _ in ends]
+        logits = self._runner.logits(hidden[self._tensor([row for _, _, row in ends])])
+        chosen = self._sampler.choose(logits, [branch.choice for branch in branches])
+        self._note_logprobs(logits, branches, chosen)
         self._note_rate(len(ends))
-        for (answer, _), token in zip(ends, chosen, strict=True):
-            self._take(answer, token)
+        for (answer, branch, _), token in zip(ends, chosen, strict=True):
+            if branch.reason is None:  # another branch may have ended all
+                self._take(answer, branch, token)
+
+    def _fork(self, answer: Answer) -> list[Branch]:
+        """Lets those branches begin that have not, all at once when the first has computed the prompt."""
+        new = [branch for branch in answer.branches if not branch.began]
+        if not new:
+            return []
+        copies = self._scheduler.fork(answer.first.sequence, [branch.sequence for branch in new])
+        for branch in new:
+            branch.began = True
+        self._zero_freed()  # before something is written to what was freed a moment ago
+        self._runner.copy(copies)
+        return new
 
     def _read(self, answer: Answer, hidden: Tensor, start: int) -> None:
         """Shows the prompt's part of a chunk to whoever reads it."""
-        if answer.reader is not None and start < answer.sequence.prompt_length:
-            answer.reader.read(hidden[: answer.sequence.prompt_length - start], start)
+        if answer.reader is not None and start < answer.first.sequence.prompt_length:
+            answer.reader.read(hidden[: answer.first.sequence.prompt_length - start], start)
 
-    def _note_logprobs(self, logits: Tensor, answers: list[Answer], chosen: list[int | None]) -> None:
+    def _note_logprobs(self, logits: Tensor, branches: list[Branch], chosen: list[int | None]) -> None:
         wanted = [
-            (row, token, answer.choice.params.logprobs)
-            for row, (answer, token) in enumerate(zip(answers, chosen, strict=True))
-            if answer.choice.params.logprobs is not None and token is not None
+            (row, token, branch.choice.params.logprobs)
+            for row, (branch, token) in enumerate(zip(branches, chosen, strict=True))
+            if branch.choice.params.logprobs is not None and token is not None
         ]
         if not wanted:
             return
         rows, tokens, tops = zip(*wanted, strict=True)
         for row, found in zip(rows, token_logprobs(logits[self._tensor(list(rows))], tokens, tops), strict=True):
-            answers[row].logprobs.append(found)
+            branches[row].logprobs.append(found)
 
-    def _take(self, answer: Answer, token: int | None) -> None:
+    def _take(self, answer: Answer, branch: Branch, token: int | None) -> None:
         """Adds a chosen token to an answer and says what became of it."""
         if token is None:
-            answer.sequence.blocks.forget()
+            branch.sequence.blocks.forget()
             self._finish(
                 answer, FinishReason.ERROR, failure=FailureCode.INTERNAL, message="The model computed numbers that are not finite."
             )
             return
         answer.first_token_at = answer.first_token_at or time.monotonic()
-        answer.sequence.tokens.append(token)
-        answer.choice.note(token)
-        if token in self.tokenizer.eos_ids and not answer.choice.params.ignore_eos:
-            self._finish(answer, FinishReason.STOP)
+        branch.sequence.tokens.append(token)
+        branch.choice.note(token)
+        if token in self.tokenizer.eos_ids and not answer.params.ignore_eos:
+            self._end(answer, branch, FinishReason.STOP)
             return
-        text = answer.text.push(token, may_stop=answer.choice.count >= answer.choice.params.min_tokens)
-        if text:
-            self._say(answer, text)
-        if answer.text.stopped:
-            self._finish(answer, FinishReason.STOP)
-        elif answer.choice.count >= answer.max_tokens:
-            self._finish(answer, FinishReason.LENGTH)
+        if text := branch.text.push(token, may_stop=branch.choice.count >= answer.params.min_tokens):
+            self._say(answer, branch, text)
+        if branch.text.stopped:
+            self._end(answer, branch, FinishReason.STOP)
+        elif branch.choice.count >= answer.max_tokens:
+            self._end(answer, branch, FinishReason.LENGTH)
 
-    def _say(self, answer: Answer, text: str) -> None:
-        self._events.append((answer.request.id, Delta(text, answer.choice.count)))
+    def _say(self, answer: Answer, branch: Branch, text: str = "") -> None:
+        self._events.append((answer.request.id, Delta(text, branch.choice.count, branch.number, branch.reason)))
+
+    def _end(self, answer: Answer, branch: Branch, reason: FinishReason) -> None:
+        """Ends one branch by itself, and with the last of them the request."""
+        self._close(answer, branch, reason)
+        if len(answer.branches) > 1:
+            self._say(answer, branch)
+        if not answer.under_way:
+            self._finish(answer, answer.first.reason or reason)
+
+    def _close(self, answer: Answer, branch: Branch, reason: FinishReason) -> None:
+        if held := branch.text.end():
+            self._say(answer, branch, held)
+        branch.reason = reason
+        if branch.began:
+            self._scheduler.remove(branch.sequence)
 
     def _finish(self, answer: Answer, reason: FinishReason, *, failure: FailureCode | None = None, message: str = "") -> None:
-        if held := answer.text.end():
-            self._say(answer, held)
+        for branch in answer.under_way:
+            self._close(answer, branch, reason)
         del self._answers[answer.request.id]
-        if self._loading.pop(answer, None) is None:
-            self._scheduler.remove(answer.sequence)
+        self._loading.pop(answer, None)
         if answer.hold is not None:
             answer.hold.release()
         self._zero_freed()

@@ -16,12 +16,13 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from inference.engine import Answer, EngineCore, EngineOptions
+from inference.answers import Answer, Branch
+from inference.engine import EngineCore, EngineOptions
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, SamplingParams, Started, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
 
@@ -128,16 +129,19 @@ class Engine:
             raise TypeError("prompts must be a list of prompts, not one text")
         each = _one_for_each(params or SamplingParams(), len(prompts), "params")
         folders = [None] * len(prompts) if adapters is None else _one_for_each(list(adapters), len(prompts), "adapters")
-        groups = [self._runs_for(prompt, p, folder) for prompt, p, folder in zip(prompts, each, folders, strict=True)]
-        self._answer([run for group in groups for run in group])
-        return [_output(group) for group in groups]
+        runs = [
+            self._run(self._tokens_of(prompt), p, None if folder is None else Path(folder))
+            for prompt, p, folder in zip(prompts, each, folders, strict=True)
+        ]
+        self._answer(runs)
+        return [_output(run) for run in runs]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None, adapter: str | Path | None = None) -> Iterator[Piece]:
         """Yields the answer to one prompt as it is made. Leaving the loop cancels it. `params.n` must be 1."""
         params = params or SamplingParams()
         if params.n != 1:
             raise ValueError("a stream is of one answer: params.n must be 1")
-        (run,) = self._runs_for(prompt, params, adapter)
+        run = self._run(self._tokens_of(prompt), params, None if adapter is None else Path(adapter))
         self._core.prompt(run.request)
         return self._stream(run)
 
@@ -195,13 +199,6 @@ class Engine:
             raise RuntimeError("the engine is closed")
         return self._loaded
 
-    def _runs_for(self, prompt: Prompt, params: SamplingParams, adapter: str | Path | None) -> list[_Run]:
-        """As many as answers are wanted."""
-        folder = None if adapter is None else Path(adapter)
-        tokens = self._tokens_of(prompt)
-        seeds = [_seed_of_choice(params.seed, choice) for choice in range(params.n)]
-        return [self._run(tokens, replace(params, n=1, seed=seed), folder) for seed in seeds]
-
     def _run(self, tokens: list[int], params: SamplingParams, folder: Path | None, *, reader: Reader | None = None) -> _Run:
         request = GenerationRequest(
             id=f"req_{next(self._numbers)}",
@@ -250,7 +247,7 @@ class Engine:
                         self._advance()
                     deltas, run.deltas = run.deltas, []
                     assert run.answer is not None
-                    tokens, finished = run.answer.tokens[given:], run.finished
+                    tokens, finished = run.answer.first.tokens[given:], run.finished
                 if finished is not None:
                     text = "".join(delta.text for delta in deltas)
                     yield Piece(text, tokens, finished.reason, finished.message, Usage.from_json(finished.usage))
@@ -286,14 +283,6 @@ def _one_for_each(value: Any, count: int, name: str) -> list[Any]:
     return list(value)
 
 
-def _seed_of_choice(seed: int | None, choice: int) -> int | None:
-    """The first choice's is the seed itself; the others' lie far away from those that people write."""
-    if seed is None or choice == 0:
-        return seed
-    raw = hashlib.blake2b(f"{seed}/{choice}".encode(), digest_size=8).digest()
-    return int.from_bytes(raw, "little", signed=True)
-
-
 def _name_of(folder: Path) -> str:
     """Names the adapter's files as they are now: written anew, they are another adapter."""
     folder = folder.resolve()
@@ -301,18 +290,16 @@ def _name_of(folder: Path) -> str:
     return hashlib.sha256(repr((str(folder), files)).encode()).hexdigest()
 
 
-def _output(runs: Sequence[_Run]) -> Output:
-    choices, usages = [], []
-    for run in runs:
-        assert run.answer is not None
-        assert run.finished is not None
-        finished = run.finished
-        text = "".join(delta.text for delta in run.deltas)
-        logprobs = None if run.answer.choice.params.logprobs is None else run.answer.logprobs
-        choices.append(Completion(run.answer.tokens, text, finished.reason, finished.message, logprobs))
-        usages.append(Usage.from_json(finished.usage))
-    completion_tokens = sum(usage.completion_tokens for usage in usages)
-    usage = Usage(usages[0].prompt_tokens, completion_tokens, usages[0].cached_tokens)
-    reader = runs[0].answer.reader if runs[0].answer is not None else None
-    prompt_logprobs = reader.values if isinstance(reader, PromptLogprobs) else None
-    return Output(runs[0].request.prompt_tokens or [], tuple(choices), usage, prompt_logprobs)
+def _output(run: _Run) -> Output:
+    answer, finished = run.answer, run.finished
+    assert answer is not None
+    assert finished is not None
+    prompt_logprobs = answer.reader.values if isinstance(answer.reader, PromptLogprobs) else None
+    choices = tuple(_completion(run, branch, finished) for branch in answer.branches)
+    return Output(run.request.prompt_tokens or [], choices, Usage.from_json(finished.usage), prompt_logprobs)
+
+
+def _completion(run: _Run, branch: Branch, finished: Finished) -> Completion:
+    text = "".join(delta.text for delta in run.deltas if delta.choice == branch.number)
+    logprobs = None if branch.choice.params.logprobs is None else branch.logprobs
+    return Completion(branch.tokens, text, branch.reason or finished.reason, finished.message, logprobs)

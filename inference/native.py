@@ -22,7 +22,7 @@ from inference.cache import BLOCK_SIZE
 from inference.lora import Adapter
 from inference.model import GPT, Layer
 from inference.quantised import Int8Rows
-from inference.runner import Runner, TorchRunner
+from inference.runner import Runner, TorchRunner, copy_blocks
 
 log = structlog.get_logger(__name__)
 
@@ -209,6 +209,9 @@ class NativeRunner:
         where = torch.tensor(blocks)
         self.keys.index_fill_(1, where, 0)
         self.values.index_fill_(1, where, 0)
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        copy_blocks(self.keys, self.values, pairs)
 
     def _adapt(self, step: _Step, pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> list[Any]:
         """Points the step to its adapters; returns what must live as long as the step."""

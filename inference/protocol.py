@@ -212,7 +212,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True)
 class GenerationRequest(Message):
-    """One completion for an engine.
+    """Completions of one prompt for an engine, `n` of its sampling.
 
     `messages` are complete: a prompt GPT's instructions stand first, and `own_messages` says how many of them belong
     to the version itself (0 or 1), which is what the prefix cache may share between tenants. `prompt_tokens`, where given,
@@ -275,7 +275,9 @@ class Started(Message):
 @dataclass(frozen=True)
 class Delta(Message):
     text: str  # never ends inside a character or inside what may become a stop string
-    tokens: int  # completion tokens so far
+    tokens: int  # completion tokens so far, of this choice
+    choice: int = 0
+    reason: str | None = None  # FinishReason: this choice ends here, though others of its request may go on
     type: str = "delta"
 
 
@@ -284,8 +286,8 @@ class Finished(Message):
     """The last event of a request, also sent to the store as GENERATION_FINISHED."""
 
     request: str
-    reason: str  # FinishReason
-    usage: dict[str, int]  # Usage.to_json()
+    reason: str  # FinishReason; of several choices that ended by themselves, the first one's
+    usage: dict[str, int]  # Usage.to_json(): the prompt once, the tokens of all choices
     attempt: int = 1
     failure: str | None = None  # FailureCode, when reason is "error"
     message: str = ""  # in English, for logs and for API clients

@@ -46,6 +46,16 @@ class Runner(Protocol):
         """Clears freed blocks: a NaN left in masked values would leak through the softmax's product with zero."""
         ...
 
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copies the first block of each pair over the second, keys and values of all layers."""
+        ...
+
+
+def copy_blocks(keys: Tensor, values: Tensor, pairs: Sequence[tuple[int, int]]) -> None:
+    for store in (keys, values):
+        for source, target in pairs:
+            store[:, target] = store[:, source]
+
 
 class TorchRunner:
     name = "torch"
@@ -73,6 +83,9 @@ class TorchRunner:
 
     def zero(self, blocks: Sequence[int]) -> None:
         self._store.zero(blocks)
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        copy_blocks(self.keys, self.values, pairs)
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self.device)

@@ -29,6 +29,7 @@ class Sequence:
     priority: str = Priority.INTERACTIVE
     tenant: str = ""
     cost: int = 1  # tokens it may take, by which its tenant's next ones go further back
+    branch: int = 0  # which of the request's choices
     turn: int = 0  # given by the scheduler
     computed: int = 0  # tokens whose keys and values are stored
     reused: int | None = None  # of the prompt's tokens, those found in the cache when it first ran
@@ -36,6 +37,11 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
+
+    def branched(self, branch: int) -> Sequence:
+        """Another choice for the same prompt, with nothing computed."""
+        blocks = self.blocks.none_yet()
+        return Sequence(self.id, list(self.tokens), blocks, self.order, self.priority, self.tenant, branch=branch)
 
     @property
     def lacking(self) -> int:
@@ -105,6 +111,22 @@ class Scheduler:
         (self.running if sequence in self.running else self.waiting).remove(sequence)
         sequence.blocks.release()
 
+    def fork(self, sequence: Sequence, branches: Iterable[Sequence]) -> list[tuple[int, int]]:
+        """Lets branches of a running sequence begin where it stands, before its next token; returns blocks to copy: from, to.
+
+        A branch without room waits as one that was preempted does. All stand in their sequence's turn.
+        """
+        copies: list[tuple[int, int]] = []
+        for branch in branches:
+            branch.turn = sequence.turn
+            if self._has_room_for(1):
+                copies += branch.blocks.fork(sequence.blocks, sequence.computed)
+                branch.computed = branch.reused = sequence.computed
+                insort(self.running, branch, key=_rank)
+            else:
+                insort(self.waiting, branch, key=_rank)
+        return copies
+
     def plan(self) -> list[Chunk]:
         """The next step's chunks, with blocks for all of them. Empty only when there is nothing to do."""
         self._chunks, self._budget = {}, self._max_batch_tokens
@@ -139,8 +161,7 @@ class Scheduler:
         if len(self.running) >= self._max_running:
             return False
         reused = sequence.blocks.take_cached(sequence.tokens)
-        # Each running sequence may want a block soon: one admitted without regard to that would be preempted at once.
-        if sequence.blocks.missing(len(sequence.tokens)) + len(self.running) > self._pool.available:
+        if not self._has_room_for(sequence.blocks.missing(len(sequence.tokens))):
             sequence.blocks.release()
             return False
         sequence.blocks.grow(len(sequence.tokens))
@@ -150,6 +171,13 @@ class Scheduler:
         insort(self.running, sequence, key=_rank)
         self._turns.serve(sequence)
         return True
+
+    def _has_room_for(self, blocks: int) -> bool:
+        """Whether another sequence that takes so many blocks may run.
+
+        Each running sequence may want a block soon: one admitted without regard to that would be preempted at once.
+        """
+        return len(self.running) < self._max_running and blocks + len(self.running) <= self._pool.available
 
     def _reserve(self, sequence: Sequence, length: int) -> bool:
         """Blocks for `length` tokens, if need be those of others; False when the sequence itself had to give way."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import pytest
 import torch
 import transformers
 
-from inference.engine import EngineCore, EngineOptions, RequestRefused
-from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, Priority, SamplingParams, Started
+from inference.engine import EngineCore, RequestRefused
+from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, Priority, Started
+from tests.inference.asking import PROMPTS, Outcome, a_request, an_engine, finish, outcomes, run, texts
 from tests.inference.tiny import tiny_adapter, tiny_base, write_json
-
-PROMPTS = ("Hello!", "What is the capital of France?", "你好", "Tell me " * 40, "a" * 90, "rate it", "😀", "Water boils")
 
 
 @pytest.fixture(scope="module")
@@ -25,62 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("model"))
 
 
-def an_engine(folder: Path, **options: Any) -> EngineCore:
-    return EngineCore.load(folder, EngineOptions(**{"dtype": "float32", "cache_tokens": 4096} | options))
-
-
 @pytest.fixture
 def engine(folder: Path) -> EngineCore:
     return an_engine(folder)
-
-
-_numbers = iter(range(10**9))
-
-
-def a_request(text: str = "Hello!", **fields: Any) -> GenerationRequest:
-    """Fields of the request, or of its sampling."""
-    sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.__dataclass_fields__}
-    defaults = {
-        "id": f"req_{next(_numbers)}",
-        "base": "base",
-        "version": "version",
-        "tenant": "tenant",
-        "messages": [{"role": "user", "content": text}],
-        "deadline": time.time() + 600,
-        "sampling": SamplingParams(**{"temperature": 0.0, "max_tokens": 24} | sampling).to_json(),
-    }
-    return GenerationRequest(**defaults | fields)
-
-
-class Outcome:
-    """What a request's events say."""
-
-    def __init__(self, events: list[Any]) -> None:
-        self.started: Started = events[0]
-        self.deltas: list[Delta] = events[1:-1]
-        self.finished: Finished = events[-1]
-        self.text = "".join(delta.text for delta in self.deltas)
-
-
-def run(engine: EngineCore, *requests: GenerationRequest, **submit: Any) -> list[Outcome]:
-    for request in requests:
-        engine.submit(request, **submit)
-    return outcomes(finish(engine), requests)
-
-
-def finish(engine: EngineCore) -> list[tuple[str, Any]]:
-    events = []
-    while engine.has_work:
-        events += engine.step()
-    return events
-
-
-def outcomes(events: list[tuple[str, Any]], requests: Iterable[GenerationRequest]) -> list[Outcome]:
-    return [Outcome([event for id_, event in events if id_ == request.id]) for request in requests]
-
-
-def texts(found: list[Outcome]) -> list[str]:
-    return [outcome.text for outcome in found]
 
 
 def test_an_answer_begins_grows_and_ends(engine: EngineCore) -> None:
@@ -175,7 +120,7 @@ def test_a_cancelled_request_is_gone_at_once(engine: EngineCore) -> None:
 
     stats = engine.stats()
     assert (stats["running"], stats["waiting"]) == (1, 0)
-    assert stats["blocks_used"] == 1 + (len(engine._answers[other.id].sequence.tokens) - 1) // 16
+    assert stats["blocks_used"] == 1 + (len(engine._answers[other.id].first.sequence.tokens) - 1) // 16
     (cancelled,) = (event for id_, event in engine.step() if id_ == request.id)
     assert cancelled.reason == FinishReason.CANCELLED
     assert 0 < cancelled.usage["completion_tokens"] < 500
@@ -361,7 +306,7 @@ def test_numbers_that_are_not_finite_end_one_request_and_reach_no_other(engine: 
     engine.submit(poisoned)
     engine.submit(other)
     events = engine.step()
-    blocks = list(engine._answers[poisoned.id].sequence.blocks.blocks)
+    blocks = list(engine._answers[poisoned.id].first.sequence.blocks.blocks)
     engine._runner.values[:, blocks] = float("nan")
     engine._runner.keys[:, blocks] = float("nan")
 

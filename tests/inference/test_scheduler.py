@@ -19,7 +19,40 @@ def a_sequence(pool: BlockPool, tokens: list[int], *, order: int = 0, priority: 
     return Sequence(f"s{order}", tokens, SequenceBlocks(pool, scope), order, priority, tenant, cost=len(tokens))
 
 
-def check_blocks(pool: BlockPool, sequences: list[Sequence], written: dict[int, tuple[int, ...]]) -> None:
+class Store:
+    """What the blocks hold: in each slot a mark of the token there and of all before it."""
+
+    def __init__(self, pool: BlockPool) -> None:
+        self._pool = pool
+        self._slots: dict[int, list[int]] = {}
+        self._marks: dict[Sequence, list[int]] = {}
+
+    def marks(self, sequence: Sequence) -> list[int]:
+        marks = self._marks.setdefault(sequence, [])
+        for token in sequence.tokens[len(marks) :]:
+            marks.append(hash((marks[-1] if marks else 0, token)))
+        return marks
+
+    def compute(self, chunks: list[Chunk]) -> None:
+        """What the model does with a plan. Nobody else may hold a block that is written to."""
+        for chunk in chunks:
+            marks = self.marks(chunk.sequence)
+            for at in range(chunk.start, chunk.start + chunk.count):
+                block = chunk.sequence.blocks.blocks[at // BLOCK_SIZE]
+                assert self._pool._references[block] == 1
+                self._slots.setdefault(block, [0] * BLOCK_SIZE)[at % BLOCK_SIZE] = marks[at]
+
+    def copy(self, copies: list[tuple[int, int]]) -> None:
+        for source, target in copies:
+            self._slots[target] = list(self._slots[source])
+
+    def holds(self, sequence: Sequence) -> bool:
+        """Whether all that counts as computed stands in the sequence's blocks."""
+        found = [mark for block in sequence.blocks.blocks for mark in self._slots.get(block, [0] * BLOCK_SIZE)]
+        return found[: sequence.computed] == self.marks(sequence)[: sequence.computed]
+
+
+def check_blocks(pool: BlockPool, sequences: list[Sequence], store: Store) -> None:
     """Every block in exactly one state, referenced exactly as often as it is held, and holding what its holders think."""
     held = Counter(block for sequence in sequences for block in sequence.blocks.blocks)
     assert pool.used + pool.idle + pool.free == pool.total
@@ -28,17 +61,7 @@ def check_blocks(pool: BlockPool, sequences: list[Sequence], written: dict[int, 
         assert pool._references[block] == held[block]
     for sequence in sequences:
         assert len(sequence.blocks.blocks) >= block_count(sequence.computed)
-        for index in range(sequence.computed // BLOCK_SIZE):
-            tokens = tuple(sequence.tokens[: (index + 1) * BLOCK_SIZE])
-            assert written[sequence.blocks.blocks[index]] == tokens
-
-
-def compute(chunks: list[Chunk], written: dict[int, tuple[int, ...]]) -> None:
-    """What the model does with a plan: fills blocks. A block's content is the tokens it and all before it stand for."""
-    for chunk in chunks:
-        sequence, end = chunk.sequence, chunk.start + chunk.count
-        for index in range(chunk.start // BLOCK_SIZE, block_count(end)):
-            written[sequence.blocks.blocks[index]] = tuple(sequence.tokens[: min(end, (index + 1) * BLOCK_SIZE)])
+        assert store.holds(sequence)
 
 
 @settings(max_examples=120, deadline=None)
@@ -53,8 +76,9 @@ def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int
     pool = BlockPool(total)
     scheduler = Scheduler(pool, max_batch_tokens=budget, max_running=max_running)
     longest = total * BLOCK_SIZE
-    written: dict[int, tuple[int, ...]] = {}
-    left: dict[Sequence, int] = {}
+    store = Store(pool)
+    left: dict[Sequence, int] = {}  # tokens to come
+    branches: dict[Sequence, list[Sequence]] = {}  # that have not begun, of the sequence they begin from
     begun = 0
     for _ in range(4000):
         if begun < 12 and choose.random() < 0.3:
@@ -63,6 +87,7 @@ def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int
             priority = choose.choice([Priority.INTERACTIVE, Priority.BATCH])
             sequence = a_sequence(pool, prompt, order=begun, priority=priority, tenant=choose.choice("ab"))
             left[sequence] = choose.randint(1, 19)
+            branches[sequence] = [sequence.branched(number) for number in range(1, choose.choice([1, 1, 2, 5]))]
             scheduler.add(sequence)
             begun += 1
         if left and choose.random() < 0.05:
@@ -74,11 +99,18 @@ def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int
         assert sum(chunk.count for chunk in chunks) <= budget
         assert len(scheduler.running) <= max_running
         assert bool(chunks) == bool(left)
-        compute(chunks, written)
+        store.compute(chunks)
         scheduler.advance(chunks)
-        check_blocks(pool, list(left), written)
+        check_blocks(pool, list(left), store)
         for chunk in chunks:
             if chunk.reaches_end:
+                new = branches.pop(chunk.sequence, [])
+                store.copy(scheduler.fork(chunk.sequence, new))
+                for branch in new:
+                    left[branch] = left[chunk.sequence]
+                check_blocks(pool, list(left), store)
+                for branch in new:
+                    branch.tokens.append(choose.choice([1, 2]))
                 chunk.sequence.tokens.append(choose.choice([1, 2]))
                 left[chunk.sequence] -= 1
                 if not left[chunk.sequence]:
@@ -86,6 +118,7 @@ def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int
                     scheduler.remove(chunk.sequence)
         if begun == 12 and not left:
             break
+    assert begun == 12
     assert not left
     assert (pool.used, scheduler.running, scheduler.waiting) == (0, [], [])
 
@@ -193,6 +226,26 @@ def test_a_preempted_sequence_resumes_from_what_is_still_cached() -> None:
 
     assert run(scheduler) == [("s1", len(second.tokens) - BLOCK_SIZE)] or second.computed > 0
     assert second.reused == 0  # what a request finds of its own work is nothing it was spared
+
+
+@pytest.mark.parametrize(("length", "copied"), [(40, 1), (48, 0)])
+def test_branches_share_full_blocks_and_copy_the_last(length: int, copied: int) -> None:
+    pool = BlockPool(64)
+    scheduler = Scheduler(pool, max_batch_tokens=64, max_running=3)
+    first = a_sequence(pool, [1] * length, order=0)
+    branches = [first.branched(number) for number in (1, 2, 3)]
+    scheduler.add(first)
+    scheduler.advance(scheduler.plan())
+
+    copies = scheduler.fork(first, branches)
+
+    full = first.blocks.blocks[: length // BLOCK_SIZE]
+    assert [source for source, _ in copies] == first.blocks.blocks[len(full) :] * 2
+    assert [branch.blocks.blocks for branch in branches] == ([[*full, target] for _, target in copies] or [full, full]) + [[]]
+    assert [branch.computed for branch in branches] == [length, length, 0]
+    assert scheduler.running == [first, *branches[:2]]
+    assert scheduler.waiting == [branches[2]]
+    assert pool.used == 3 + 2 * copied
 
 
 def cached(pool: BlockPool, scope: Scope, tokens: list[int]) -> int:

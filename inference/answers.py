@@ -1,0 +1,92 @@
+"""What an engine keeps of a request under way: its answer, in as many branches as choices were asked for.
+
+The branches share the prompt. The first computes it; where its first token can be chosen the others begin from the same
+logits, on the same full blocks. Each draws with a seed of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass, field
+
+from inference.adapters import Hold
+from inference.detokenizer import Detokenizer
+from inference.lora import Adapter
+from inference.protocol import FinishReason, GenerationRequest, SamplingParams, Usage
+from inference.reading import Reader, TokenLogprob
+from inference.sampling import Choice
+from inference.scheduler import Sequence
+from inference.tokenizer import Tokenizer
+
+
+@dataclass(eq=False)
+class Branch:
+    """One of the choices."""
+
+    sequence: Sequence
+    choice: Choice
+    text: Detokenizer
+    logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's tokens, where params ask for them
+    began: bool = False  # it stands with the scheduler, or did
+    reason: FinishReason | None = None  # why it ended
+
+    @property
+    def number(self) -> int:
+        return self.sequence.branch
+
+    @property
+    def tokens(self) -> list[int]:
+        """What was answered so far."""
+        return self.sequence.tokens[self.sequence.prompt_length :]
+
+
+@dataclass(eq=False)
+class Answer:
+    """A request under way."""
+
+    request: GenerationRequest
+    params: SamplingParams
+    branches: Listed[Branch]
+    max_tokens: int  # of each branch
+    hold: Hold | None  # on its adapter
+    received_at: float  # time.monotonic()
+    reader: Reader | None = None
+    first_token_at: float | None = None
+
+    @property
+    def adapter(self) -> Adapter | None:
+        return self.hold.adapter if self.hold is not None else None
+
+    @property
+    def first(self) -> Branch:
+        return self.branches[0]
+
+    @property
+    def under_way(self) -> list[Branch]:
+        return [branch for branch in self.branches if branch.reason is None]
+
+    @property
+    def usage(self) -> Usage:
+        """The prompt counts once, however many branches go on from it."""
+        completion_tokens = sum(branch.choice.count for branch in self.branches)
+        return Usage(self.first.sequence.prompt_length, completion_tokens, self.first.sequence.reused or 0)
+
+
+def branches_of(first: Sequence, params: SamplingParams, tokenizer: Tokenizer) -> list[Branch]:
+    """As many as `params` ask for, none begun. `first` is the first one's sequence."""
+    seed = secrets.randbits(63) if params.seed is None else params.seed
+    sequences = [first, *(first.branched(number) for number in range(1, params.n))]
+    return [
+        Branch(sequence, Choice(params, seed_of_choice(seed, sequence.branch)), Detokenizer(tokenizer, params.stop))
+        for sequence in sequences
+    ]
+
+
+def seed_of_choice(seed: int, choice: int) -> int:
+    """The first choice's is the seed itself; the others' lie far away from those that people write."""
+    if choice == 0:
+        return seed
+    raw = hashlib.blake2b(f"{seed}/{choice}".encode(), digest_size=8).digest()
+    return int.from_bytes(raw, "little", signed=True)
