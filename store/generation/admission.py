@@ -86,7 +86,9 @@ def admit(
             deadline_at=timezone.now() + timedelta(seconds=settings.GENERATION_TIMEOUT_S),
         )
         if person and not due.price.is_free:
-            _reserve(request, person, due, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.max_tokens)
+            _reserve(
+                request, person, due, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.n * params.max_tokens
+            )
         transaction.on_commit(partial(_begin, order))
     return request
 

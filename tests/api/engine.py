@@ -29,6 +29,20 @@ def says(*pieces: str, reason: str = protocol.FinishReason.STOP) -> Script:
     return script
 
 
+def says_choices(*events: protocol.Delta) -> Script:
+    """Says these pieces of several choices; each one's tokens are what its last piece counts."""
+
+    def script(order: protocol.GenerationRequest) -> Iterator[protocol.Message]:
+        yield protocol.Started(engine=NAME, attempt=order.attempt, prompt_tokens=7)
+        yield from events
+        tokens = {event.choice: event.tokens for event in events}
+        reason = next(event.reason for event in events if event.choice == 0 and event.reason)
+        usage = protocol.Usage(prompt_tokens=7, completion_tokens=sum(tokens.values())).to_json()
+        yield protocol.Finished(request=order.id, reason=reason, usage=usage, attempt=order.attempt)
+
+    return script
+
+
 def fails(code: protocol.FailureCode, *pieces: str) -> Script:
     """Fails with `code`, after having said the pieces."""
 

@@ -14,7 +14,7 @@ from store.generation.models import Request
 from store.valkey import client as valkey
 from tests import making
 from tests.api.conftest import Caller
-from tests.api.engine import ScriptedEngine, fails, says, waits_to_be_cancelled
+from tests.api.engine import ScriptedEngine, fails, says, says_choices, waits_to_be_cancelled
 from tests.generation import workplace
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +64,44 @@ def test_a_stream_gives_the_role_the_pieces_the_reason_and_the_usage(client: ope
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 10
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+TWO_CHOICES = (
+    protocol.Delta("Good ", 1, choice=0),
+    protocol.Delta("Hi", 1, choice=1),
+    protocol.Delta("", 2, choice=1, reason="stop"),
+    protocol.Delta("day", 2, choice=0),
+    protocol.Delta("", 3, choice=0, reason="length"),
+)
+
+
+def test_several_choices_come_in_one_answer_and_cost_the_prompt_once(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = says_choices(*TWO_CHOICES)
+
+    answer = client.chat.completions.create(model=model, messages=HELLO, n=2)
+
+    found = [(choice.index, choice.message.content, choice.finish_reason) for choice in answer.choices]
+    assert found == [(0, "Good day", "length"), (1, "Hi", "stop")]
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 5)
+    assert engine.orders[0].sampling["n"] == 2
+
+
+def test_a_stream_names_the_choice_of_each_piece(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = says_choices(*TWO_CHOICES)
+
+    chunks = list(client.chat.completions.create(model=model, messages=HELLO, n=2, stream=True))
+
+    pieces = [(chunk.choices[0].index, chunk.choices[0].delta.content, chunk.choices[0].finish_reason) for chunk in chunks]
+    assert pieces == [
+        (0, "", None),
+        (1, "", None),
+        (0, "Good ", None),
+        (1, "Hi", None),
+        (1, None, "stop"),
+        (0, "day", None),
+        (0, None, "length"),
+    ]
 
 
 def test_text_parts_and_the_developer_role_are_understood(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:

@@ -226,6 +226,17 @@ def test_the_most_it_can_cost_is_held_and_the_agreed_price_kept(version: Version
     assert (request.input_price_micro, request.output_price_micro) == (1_000_000, 2_000_000)
 
 
+def test_each_choice_may_cost_an_answer_and_the_prompt_is_held_once(version: Version, ask: Ask) -> None:
+    user = credited(making.make_user())
+    priced(version)
+
+    request, order = ask(user=user, sampling={"n": 3, "max_tokens": 100})
+
+    longest_prompt = len(version.instructions) + len("Hello") + 2 * 16 + 64
+    assert Reservation.objects.get(cause=request.cause).amount_micro == longest_prompt * 1 + 3 * 100 * 2
+    assert order.sampling["n"] == 3
+
+
 def credited(user: User) -> User:
     ledger.grant(None, user, 1_000_000, cause=f"grant:{user.public_id}")
     return user

@@ -21,7 +21,7 @@ from store.accounts.models import User
 from store.api.authentication import ApiKeyAuthentication, key_of
 from store.api.errors import translated
 from store.api.openai import shapes
-from store.api.openai.chunks import DONE, Answer, failure_of, sse, sse_error
+from store.api.openai.chunks import DONE, Answer, Spoken, failure_of, sse, sse_error
 from store.api.openai.endpoint import endpoint
 from store.api.openai.parameters import ChatParameters, read_body, read_parameters
 from store.api.openai.parameters import schema as parameters_schema
@@ -35,7 +35,7 @@ Events = AsyncIterator[tuple[str, dict[str, Any]]]
 @endpoint("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     asked, answer, parameters = await _begun(request)
-    return await (_streamed(asked, answer, parameters) if parameters.stream else _whole(asked, answer))
+    return await (_streamed(asked, answer, parameters) if parameters.stream else _whole(asked, answer, parameters))
 
 
 async def _begun(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
@@ -79,17 +79,21 @@ def _rate_headers(user: User) -> dict[str, str]:
     }
 
 
-async def _whole(asked: Request, answer: Answer) -> HttpResponseBase:
-    ended = False
+async def _whole(asked: Request, answer: Answer, parameters: ChatParameters) -> HttpResponseBase:
+    spoken = [Spoken(number) for number in range(parameters.choices)]
+    finished: dict[str, Any] = {}
     try:
-        text, finished = await streams.collect(asked.public_id)
-        ended = True
+        async for _entry, event in streams.read(asked.public_id):
+            if event["type"] == "delta":
+                spoken[event.get("choice", 0)].hear(event)
+            elif event["type"] == "finished":
+                finished = event
     finally:
-        if not ended:
+        if not finished:
             await streams.cancel(asked.public_id)
     if failure := failure_of(finished):
         raise failure
-    return JsonResponse(answer.completion(text, finished), json_dumps_params={"ensure_ascii": False})
+    return JsonResponse(answer.completion(spoken, finished), json_dumps_params={"ensure_ascii": False})
 
 
 async def _streamed(asked: Request, answer: Answer, parameters: ChatParameters) -> HttpResponseBase:
@@ -115,17 +119,25 @@ async def _chunks(
     asked: Request, answer: Answer, parameters: ChatParameters, first: dict[str, Any], events: Events
 ) -> AsyncIterator[bytes]:
     ended = False
+    open_choices = list(range(parameters.choices))
     try:
-        yield sse(answer.chunk({"role": "assistant", "content": ""}))
+        for number in open_choices:
+            yield sse(answer.chunk(number, {"role": "assistant", "content": ""}))
         async for event in _following(first, events):
-            if event["type"] == "delta" and event["text"]:
-                yield sse(answer.chunk({"content": event["text"]}))
+            if event["type"] == "delta":
+                number = event.get("choice", 0)
+                if event["text"]:
+                    yield sse(answer.chunk(number, {"content": event["text"]}))
+                if event.get("reason"):
+                    open_choices.remove(number)
+                    yield sse(answer.chunk(number, {}, finish_reason=event["reason"]))
             elif event["type"] == "finished":
                 ended = True
                 if failure := failure_of(event):
                     yield sse_error(failure)
                     return
-                yield sse(answer.chunk({}, finish_reason=event["reason"]))
+                for number in open_choices:
+                    yield sse(answer.chunk(number, {}, finish_reason=event["reason"]))
                 if parameters.include_usage:
                     yield sse(answer.usage_chunk(event))
         yield DONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,19 @@ def usage_of(finished: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Spoken:
+    """What one choice has said."""
+
+    number: int
+    text: str = ""
+    reason: str | None = None  # why it ended, when it did before its request
+
+    def hear(self, delta: Mapping[str, Any]) -> None:
+        self.text += delta["text"]
+        self.reason = delta.get("reason")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What all objects of one answer have in common."""
@@ -58,13 +71,21 @@ class Answer:
     fingerprint: str  # names the exact version that answered
     created: int  # unix time
 
-    def completion(self, text: str, finished: Mapping[str, Any]) -> dict[str, Any]:
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished["reason"]}
-        return self._object("chat.completion", [choice]) | {"usage": usage_of(finished)}
+    def completion(self, spoken: Iterable[Spoken], finished: Mapping[str, Any]) -> dict[str, Any]:
+        choices = [
+            {
+                "index": one.number,
+                "message": {"role": "assistant", "content": one.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": one.reason or finished["reason"],
+            }
+            for one in spoken
+        ]
+        return self._object("chat.completion", choices) | {"usage": usage_of(finished)}
 
-    def chunk(self, delta: dict[str, str], *, finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def chunk(self, number: int, delta: dict[str, str], *, finish_reason: str | None = None) -> dict[str, Any]:
+        """A piece of the choice with this number."""
+        choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return self._object("chat.completion.chunk", [choice])
 
     def usage_chunk(self, finished: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from store.api.openai.fields import Field, Flag, Number, OneOrMoreTexts, Schema,
 from store.generation.messages import MAX_MESSAGES
 
 MAX_PARTS = 64  # of one message
+MAX_CHOICES = 4
 _SEED = 2**63
 
 SAMPLING: dict[str, Field] = {
@@ -28,6 +29,7 @@ SAMPLING: dict[str, Field] = {
     "stop": OneOrMoreTexts(most=4, max_chars=200),
     "top_k": Whole(0, 1000),
     "min_p": Number(0, 1),
+    "n": Whole(1, MAX_CHOICES),
 }
 _MAX_TOKENS = Whole(1, 1_000_000)  # a bound above the store's own changes nothing: admission takes the lower one
 # Taken and kept out of the way: they ask for nothing that the store would do differently.
@@ -48,7 +50,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "modalities": (["text"],),
     "moderation": (),
-    "n": (1,),
     "prediction": (),
     "prompt_cache_options": (),
     "prompt_cache_retention": (),
@@ -87,6 +88,10 @@ class ChatParameters:
     sampling: dict[str, Any] = field(default_factory=dict)  # only what was asked for, under SamplingParams' names
     stream: bool = False
     include_usage: bool = False
+
+    @property
+    def choices(self) -> int:
+        return int(self.sampling.get("n", 1))
 
 
 def read_body(body: bytes) -> dict[str, Any]:
