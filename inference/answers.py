@@ -29,6 +29,8 @@ class Branch:
     choice: Choice
     text: Detokenizer
     logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's tokens, where params ask for them
+    spelled: int = 0  # tokens that became text: all but one that ends answers
+    told: int = 0  # of the log-probabilities, those that an event told
     began: bool = False  # it stands with the scheduler, or did
     reason: FinishReason | None = None  # why it ended
 
@@ -40,6 +42,11 @@ class Branch:
     def tokens(self) -> list[int]:
         """What was answered so far."""
         return self.sequence.tokens[self.sequence.prompt_length :]
+
+    def untold(self) -> list[TokenLogprob]:
+        """Log-probabilities of tokens that became text since this was asked last."""
+        since, self.told = self.told, self.spelled
+        return self.logprobs[since : self.spelled]
 
 
 @dataclass(eq=False)

@@ -354,6 +354,7 @@ class EngineCore:
         if token in self.tokenizer.eos_ids and not answer.params.ignore_eos:
             self._end(answer, branch, FinishReason.STOP)
             return
+        branch.spelled += 1
         if text := branch.text.push(token, may_stop=branch.choice.count >= answer.params.min_tokens):
             self._say(answer, branch, text)
         if branch.text.stopped:
@@ -362,7 +363,8 @@ class EngineCore:
             self._end(answer, branch, FinishReason.LENGTH)
 
     def _say(self, answer: Answer, branch: Branch, text: str = "") -> None:
-        self._events.append((answer.request.id, Delta(text, branch.choice.count, branch.number, branch.reason)))
+        logprobs = [self.tokenizer.vocabulary.in_words(found) for found in branch.untold()] or None
+        self._events.append((answer.request.id, Delta(text, branch.choice.count, branch.number, branch.reason, logprobs)))
 
     def _end(self, answer: Answer, branch: Branch, reason: FinishReason) -> None:
         """Ends one branch by itself, and with the last of them the request."""
@@ -373,7 +375,8 @@ class EngineCore:
             self._finish(answer, answer.first.reason or reason)
 
     def _close(self, answer: Answer, branch: Branch, reason: FinishReason) -> None:
-        if held := branch.text.end():
+        held = branch.text.end()
+        if held or branch.logprobs[branch.told : branch.spelled]:
             self._say(answer, branch, held)
         branch.reason = reason
         if branch.began:

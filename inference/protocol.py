@@ -278,7 +278,11 @@ class Delta(Message):
     tokens: int  # completion tokens so far, of this choice
     choice: int = 0
     reason: str | None = None  # FinishReason: this choice ends here, though others of its request may go on
+    logprobs: list[dict[str, Any]] | None = None  # of the tokens since those told before, in OpenAI's shape
     type: str = "delta"
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in super().to_json().items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Any
 
 import tokenizers
 
+from inference.vocabulary import Vocabulary
+
 MAX_TOKENIZER_BYTES = 128 * 1024 * 1024
 MAX_TEMPLATE_CHARS = 256 * 1024
 MAX_RENDERED_CHARS = 16 * 1024 * 1024
@@ -46,6 +48,7 @@ class Tokenizer:
         self.eos_ids = eos_ids
         self.vocab_size: int = max(tokens.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         marks = [added.content for added in tokens.get_added_tokens_decoder().values() if added.special]
+        self.vocabulary = Vocabulary(tokens)
         self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True)))) if marks else None
 
     @classmethod

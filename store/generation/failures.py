@@ -13,6 +13,7 @@ from inference.protocol import FailureCode, FinishReason
 SENTENCES: dict[str, tuple[int, str | Promise]] = {
     FailureCode.CONTEXT_LENGTH_EXCEEDED: (400, _("The messages are longer than this GPT can read at once. Shorten them.")),
     FailureCode.TEMPLATE_FAILED: (400, _("This GPT can't read messages in this order. Let user and assistant alternate.")),
+    FailureCode.INVALID_PARAMETER: (400, _("This GPT can't be asked with that value of the parameter.")),
     FailureCode.BASE_UNAVAILABLE: (503, _("The model could not be loaded. Try again later.")),
     FailureCode.ADAPTER_UNAVAILABLE: (503, _("The fine-tuned part of this model could not be loaded. Try again later.")),
     FailureCode.ENGINE_DIED: (502, _("The model stopped in the middle of the answer. Try again.")),

@@ -43,7 +43,7 @@ def says_choices(*events: protocol.Delta) -> Script:
     return script
 
 
-def fails(code: protocol.FailureCode, *pieces: str) -> Script:
+def fails(code: protocol.FailureCode, *pieces: str, detail: dict[str, Any] | None = None) -> Script:
     """Fails with `code`, after having said the pieces."""
 
     def script(order: protocol.GenerationRequest) -> Iterator[protocol.Message]:
@@ -52,7 +52,7 @@ def fails(code: protocol.FailureCode, *pieces: str) -> Script:
         for number, piece in enumerate(pieces, start=1):
             yield protocol.Delta(text=piece, tokens=number)
         reason, usage = protocol.FinishReason.ERROR, protocol.Usage().to_json()
-        yield protocol.Finished(request=order.id, reason=reason, usage=usage, attempt=order.attempt, failure=code)
+        yield protocol.Finished(request=order.id, reason=reason, usage=usage, attempt=order.attempt, failure=code, detail=detail or {})
 
     return script
 

@@ -104,6 +104,51 @@ def test_a_stream_names_the_choice_of_each_piece(client: openai.OpenAI, engine: 
     ]
 
 
+def a_share(token: str, logprob: float) -> dict[str, object]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+
+GOOD, DAY = ({**a_share(token, -0.5), "top_logprobs": [a_share(token, -0.5), a_share("Bad", -1.5)]} for token in ("Good", " day"))
+
+
+def test_log_probabilities_come_with_the_answer_and_a_bias_goes_to_the_model(
+    client: openai.OpenAI, engine: ScriptedEngine, model: str
+) -> None:
+    engine.script = says_choices(protocol.Delta("Good", 1, logprobs=[GOOD]), protocol.Delta(" day", 2, reason="stop", logprobs=[DAY]))
+
+    answer = client.chat.completions.create(model=model, messages=HELLO, logprobs=True, top_logprobs=2, logit_bias={"17": -100})
+
+    assert answer.choices[0].logprobs is not None
+    assert [entry.model_dump() for entry in answer.choices[0].logprobs.content or []] == [GOOD, DAY]
+    assert (engine.orders[0].sampling["logprobs"], engine.orders[0].sampling["logit_bias"]) == (2, {"17": -100.0})
+
+
+def test_log_probabilities_come_with_the_pieces_of_a_stream(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = says_choices(protocol.Delta("Good", 1, logprobs=[GOOD]), protocol.Delta("", 2, reason="stop", logprobs=[DAY]))
+
+    chunks = list(client.chat.completions.create(model=model, messages=HELLO, logprobs=True, stream=True))
+
+    told = [chunk.choices[0].logprobs.content for chunk in chunks if chunk.choices[0].logprobs]
+    assert [[entry.model_dump() for entry in content or []] for content in told] == [[GOOD], [DAY]]
+    assert engine.orders[0].sampling["logprobs"] == 0
+
+
+def test_without_being_asked_for_there_are_no_log_probabilities(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    answer = client.chat.completions.create(model=model, messages=HELLO)
+
+    assert answer.choices[0].logprobs is None
+    assert engine.orders[0].sampling["logprobs"] is None
+
+
+def test_a_value_that_only_the_model_can_judge_is_refused_by_name(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = fails(protocol.FailureCode.INVALID_PARAMETER, detail={"param": "logit_bias"})
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=model, messages=HELLO, logit_bias={"999999999": 1})
+
+    assert (refused.value.code, refused.value.param) == ("invalid_parameter", "logit_bias")
+
+
 def test_text_parts_and_the_developer_role_are_understood(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
 

@@ -22,8 +22,8 @@ from inference.engine import EngineCore
 from inference.lora import Adapter
 from inference.lora_settings import AdapterError
 from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest
-from tests.inference.serving import wait_until
 from tests.inference.asking import Outcome, a_request, an_engine, finish, outcomes, run, texts
+from tests.inference.serving import wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base, write_json
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

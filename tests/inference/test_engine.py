@@ -200,6 +200,34 @@ def test_no_answer_ends_before_its_fewest_tokens(folder: Path, tmp_path: Path) -
     assert unstopped.text == whole.text
 
 
+@pytest.mark.parametrize("stop", [(), ("e",), ("zzz",)])
+def test_the_log_probabilities_told_are_those_of_the_text(engine: EngineCore, stop: tuple[str, ...]) -> None:
+    request = a_request(logprobs=2, stop=stop)
+
+    answer = engine.submit(request)
+    (outcome,) = outcomes(finish(engine), [request])
+
+    told = [entry for delta in outcome.deltas for entry in delta.logprobs or []]
+    assert told == [engine.tokenizer.vocabulary.in_words(found) for found in answer.first.logprobs]
+    assert b"".join(bytes(entry["bytes"]) for entry in told).decode().startswith(outcome.text)
+    assert all(len(entry["top_logprobs"]) == 2 for entry in told)
+    assert len(told) == outcome.finished.usage["completion_tokens"]
+    assert all(delta.logprobs is None for delta in run(engine, a_request())[0].deltas)
+
+
+def test_no_log_probability_is_told_of_the_token_that_ends(folder: Path, tmp_path: Path) -> None:
+    (whole,) = run(engine := an_engine(folder), a_request())
+    ending = tiny_base(tmp_path / "ending")
+    write_json(ending / "generation_config.json", {"eos_token_id": engine.tokenizer.encode(whole.text)[5]})
+
+    (outcome,) = run(an_engine(ending), a_request(logprobs=0))
+
+    assert outcome.finished.usage["completion_tokens"] == 6
+    told = [entry["token"] for delta in outcome.deltas for entry in delta.logprobs or []]
+    assert "".join(told) == outcome.text
+    assert len(told) == 5
+
+
 def test_a_stop_string_of_10_kb_harms_nobody(engine: EngineCore) -> None:
     expected = texts(run(engine, a_request("rate it")))
     (whole,) = run(engine, a_request())

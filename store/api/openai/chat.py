@@ -126,8 +126,8 @@ async def _chunks(
         async for event in _following(first, events):
             if event["type"] == "delta":
                 number = event.get("choice", 0)
-                if event["text"]:
-                    yield sse(answer.chunk(number, {"content": event["text"]}))
+                if event["text"] or event.get("logprobs"):
+                    yield sse(answer.chunk(number, {"content": event["text"]}, logprobs=event.get("logprobs")))
                 if event.get("reason"):
                     open_choices.remove(number)
                     yield sse(answer.chunk(number, {}, finish_reason=event["reason"]))

@@ -17,8 +17,8 @@ from store.generation import failures
 
 
 class GenerationFailed(DomainError):
-    def __init__(self, message: str | Promise, *, status: int, code: str) -> None:
-        super().__init__(message, param="messages" if status == 400 else None)
+    def __init__(self, message: str | Promise, *, status: int, code: str, param: str | None = None) -> None:
+        super().__init__(message, param=param or ("messages" if status == 400 else None))
         self.status = status
         self.code = code
 
@@ -34,7 +34,8 @@ def failure_of(finished: Mapping[str, Any]) -> GenerationFailed | None:
         return GenerationFailed(_("The request was cancelled."), status=499, code="cancelled")
     code = finished.get("failure") or FailureCode.INTERNAL
     status, message = failures.SENTENCES.get(code, failures.SENTENCES[FailureCode.INTERNAL])
-    return GenerationFailed(message, status=status, code=str(code))
+    param = finished.get("detail", {}).get("param") if code == FailureCode.INVALID_PARAMETER else None
+    return GenerationFailed(message, status=status, code=str(code), param=param)
 
 
 def usage_of(finished: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,9 +57,12 @@ class Spoken:
     number: int
     text: str = ""
     reason: str | None = None  # why it ended, when it did before its request
+    logprobs: list[dict[str, Any]] | None = None
 
     def hear(self, delta: Mapping[str, Any]) -> None:
         self.text += delta["text"]
+        if found := delta.get("logprobs"):
+            self.logprobs = [*(self.logprobs or []), *found]
         self.reason = delta.get("reason")
 
 
@@ -76,16 +80,18 @@ class Answer:
             {
                 "index": one.number,
                 "message": {"role": "assistant", "content": one.text, "refusal": None},
-                "logprobs": None,
+                "logprobs": _logprobs(one.logprobs),
                 "finish_reason": one.reason or finished["reason"],
             }
             for one in spoken
         ]
         return self._object("chat.completion", choices) | {"usage": usage_of(finished)}
 
-    def chunk(self, number: int, delta: dict[str, str], *, finish_reason: str | None = None) -> dict[str, Any]:
+    def chunk(
+        self, number: int, delta: dict[str, str], *, logprobs: list[dict[str, Any]] | None = None, finish_reason: str | None = None
+    ) -> dict[str, Any]:
         """A piece of the choice with this number."""
-        choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        choice = {"index": number, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": finish_reason}
         return self._object("chat.completion.chunk", [choice])
 
     def usage_chunk(self, finished: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +106,10 @@ class Answer:
             "system_fingerprint": self.fingerprint,
             "choices": choices,
         }
+
+
+def _logprobs(tokens: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    return None if tokens is None else {"content": tokens, "refusal": None}
 
 
 DONE = b"data: [DONE]\n\n"

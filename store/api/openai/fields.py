@@ -121,6 +121,27 @@ class OneOrMoreTexts:
 
 
 @dataclass(frozen=True)
+class Biases:
+    """An object of numbers, each named by the number of a token."""
+
+    most: int
+
+    def read(self, value: Any, param: str) -> dict[str, float]:
+        if not isinstance(value, dict):
+            raise wrong_type(param, "object")
+        if len(value) > self.most:
+            raise InvalidValue(_("'%(param)s' may hold at most %(most)s entries.") % {"param": param, "most": self.most}, param=param)
+        for token in value:
+            if not (token.isascii() and token.isdigit() and len(token) < 10):
+                name = f"{param}.{token[:60]}"
+                raise InvalidValue(_("'%(param)s' must be named by the number of a token.") % {"param": name}, param=param)
+        return {token: Number(-100, 100).read(bias, f"{param}.{token}") for token, bias in value.items()}
+
+    def schema(self) -> Schema:
+        return {"type": "object", "additionalProperties": Number(-100, 100).schema(), "maxProperties": self.most}
+
+
+@dataclass(frozen=True)
 class TextMap:
     """An object of strings."""
 

@@ -12,8 +12,9 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from inference.protocol import MAX_BIASED_TOKENS, MAX_TOP_LOGPROBS
 from store.api.errors import InvalidValue
-from store.api.openai.fields import Field, Flag, Number, OneOrMoreTexts, Schema, Text, TextMap, Whole, wrong_type
+from store.api.openai.fields import Biases, Field, Flag, Number, OneOrMoreTexts, Schema, Text, TextMap, Whole, wrong_type
 from store.generation.messages import MAX_MESSAGES
 
 MAX_PARTS = 64  # of one message
@@ -30,7 +31,9 @@ SAMPLING: dict[str, Field] = {
     "top_k": Whole(0, 1000),
     "min_p": Number(0, 1),
     "n": Whole(1, MAX_CHOICES),
+    "logit_bias": Biases(most=MAX_BIASED_TOKENS),
 }
+LOGPROBS: dict[str, Field] = {"logprobs": Flag(), "top_logprobs": Whole(0, MAX_TOP_LOGPROBS)}
 _MAX_TOKENS = Whole(1, 1_000_000)  # a bound above the store's own changes nothing: admission takes the lower one
 # Taken and kept out of the way: they ask for nothing that the store would do differently.
 ACCEPTED: dict[str, Field] = {
@@ -46,8 +49,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "function_call": ("none",),
     "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False,),
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
@@ -58,7 +59,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_logprobs": (0,),
     "verbosity": (),
     "web_search_options": (),
 }
@@ -154,7 +154,7 @@ def schema() -> Schema:
         "max_completion_tokens": {"type": "integer", "minimum": 1, "description": at_most},
         "max_tokens": {"type": "integer", "minimum": 1, "description": at_most},
     }
-    for name, kind in (SAMPLING | ACCEPTED).items():
+    for name, kind in (SAMPLING | LOGPROBS | ACCEPTED).items():
         properties[name] = kind.schema()
     return {"type": "object", "required": ["model", "messages"], "properties": properties}
 
@@ -166,7 +166,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_USED = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", *SAMPLING, *ACCEPTED}
+_USED = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", *SAMPLING, *LOGPROBS, *ACCEPTED}
 
 
 def _refuse_unsupported(name: str, value: Any) -> None:
@@ -183,7 +183,14 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("max_tokens", "max_completion_tokens"):  # the newer name wins
         if name in given:
             sampling["max_tokens"] = _MAX_TOKENS.read(given[name], name)
-    return sampling
+    return sampling | _logprobs(given)
+
+
+def _logprobs(given: Mapping[str, Any]) -> dict[str, Any]:
+    wanted, top = (kind.read(given.get(name, neutral), name) for (name, kind), neutral in zip(LOGPROBS.items(), (False, 0), strict=True))
+    if top and not wanted:
+        raise InvalidValue(_("'top_logprobs' comes only with 'logprobs': set 'logprobs' to true."), param="top_logprobs")
+    return {"logprobs": top} if wanted else {}
 
 
 def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:

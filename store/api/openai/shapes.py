@@ -42,6 +42,18 @@ USAGE = _object(
     }
 )
 _FINISH: Schema = {"type": "string", "enum": ["stop", "length"]}
+_SHARE: Schema = {"token": _TEXT, "logprob": {"type": "number"}, "bytes": {"type": "array", "items": _COUNT}}
+LOGPROBS = _object(
+    {
+        "content": {"type": "array", "items": _object(_SHARE | {"top_logprobs": {"type": "array", "items": _object(_SHARE)}})},
+        "refusal": {"type": "array", "items": {}, "nullable": True},
+    }
+) | {
+    "nullable": True,
+    "description": _(
+        "Of the model's own distribution: before logit_bias, penalties, temperature and what top_k, top_p and min_p leave out."
+    ),
+}
 COMPLETION = _object(
     {
         "id": _TEXT,
@@ -57,7 +69,7 @@ COMPLETION = _object(
                     "message": _object(
                         {"role": {"enum": ["assistant"]}, "content": _TEXT, "refusal": {"type": "string", "nullable": True}}
                     ),
-                    "logprobs": {"type": "object", "nullable": True},
+                    "logprobs": LOGPROBS,
                     "finish_reason": _FINISH,
                 }
             ),
@@ -78,7 +90,7 @@ CHUNK = _object(
                 {
                     "index": _COUNT,
                     "delta": _object({"role": {"enum": ["assistant"]}, "content": _TEXT}, "role", "content"),
-                    "logprobs": {"type": "object", "nullable": True},
+                    "logprobs": LOGPROBS,
                     "finish_reason": _FINISH | {"nullable": True},
                 }
             ),
