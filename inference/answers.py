@@ -18,6 +18,7 @@ from inference.protocol import FinishReason, GenerationRequest, SamplingParams, 
 from inference.reading import Reader, TokenLogprob
 from inference.sampling import Choice
 from inference.scheduler import Sequence
+from inference.speculation import Drafts
 from inference.tokenizer import Tokenizer
 
 
@@ -28,6 +29,7 @@ class Branch:
     sequence: Sequence
     choice: Choice
     text: Detokenizer
+    drafts: Drafts
     logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's tokens, where params ask for them
     spelled: int = 0  # tokens that became text: all but one that ends answers
     told: int = 0  # of the log-probabilities, those that an event told
@@ -81,12 +83,12 @@ class Answer:
         return Usage(self.first.sequence.prompt_length, completion_tokens, self.first.sequence.reused or 0)
 
 
-def branches_of(first: Sequence, params: SamplingParams, tokenizer: Tokenizer) -> list[Branch]:
-    """As many as `params` ask for, none begun. `first` is the first one's sequence."""
+def branches_of(first: Sequence, params: SamplingParams, tokenizer: Tokenizer, *, lookahead: int) -> list[Branch]:
+    """As many as `params` ask for, none begun. `first` is the first one's sequence; `lookahead` tokens are guessed at once."""
     seed = secrets.randbits(63) if params.seed is None else params.seed
     sequences = [first, *(first.branched(number) for number in range(1, params.n))]
     return [
-        Branch(sequence, Choice(params, seed_of_choice(seed, sequence.branch)), Detokenizer(tokenizer, params.stop))
+        Branch(sequence, Choice(params, seed_of_choice(seed, sequence.branch)), Detokenizer(tokenizer, params.stop), Drafts(lookahead))
         for sequence in sequences
     ]
 

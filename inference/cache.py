@@ -187,6 +187,11 @@ class SequenceBlocks:
         for _ in range(self.missing(length)):
             self.blocks.append(self._pool.allocate())
 
+    def shrink(self, length: int) -> None:
+        """Gives back what `length` tokens do not need. Nothing of it was offered to the cache."""
+        self._pool.release(self.blocks[block_count(length) :])
+        del self.blocks[block_count(length) :]
+
     def remember(self, tokens: Sequence[int], computed: int) -> None:
         """Offers the blocks that the first `computed` tokens fill to the cache."""
         for index in range(self._remembered, computed // BLOCK_SIZE):

@@ -21,10 +21,11 @@ from inference import evaluation
 from inference.artifacts import CHUNK_BYTES, ArtifactCorrupt, ArtifactMissing
 from inference.checkpoint import CheckpointError, check
 from inference.config import GPTConfig, UnsupportedModel
-from inference.engine import EngineCore, EngineOptions, RequestRefused
+from inference.engine import EngineCore, EngineOptions
 from inference.job_process import JobError
 from inference.lora import Adapter
 from inference.lora_settings import AdapterError
+from inference.prompts import RequestRefused
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
 from inference.tokenizer import Tokenizer, TokenizerError
 from inference.workbench import Workbench, device_of

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,25 +29,23 @@ from inference.footprint import give_back_freed_memory
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
+from inference.prompts import RequestRefused, own_tokens, prompt_of, sampling_of
 from inference.protocol import (
     Delta,
     FailureCode,
     Finished,
     FinishReason,
     GenerationRequest,
-    InvalidSampling,
     Priority,
-    SamplingParams,
     Started,
 )
 from inference.reading import PromptLogprobs, Reader, token_logprobs
 from inference.runner import Runner, TorchRunner
 from inference.sampling import Sampler
 from inference.scheduler import Chunk, Scheduler, Sequence
-from inference.tokenizer import TemplateFailed, Tokenizer
+from inference.tokenizer import Tokenizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
-NOBODY = "\ue000"  # a user's message nobody writes, to find where a version's own part of a prompt ends
 RATE_OVER_S = 10.0
 LOOK_FOR_ADAPTERS_EVERY_S = 0.01  # when there is nothing else to do
 
@@ -65,17 +63,8 @@ class EngineOptions:
     max_running: int = 32
     max_waiting: int = 32  # from here on the engine says that it has no room
     adapter_bytes: int = 512 * 1024 * 1024  # of adapters kept in memory
+    lookahead: int = 8  # tokens guessed and checked in one step of a single stream; 0: none
     name: str = "engine"
-
-
-class RequestRefused(ValueError):
-    """The engine does not take the request. `code` and `detail` are for whoever says so in the user's language."""
-
-    def __init__(self, code: FailureCode, message: str, detail: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.detail = dict(detail or {})
 
 
 class EngineCore:
@@ -104,6 +93,7 @@ class EngineCore:
         self._sampler = Sampler(eos_ids=tokenizer.eos_ids)
         self._arrivals = 0
         self._steps = 0
+        self._guessed = self._guessed_right = 0
         self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
 
     @classmethod
@@ -142,11 +132,11 @@ class EngineCore:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
-        params = self._params(request)
+        params = sampling_of(request, vocab_size=self.config.vocab_size)
         prompt = self.prompt(request)
         if reader is None and params.prompt_logprobs is not None:
             reader = PromptLogprobs(prompt, self._runner.logits, top=params.prompt_logprobs)
-        scope = Scope(request.adapter, request.version, request.tenant, self._own_tokens(request, prompt), cached=reader is None)
+        scope = Scope(request.adapter, request.version, request.tenant, own_tokens(request, prompt, self.tokenizer), cached=reader is None)
         blocks = SequenceBlocks(self._pool, scope)
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
@@ -156,7 +146,7 @@ class EngineCore:
         answer = Answer(
             request=request,
             params=params,
-            branches=branches_of(first, params, self.tokenizer),
+            branches=branches_of(first, params, self.tokenizer, lookahead=self.options.lookahead),
             max_tokens=max_tokens,
             hold=hold,
             received_at=time.monotonic(),
@@ -169,6 +159,10 @@ class EngineCore:
             self._loading[answer] = hold
         self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
         return answer
+
+    def prompt(self, request: GenerationRequest) -> list[int]:
+        """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
+        return prompt_of(request, self.tokenizer, vocab_size=self.config.vocab_size, context_length=self.context_length)
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """Ends a request at once and releases what it holds; its Finished comes from the next step. Unknown ids are ignored."""
@@ -184,8 +178,12 @@ class EngineCore:
         self._expire()
         self._join_loaded()
         if chunks := self._scheduler.plan():
+            draft = self._draft(chunks)
             self._zero_freed()
-            self._compute(chunks)
+            if draft:
+                self._compute_ahead(chunks[0], draft)
+            else:
+                self._compute(chunks)
         elif self._loading and not self._events:
             self._adapters.wait(self._loading.values(), timeout_s=LOOK_FOR_ADAPTERS_EVERY_S)
         self._zero_freed()
@@ -208,53 +206,12 @@ class EngineCore:
             "loading": len(self._loading),
             **self._adapters.stats(),
             "steps": self._steps,
+            "guessed": self._guessed,
+            "guessed_right": self._guessed_right,
             "tokens_per_s": round(self._tokens_per_s(), 1),
         }
 
     # ------------------------------------------------------------ taking a request
-
-    def _params(self, request: GenerationRequest) -> SamplingParams:
-        try:
-            params = SamplingParams.from_json(request.sampling)
-            if (token := max(params.logit_bias, default=0)) >= self.config.vocab_size:
-                raise InvalidSampling("logit_bias", token, f"of tokens from 0 to {self.config.vocab_size - 1}")
-        except InvalidSampling as error:
-            raise RequestRefused(FailureCode.INVALID_PARAMETER, str(error), {"param": error.name}) from error
-        return params
-
-    def prompt(self, request: GenerationRequest) -> list[int]:
-        """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
-        if request.prompt_tokens is not None:
-            prompt, size = list(request.prompt_tokens), self.config.vocab_size
-            if not prompt or not all(type(token) is int and 0 <= token < size for token in prompt):
-                message = f"prompt_tokens must be one or more numbers of tokens, from 0 to {size - 1}."
-                raise RequestRefused(FailureCode.INVALID_PARAMETER, message, {"param": "prompt_tokens"})
-        else:
-            prompt = self._rendered(request)
-        if len(prompt) >= self.context_length:
-            message = f"The conversation has {len(prompt)} tokens; this model's context holds {self.context_length}, its answer included."
-            detail = {"prompt_tokens": len(prompt), "context_length": self.context_length}
-            raise RequestRefused(FailureCode.CONTEXT_LENGTH_EXCEEDED, message, detail)
-        return prompt
-
-    def _rendered(self, request: GenerationRequest) -> list[int]:
-        try:
-            prompt = self.tokenizer.render(request.messages)
-        except TemplateFailed as error:
-            raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
-        if not prompt or max(prompt) >= self.config.vocab_size:
-            raise RequestRefused(FailureCode.TEMPLATE_FAILED, "The model's tokenizer makes a prompt that is not of its vocabulary.")
-        return prompt
-
-    def _own_tokens(self, request: GenerationRequest, prompt: list[int]) -> int:
-        """How many leading tokens of the prompt are the version's and not the user's."""
-        if request.prompt_tokens is not None:
-            return 0
-        try:
-            other = self.tokenizer.render([*request.messages[: request.own_messages], {"role": "user", "content": NOBODY}])
-        except TemplateFailed:
-            return 0
-        return next((at for at, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other)))
 
     def _hold(self, request: GenerationRequest, source: Source | None) -> Hold | None:
         if request.adapter is None:
@@ -310,6 +267,44 @@ class EngineCore:
         for (answer, branch, _), token in zip(ends, chosen, strict=True):
             if branch.reason is None:  # another branch may have ended all
                 self._take(answer, branch, token)
+
+    def _draft(self, chunks: list[Chunk]) -> list[int]:
+        """What a stream may say next, with blocks for it. Only for one that runs alone and is waited for: others would wait too."""
+        if len(chunks) > 1 or len(self._scheduler.running) > 1 or self._scheduler.waiting:
+            return []
+        (chunk,) = chunks
+        sequence, answer = chunk.sequence, self._answers[chunk.sequence.id]
+        if chunk.count > 1 or not chunk.reaches_end or sequence.priority == Priority.BATCH or answer.reader is not None:
+            return []
+        branch = answer.branches[sequence.branch]
+        draft = branch.drafts.propose(sequence.tokens, answer.max_tokens - branch.choice.count - 1)
+        return draft[: self._scheduler.stretch(sequence, len(draft))]
+
+    @torch.inference_mode()
+    def _compute_ahead(self, chunk: Chunk, draft: list[int]) -> None:
+        """Computes a guess behind a stream's last token, and takes of it what is drawn in any case."""
+        sequence, answer = chunk.sequence, self._answers[chunk.sequence.id]
+        branch = answer.branches[sequence.branch]
+        piece = Piece(chunk.start, 1 + len(draft), sequence.blocks.blocks)
+        adapters = [answer.adapter] if answer.adapter is not None else None
+        logits = self._runner.logits(self._runner.hidden([sequence.tokens[-1], *draft], [piece], adapters))
+        self._scheduler.advance([chunk])
+        self._steps += 1
+        kept = 0
+        while True:
+            row = logits[kept : kept + 1]
+            (token,) = self._sampler.choose(row, [branch.choice])
+            self._note_logprobs(row, [branch], [token])
+            self._take(answer, branch, token)
+            if branch.reason is not None or kept == len(draft) or token != draft[kept]:
+                break
+            kept += 1
+            self._scheduler.keep(sequence)
+        self._scheduler.shrink(sequence)
+        branch.drafts.judge(len(draft), kept)
+        self._guessed += len(draft)
+        self._guessed_right += kept
+        self._note_rate(kept + 1)
 
     def _fork(self, answer: Answer) -> list[Branch]:
         """Lets those branches begin that have not, all at once when the first has computed the prompt."""

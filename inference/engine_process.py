@@ -157,7 +157,7 @@ class EngineLoop:
                 self._engine.cancel(order["request"])
 
     def _submit(self, order: Mapping[str, Any]) -> None:
-        from inference.engine import RequestRefused
+        from inference.prompts import RequestRefused
 
         request = GenerationRequest.from_json(order["request"])
         self._running[request.id] = Running(request)
@@ -283,7 +283,7 @@ def load(order: Order, output: Output) -> Any:
 
 def warm_up(engine: Any, base: str) -> None:
     """One token, so that what is imported and compiled at first use is not waited for by the first person who asks."""
-    from inference.engine import RequestRefused
+    from inference.prompts import RequestRefused
 
     request = GenerationRequest(
         id="warm-up",

@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from inference.cache import BlockPool, SequenceBlocks
+from inference.cache import BLOCK_SIZE, BlockPool, SequenceBlocks
 from inference.protocol import Priority
 
 
@@ -140,6 +140,22 @@ class Scheduler:
         for chunk in chunks:
             chunk.sequence.computed += chunk.count
             chunk.sequence.blocks.remember(chunk.sequence.tokens, chunk.sequence.computed)
+
+    def stretch(self, sequence: Sequence, count: int) -> int:
+        """Takes blocks for up to `count` tokens behind those of a running sequence, none of another's; returns for how many."""
+        room = (len(sequence.blocks.blocks) + self._pool.available) * BLOCK_SIZE - len(sequence.tokens)
+        count = min(count, room, self._max_batch_tokens - 1)
+        sequence.blocks.grow(len(sequence.tokens) + count)
+        return count
+
+    def keep(self, sequence: Sequence) -> None:
+        """Notes that a token computed behind the sequence's own turned out to be its next one."""
+        sequence.computed += 1
+        sequence.blocks.remember(sequence.tokens, sequence.computed)
+
+    def shrink(self, sequence: Sequence) -> None:
+        """Gives back the blocks of tokens that were computed in vain."""
+        sequence.blocks.shrink(sequence.computed)
 
     def _plan_running(self, sequences: list[Sequence]) -> None:
         for sequence in sorted(sequences, key=lambda sequence: sequence.lacking > 1):

@@ -26,7 +26,8 @@ class Ours:
     def __init__(self, options: dict[str, Any]) -> None:
         torch.set_num_threads(options["threads"])
         check_native(wanted=options["native"])
-        self._folder, self._options = Path(options["folder"]), {"dtype": options["dtype"], **options["engine"]}
+        # No peer guesses ahead, and text without an end soon repeats itself.
+        self._folder, self._options = Path(options["folder"]), {"dtype": options["dtype"], "lookahead": 0, **options["engine"]}
         self._engine = Engine.load(self._folder, **self._options)
 
     def versions(self) -> dict[str, str]:

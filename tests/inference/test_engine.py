@@ -12,7 +12,8 @@ import pytest
 import torch
 import transformers
 
-from inference.engine import EngineCore, RequestRefused
+from inference.engine import EngineCore
+from inference.prompts import RequestRefused
 from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, Priority, Started
 from tests.inference.asking import PROMPTS, Outcome, a_request, an_engine, finish, outcomes, run, texts
 from tests.inference.tiny import tiny_adapter, tiny_base, write_json

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from inference import Engine, SamplingParams
-from inference.engine import RequestRefused
+from inference.prompts import RequestRefused
 from inference.protocol import FailureCode, FinishReason, InvalidSampling
 from tests.inference.tiny import tiny_adapter, tiny_base
 
