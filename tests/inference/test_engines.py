@@ -16,7 +16,7 @@ from filelock import FileLock
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
 from inference.precision import Precision
-from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, precision_key, stream_key
+from inference.protocol import CANCELLED, GenerationRequest, SamplingParams, engine_key, holders_key, lease_key, precision_key, stream_key
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
 
@@ -68,6 +68,24 @@ def test_an_answer_is_streamed_and_reported_once(shared, bases: list[str], reade
     assert last["usage"]["prompt_tokens"] == events[0]["prompt_tokens"]
     assert wait_until(lambda: [event for event in sent if event["request"] == request.id]) == [last]
     assert reader.valkey.ttl(stream_key(request.id)) > 0
+
+
+def test_choices_and_log_probabilities_are_streamed_side_by_side(shared, bases: list[str], reader: Reader) -> None:
+    engines, _ = shared
+    sampling = SamplingParams(max_tokens=6, temperature=1.0, seed=3, n=3, logprobs=1, logit_bias={70: -100}).to_json()
+    request = a_request(bases[0], sampling=sampling)
+
+    engines.submit(request)
+
+    last = reader.last(request)
+    deltas = [event for event in reader.events(request) if event["type"] == "delta"]
+    assert last["usage"]["completion_tokens"] == 18
+    for number in range(3):
+        of_choice = [delta for delta in deltas if delta["choice"] == number]
+        told = [entry for delta in of_choice for entry in delta.get("logprobs", [])]
+        assert len(told) == 6
+        assert b"".join(bytes(entry["bytes"]) for entry in told).decode(errors="ignore") == "".join(delta["text"] for delta in of_choice)
+        assert [delta.get("reason") for delta in of_choice] == [None] * (len(of_choice) - 1) + ["length"]
 
 
 def test_an_engine_beats_and_says_what_its_worker_holds(shared, bases: list[str], reader: Reader) -> None:
