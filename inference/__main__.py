@@ -1,0 +1,111 @@
+"""`python -m inference generate|train|evaluate`: a model folder used once from a terminal, without a store.
+
+Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+WRONG = 2  # what argparse exits with, too
+INTERRUPTED = 130
+MODEL_HELP = "folder with config.json, tokenizer.json and safetensors, or 'smollm2' for the packaged SmolLM2-135M-Instruct"
+DTYPES = ("bfloat16", "float32", "int8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0, or 2 when something given cannot be used, with the reason on the standard error."""
+    options = _parser().parse_args(arguments)
+    from inference import terminal
+
+    try:
+        terminal.run(options)
+    except terminal.UNUSABLE as error:
+        print(f"python -m inference {options.act}: error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m inference", description="Use a GPT model once, without a store.")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|evaluate")
+    _add_generate(acts.add_parser("generate", help="answer prompts", description="Answers prompts; one answer is shown as it is made."))
+    _add_train(acts.add_parser("train", help="fine-tune with LoRA", description="Trains a LoRA adapter on chats; writes a PEFT folder."))
+    _add_evaluate(
+        acts.add_parser("evaluate", help="perplexity of a text", description="Log-likelihood and perplexity of a text or JSONL file.")
+    )
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="without one and without --file: the standard input")
+    parser.add_argument("--file", help='JSONL: each line a text, {"prompt": text} or {"messages": [{"role", "content"}, …]}')
+    parser.add_argument("--chat", action="store_true", help="put each prompt into the model's chat template as a user's message")
+    parser.add_argument("--system", help="a system message before each prompt; implies --chat")
+    parser.add_argument("--adapter", help="PEFT LoRA folder")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line and prompt, with tokens and usage")
+    _add_numbers(parser)
+    sampling = parser.add_argument_group("sampling")
+    for name in ("max-tokens", "min-tokens", "top-k", "seed", "n", "logprobs"):
+        sampling.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS)
+    for name in ("temperature", "top-p", "min-p", "presence-penalty", "frequency-penalty"):
+        sampling.add_argument(f"--{name}", type=float, default=argparse.SUPPRESS)
+    sampling.add_argument("--stop", action="append", default=argparse.SUPPRESS, help="may be given several times")
+    sampling.add_argument("--ignore-eos", action="store_true", default=argparse.SUPPRESS)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("data", help='JSONL: each line {"messages": [{"role", "content"}, …]}, the assistant last')
+    parser.add_argument("out", help="folder for the adapter; must not exist yet")
+    whole = _positive(int)
+    for name in ("rank", "epochs", "batch-size", "max-length"):
+        parser.add_argument(f"--{name}", type=whole, default=argparse.SUPPRESS)
+    for name in ("alpha", "learning-rate"):
+        parser.add_argument(f"--{name}", type=_positive(float), default=argparse.SUPPRESS)
+    for name in ("dropout", "validation-share"):
+        parser.add_argument(f"--{name}", type=_share, default=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=argparse.SUPPRESS)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("file", help='a text, or JSONL (by its name): each line a text, {"text": text} or {"messages": […]}')
+    parser.add_argument("--adapter", help="PEFT LoRA folder")
+    parser.add_argument("--against", choices=DTYPES, help="the same again in these numbers, to compare")
+    parser.add_argument("--tokens", action="store_true", help="also the log-probability of each token, tab-separated")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line and dtype")
+    parser.add_argument("--window", type=_positive(int), default=1024, help="most tokens scored together (default: 1024)")
+    _add_numbers(parser)
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="what the matrices are kept in (default: bfloat16)")
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+        return value
+
+    read.__name__ = "number"
+    return read
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
