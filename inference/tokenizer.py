@@ -71,8 +71,16 @@ class Tokenizer:
         )
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """`add_special_tokens`: with what the tokenizer puts around a text, such as a token that begins it."""
-        return self._tokens.encode(text, add_special_tokens=add_special_tokens).ids
+        """`add_special_tokens`: with what the tokenizer puts around a text, such as a token that begins it.
+
+        Raises TokenizerError for a text on which a pattern of the tokenizer's backtracks for too long.
+        """
+        try:
+            return self._tokens.encode(text, add_special_tokens=add_special_tokens).ids
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # not an Exception: it would end the engine
+                raise TokenizerError(f"the tokenizer cannot read the text: {error}") from error
+            raise
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text without special tokens. Bytes that are no character become U+FFFD."""
@@ -85,9 +93,10 @@ class Tokenizer:
         if self._marks is not None:
             messages = [{**message, "content": self._set_aside(message["content"], mark, spelled)} for message in messages]
         text = self._render_text(messages, add_generation_prompt)
-        if not spelled:
-            return self.encode(text)
-        return self._encode_with_spelled(text, mark, spelled)
+        try:
+            return self._encode_with_spelled(text, mark, spelled) if spelled else self.encode(text)
+        except TokenizerError as error:
+            raise TemplateFailed(f"The model's prompt could not be made: {error}") from error
 
     def _set_aside(self, content: str, mark: str, spelled: list[str]) -> str:
         """The content with each special token it spells out replaced by a mark, those gathered in `spelled`."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from inference.engine import EngineCore, EngineOptions, RequestRefused
+from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from tests.inference.tiny import CHAT_TEMPLATE, tiny_base, write_json
 
@@ -126,3 +128,40 @@ def test_a_missing_tokenizer_is_refused(folder: Path) -> None:
 
     with pytest.raises(TokenizerError, match=r"tokenizer\.json is missing"):
         Tokenizer.from_folder(folder)
+
+
+def test_a_pattern_that_backtracks_without_end_refuses_the_text_alone(folder: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": "(b+)+$"}, "behavior": "Isolated", "invert": False}
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    edit(folder / "tokenizer.json", pre_tokenizer={"type": "Sequence", "pretokenizers": [split, settings["pre_tokenizer"]]})
+    tokenizer = Tokenizer.from_folder(folder)
+    hostile = "b" * 40 + "c"
+
+    with pytest.raises(TokenizerError, match="cannot read the text"):
+        tokenizer.encode(hostile)
+    with pytest.raises(TemplateFailed, match="could not be made"):
+        tokenizer.render([{"role": "user", "content": hostile}])
+
+    assert tokenizer.decode(tokenizer.encode("Hello")) == "Hello"
+
+
+def test_an_engine_refuses_a_text_its_tokenizer_cannot_read_and_answers_the_others(folder: Path) -> None:
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": "(b+)+$"}, "behavior": "Isolated", "invert": False}
+    edit(folder / "tokenizer.json", pre_tokenizer={"type": "Sequence", "pretokenizers": [split, settings["pre_tokenizer"]]})
+
+    def request(name: str, text: str) -> GenerationRequest:
+        sampling = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True).to_json()
+        message = {"role": "user", "content": text}
+        return GenerationRequest(id=name, base="", version="", tenant="", messages=[message], sampling=sampling, deadline=float("inf"))
+
+    engine = EngineCore.load(folder, EngineOptions(dtype="float32", cache_tokens=1024))
+    engine.submit(request("good", "Hello"))
+    with pytest.raises(RequestRefused) as refused:
+        engine.submit(request("hostile", "b" * 40 + "c"))
+    finished = []
+    while engine.has_work:
+        finished += [event for _, event in engine.step() if isinstance(event, Finished)]
+
+    assert refused.value.code == FailureCode.TEMPLATE_FAILED
+    assert [(event.request, event.reason) for event in finished] == [("good", FinishReason.LENGTH)]
