@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from inference import evaluation
+from inference import evaluation, trial
 from inference.artifacts import CHUNK_BYTES, ArtifactCorrupt, ArtifactMissing
 from inference.checkpoint import CheckpointError, check
 from inference.config import GPTConfig, UnsupportedModel
@@ -27,7 +27,7 @@ from inference.lora import Adapter
 from inference.lora_settings import AdapterError
 from inference.prompts import RequestRefused
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
-from inference.tokenizer import Tokenizer, TokenizerError
+from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from inference.workbench import Workbench, device_of
 
 PASSED, WARNED, FAILED = "passed", "warned", "failed"
@@ -116,6 +116,10 @@ def loads(params: Mapping[str, Any], bench: Workbench) -> Finding:
         Tokenizer.from_folder(base)
     except (CheckpointError, UnsupportedModel, TokenizerError) as error:
         return Finding(FAILED, "base_unusable", f"The weights cannot be used: {error}.", {"reason": str(error)})
+    try:
+        trial.require_bounded(base)
+    except TemplateFailed as error:
+        return Finding(FAILED, "base_unusable", str(error), {"reason": str(error)})
     if params["adapter"]:
         return _adapter_loads(base, bench.folder(params["adapter"]), facts)
     if name := _first_not_finite(base, facts["files"], bench):

@@ -1,0 +1,51 @@
+"""A stranger's chat template is tried with little time and memory before an engine renders with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference import checks, trial
+from inference.protocol import JobTask
+from inference.tokenizer import TemplateFailed
+from tests.inference.job_bench import Place, Told
+from tests.inference.tiny import tiny_base
+
+NESTED = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+HUGE = "{{ ('x' * 9000000000) | length }}"
+RECURSIVE = "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_base(tmp_path / "model")
+
+
+def with_template(folder: Path, template: str) -> Path:
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+def test_a_plain_template_passes(folder: Path) -> None:
+    trial.require_bounded(folder)
+
+
+@pytest.mark.parametrize(("template", "said"), [(NESTED, "too much time"), (HUGE, "too much time or memory"), (RECURSIVE, "recursion")])
+def test_a_template_that_needs_too_much_is_refused(folder: Path, template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "WAITED_S", 6.0)
+
+    with pytest.raises(TemplateFailed, match=said):
+        trial.require_bounded(with_template(folder, template))
+
+
+def test_the_checks_of_a_submission_say_why(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    base = place.artifacts.put_folder(with_template(tiny_base(tmp_path / "hostile"), HUGE)).digest
+    params: dict[str, Any] = {"check": "loads", "base": base, "adapter": None, "instructions": "", "starters": [], "parameters": {}}
+
+    finding = checks.run(JobTask(job="job_a", attempt=1, kind="check", params=params), place.bench(Told()))
+
+    assert (finding["state"], finding["code"]) == ("failed", "base_unusable")
+    assert "needs too much time or memory" in finding["finding"]
