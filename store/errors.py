@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis.exceptions
+from django.db import OperationalError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -56,3 +58,14 @@ class TooMany(DomainError):
     def __init__(self, message: str | Promise | None = None, *, retry_after_s: float = 1.0, **detail: Any) -> None:
         super().__init__(message, **detail)
         self.retry_after_s = retry_after_s
+
+
+class Unavailable(DomainError):
+    """The database or the broker is away for a moment."""
+
+    code = "unavailable"
+    status = 503
+    message = _("The store is being restarted or is over capacity. Try again in a few seconds.")
+
+
+AWAY = (OperationalError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)  # what is raised then

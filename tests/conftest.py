@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import pytest_django
 import redis
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.utils import translation
 
+from store import valkey as store_valkey
 from store.supervision.broker import embedded_valkey
 from tests.postgresql import server as postgresql_server
 from tests.stack import Stack, running_stack
@@ -60,6 +61,15 @@ def empty_valkey(request: pytest.FixtureRequest) -> None:
     """Each test begins with an empty broker and cache, except those that share the running stack."""
     if request.node.get_closest_marker("stack") is None:
         redis.Redis.from_url(settings.REDIS_URL).flushdb()
+
+
+@pytest.fixture
+def valkey_away(settings: LazySettings) -> Iterator[None]:
+    """For the store there is no Valkey at its address."""
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    store_valkey.client.cache_clear()
+    yield
+    store_valkey.client.cache_clear()
 
 
 @pytest.fixture(autouse=True)

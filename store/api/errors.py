@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
-from store.errors import DomainError, NotAllowed, NotFound, TooMany
+from store.errors import AWAY, DomainError, NotAllowed, NotFound, TooMany, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +111,9 @@ def translated(exception: Exception) -> DomainError:
         return _of_drf(exception)
     if isinstance(exception, SuspiciousOperation):
         return DomainError()
+    if isinstance(exception, AWAY):
+        log.error("something_is_away", error=repr(exception))
+        return Unavailable()
     log.error("request_failed", exc_info=exception)
     return ServerError()
 

@@ -7,12 +7,12 @@ import sys
 from http import HTTPStatus
 
 from django.conf import settings
-from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import translation
-from redis.exceptions import ConnectionError
+
+from store.errors import AWAY
 
 _LANGUAGE = re.compile(r"^/({})(?:/|$)".format("|".join(code for code, _name in settings.LANGUAGES)))
 
@@ -31,7 +31,7 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Says it is for a moment when the database or the broker is away, and that something broke otherwise."""
-    if isinstance(sys.exc_info()[1], OperationalError | ConnectionError):
+    if isinstance(sys.exc_info()[1], AWAY):
         response = _bare(request, "503.html", HTTPStatus.SERVICE_UNAVAILABLE)
         response["Retry-After"] = "5"
         return response

@@ -1,7 +1,7 @@
 """The acts of a chat: ask, ask again, ask otherwise, stop, keep, rename, delete; and whose a conversation is.
 
 Every asking act writes its messages in the transaction that admits the request: when the request is refused, nothing is written.
-Only what the broker then does not take is kept, as a question whose answer failed.
+Only a further question that the broker then does not take is kept, as one whose answer failed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from store.errors import NotFound
 from store.generation import messages as reading
 from store.generation import streams
 from store.generation.admission import admit
+from store.generation.errors import NoWorker
 from store.generation.models import Request
 from store.playground import answers
 from store.playground.errors import BadTitle, StillAnswering, Superseded, Withdrawn
@@ -96,15 +97,23 @@ def spent_micro(conversation: Conversation) -> int:
 # ---------------------------------------------------------------- asking
 
 
-@transaction.atomic
 def start(version: Version, *, text: str, user: User | Any, visitor: str = "", parameters: Mapping[str, Any] | None = None) -> Message:
-    """A new conversation with its first question; returns the answer that is now being written."""
+    """A new conversation with its first question; returns the answer that is now being written.
+
+    Of one whose first question the broker does not take nothing is kept: a new visitor could not find it again.
+    """
     text = _checked(text)
     person = user if isinstance(user, User) else None
-    conversation = Conversation.objects.create(
+    conversation = Conversation(
         version=version, user=person, visitor="" if person else visitor, title=_title(text), parameters=dict(parameters or {})
     )
-    return _ask(conversation, text, user=user, visitor=visitor)
+    try:
+        with transaction.atomic():
+            conversation.save()
+            return _ask(conversation, text, user=user, visitor=visitor)
+    except NoWorker:
+        Conversation.objects.filter(public_id=conversation.public_id).delete()
+        raise
 
 
 @transaction.atomic

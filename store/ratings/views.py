@@ -18,6 +18,7 @@ from store.errors import DomainError
 from store.keyset import newest_first
 from store.ratings import pages
 from store.ratings import rating as acts
+from store.ratings.errors import InvalidRating
 from store.ratings.forms import FlagForm, RateForm, ReplyForm
 from store.ratings.models import Flag, Rating
 
@@ -144,6 +145,8 @@ def settle_flag(request: HttpRequest, public_id: str) -> HttpResponse:
     if not request.user.is_reviewer:
         raise Http404
     found = get_object_or_404(Flag, public_id=public_id)
-    acts.settle_flag(request.user, found, uphold=request.POST.get("decision") == "uphold")
+    if (decision := request.POST.get("decision")) not in ("uphold", "dismiss"):
+        raise InvalidRating(_("Choose what becomes of the rating: hide it, or leave it as it is."), param="decision")
+    acts.settle_flag(request.user, found, uphold=decision == "uphold")
     messages.success(request, _("Decided."))
     return redirect("ratings:flags")

@@ -263,6 +263,16 @@ def test_a_broker_that_goes_away_in_between_looks_like_no_worker(
     assert Request.objects.get().state == Request.State.FAILED
 
 
+@pytest.mark.usefixtures("valkey_away")
+def test_without_valkey_it_says_that_the_store_is_away_and_writes_nothing(client: openai.OpenAI, model: str) -> None:
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.chat.completions.create(model=model, messages=HELLO)
+
+    assert (refused.value.status_code, refused.value.code) == (503, "unavailable")
+    assert refused.value.response.headers["x-should-retry"] == "true"
+    assert not Request.objects.exists()
+
+
 def test_a_client_that_hangs_up_before_a_worker_took_the_request_leaves_nothing_behind(address: str, caller: Caller, model: str) -> None:
     workplace.worker_beats()
     body = json.dumps({"model": model, "messages": HELLO}).encode()

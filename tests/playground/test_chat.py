@@ -153,6 +153,26 @@ def test_no_worker_is_said_at_once_and_writes_nothing(visitor: Browser, model: s
     assert not Conversation.objects.exists()
 
 
+@pytest.mark.usefixtures("valkey_away")
+def test_without_valkey_a_script_hears_that_the_store_is_away(visitor: Browser, model: str) -> None:
+    refused = visitor.act(START, model=model, text="Hello")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+    assert not Conversation.objects.exists()
+
+
+def test_of_a_first_question_that_the_broker_did_not_take_no_conversation_is_kept(
+    visitor: Browser, engine: ScriptedEngine, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "app", workplace.BROKER_THAT_IS_AWAY)
+
+    refused = visitor.act(START, model=model, text="Hello")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_worker")
+    assert Request.objects.get().state == Request.State.FAILED
+    assert not Conversation.objects.exists()
+
+
 def test_a_question_that_the_broker_did_not_take_is_refused_and_kept_as_failed(
     visitor: Browser, engine: ScriptedEngine, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

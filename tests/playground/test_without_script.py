@@ -103,6 +103,18 @@ def test_a_refused_question_stays_on_the_page_to_be_sent_again(plain: Client) ->
     assert not Conversation.objects.exists()
 
 
+@pytest.mark.usefixtures("valkey_away")
+def test_a_question_stays_on_the_page_while_the_store_is_away(plain: Client) -> None:
+    shown = plain.post(CONFIRM, {"model": "acme/poet", "text": "Hello"})
+    action, fields = form_of(shown.text, containing='name="text"')
+
+    refused = plain.post(action, fields | {"text": "Hello"})
+
+    assert refused.status_code == 503
+    assert "Try again in a few seconds." in refused.text
+    assert ">Hello</textarea>" in refused.text
+
+
 def test_a_gpt_with_a_price_asks_a_visitor_to_sign_in_and_comes_back_with_the_text(plain: Client, engine: Any) -> None:
     Listing.objects.filter(slug="poet").update(output_price_micro=5)
 

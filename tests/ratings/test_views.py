@@ -128,6 +128,8 @@ def test_flags_are_raised_by_people_and_decided_by_reviewers(listing: Listing) -
     assert signed_in(person).post(settle, {"decision": "uphold"}).status_code == 404
     assert Flag.objects.get().state == "open"
     assert "Good at rhymes." in reviewer.get("/en/ratings/flags/").text
+    assert reviewer.post(settle, {"decision": "whatever"}).status_code == 400
+    assert Flag.objects.get().state == "open"
     reviewer.post(settle, {"decision": "uphold"})
 
     assert Flag.objects.get().state == "upheld"

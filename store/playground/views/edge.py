@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import structlog
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from store.accounts.visitors import begin_visit, ensure_visitor
-from store.errors import DomainError
+from store.errors import AWAY, DomainError, Unavailable
 from store.playground.errors import NotText
 from store.playground.views import refused
 from store.playground.views.tries import one_try
+
+log = structlog.get_logger(__name__)
 
 View = Callable[..., HttpResponse]
 
@@ -32,9 +36,10 @@ def act(view: View) -> View:
     @wraps(view)
     def acting(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            require_text(request)
-            request.visitor = "" if request.user.is_authenticated else begin_visit(request)  # type: ignore[attr-defined]
-            response = view(request, *args, **kwargs)
+            with _told_when_away():
+                require_text(request)
+                request.visitor = "" if request.user.is_authenticated else begin_visit(request)  # type: ignore[attr-defined]
+                response = view(request, *args, **kwargs)
         except DomainError as error:
             if not wants_json(request):
                 raise
@@ -53,7 +58,7 @@ def asking(view: View) -> View:
     @wraps(view)
     def asking_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            with one_try(request):
+            with _told_when_away(), one_try(request):
                 return view(request, *args, **kwargs)
         except DomainError as error:
             if wants_json(request):
@@ -61,6 +66,15 @@ def asking(view: View) -> View:
             return refused.as_page(request, error)
 
     return asking_view
+
+
+@contextmanager
+def _told_when_away() -> Iterator[None]:
+    try:
+        yield
+    except AWAY as error:
+        log.error("something_is_away", error=repr(error))
+        raise Unavailable from error
 
 
 def require_text(request: HttpRequest) -> None:

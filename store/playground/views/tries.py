@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from store import ratelimit
 from store.accounts.visitors import network_of
-from store.errors import DomainError, TooMany
+from store.errors import AWAY, DomainError, TooMany
 from store.generation.errors import TriesUsedUp
 
 DAY_S = 86_400
@@ -36,7 +36,7 @@ def one_try(request: HttpRequest) -> Iterator[None]:
         raise TriesUsedUp(message, retry_after_s=error.retry_after_s) from error
     try:
         yield
-    except DomainError:
+    except (DomainError, *AWAY):
         ratelimit.give_back(**allowance)
         raise
 
