@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as an engine process has it; read when torch is imported
 
 from inference.engine import EngineCore, EngineOptions
-from inference.footprint import native_dtype
+from inference.precision import usual_dtype
 from inference.protocol import Delta, Finished, GenerationRequest, SamplingParams
 
 PROMPT = (
@@ -102,8 +102,7 @@ def main() -> None:
     parser.add_argument("--api-key", default=os.environ.get("API_KEY"), help="printed by `manage.py create_api_key USERNAME`")
     parser.add_argument("--model", required=True, help="publisher/name of a base listing, without instructions of its own")
     parser.add_argument("--folder", type=Path, default=Path("var/cache/models/smollm2"), help="the same model's files")
-    dtype = os.environ.get("WORKER_DTYPE") or native_dtype()
-    parser.add_argument("--dtype", default=dtype, help="the one the store's worker uses (default: as a worker here would choose)")
+    parser.add_argument("--dtype", default=usual_dtype(), help="the one the store's worker uses (default: as a worker here would choose)")
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=3)
     options = parser.parse_args()

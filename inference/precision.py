@@ -11,9 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from inference.footprint import DTYPE_BYTES
+from inference import building
+from inference.footprint import DTYPE_BYTES, native_dtype
 
 DIGEST_BEGINNING = re.compile(r"[0-9a-f]{6,64}")
+
+
+def usual_dtype(device: str = "auto") -> str:
+    """What suits the machine: bfloat16 where it, or the C++ part, computes with it."""
+    return "bfloat16" if building.compiler() else native_dtype(device)
 
 
 @dataclass(frozen=True)

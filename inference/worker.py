@@ -30,10 +30,9 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 from inference import building, jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
-from inference.footprint import native_dtype
 from inference.intake import Intake
 from inference.machine import memory_bytes
-from inference.precision import Precision
+from inference.precision import Precision, usual_dtype
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
 
 log = structlog.get_logger(__name__)
@@ -68,8 +67,7 @@ class WorkerSettings:
             raise ValueError(f"WORKER_ROLE is {role!r}; it is one of: {', '.join(ROLES)}")
         device = os.environ.get("WORKER_DEVICE") or "auto"
         try:
-            usual = "bfloat16" if building.compiler() else native_dtype(device)
-            precision = Precision.read(os.environ.get("WORKER_DTYPE") or "", usual=usual)
+            precision = Precision.read(os.environ.get("WORKER_DTYPE") or "", usual=usual_dtype(device))
         except ValueError as error:
             raise ValueError(f"WORKER_DTYPE: {error}") from error
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
