@@ -27,6 +27,7 @@ from inference.lora import Adapter
 from inference.lora_settings import AdapterError
 from inference.prompts import RequestRefused
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
+from inference.renderer import Renderer
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from inference.workbench import Workbench, device_of
 
@@ -162,16 +163,18 @@ def generates(params: Mapping[str, Any], bench: Workbench) -> Finding:
     base = bench.folder(params["base"])
     adapter = bench.folder(params["adapter"]) if params["adapter"] else None
     model = bench.model(base)
-    engine = EngineCore(model, bench.tokenizer(base), EngineOptions(cache_tokens=CACHE_TOKENS, name="check"))
     prompts = [str(text) for text in params["starters"]] or list(STARTERS)
+    options = EngineOptions(cache_tokens=CACHE_TOKENS, name="check")
     answers = []
-    for number, prompt in enumerate(prompts, 1):
-        try:
-            answers.append(_answer(engine, _request(params, prompt), adapter, bench))
-        except RequestRefused as error:
-            evidence = {"prompt": prompt, "reason": error.message}
-            return Finding(FAILED, "refused", f"The engine refused a conversation starter: {error.message}", evidence)
-        bench.channel.progress("answering", done=number / len(prompts))
+    with Renderer(base) as renderer:
+        engine = EngineCore(model, bench.tokenizer(base), options, render=renderer.render)
+        for number, prompt in enumerate(prompts, 1):
+            try:
+                answers.append(_answer(engine, _request(params, prompt), adapter, bench))
+            except RequestRefused as error:
+                evidence = {"prompt": prompt, "reason": error.message}
+                return Finding(FAILED, "refused", f"The engine refused a conversation starter: {error.message}", evidence)
+            bench.channel.progress("answering", done=number / len(prompts))
     return _judge(answers)
 
 

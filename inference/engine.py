@@ -29,7 +29,7 @@ from inference.footprint import give_back_freed_memory
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
-from inference.prompts import RequestRefused, own_tokens, prompt_of, sampling_of
+from inference.prompts import Render, RequestRefused, own_tokens, prompt_of, sampling_of
 from inference.protocol import (
     Delta,
     FailureCode,
@@ -75,11 +75,16 @@ class EngineCore:
         options: EngineOptions | None = None,
         *,
         run_with: Callable[[GPT, int], Runner] = TorchRunner,
+        render: Render | None = None,
     ) -> None:
-        """`run_with` makes the runner for the model and a number of blocks; TorchRunner leaves the model as it stands."""
+        """`run_with` makes the runner for the model and a number of blocks; TorchRunner leaves the model as it stands.
+
+        `render` makes a conversation's prompt: the tokenizer, unless a Renderer does it in a process of its own.
+        """
         self.options = options or EngineOptions()
         self.config = model.config
         self.tokenizer = tokenizer
+        self._render = render or tokenizer.render
         blocks = max(self.options.cache_tokens // BLOCK_SIZE, 1)
         self._pool = BlockPool(blocks)
         self._runner = run_with(model, blocks)
@@ -97,11 +102,11 @@ class EngineCore:
         self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
 
     @classmethod
-    def load(cls, folder: Path, options: EngineOptions | None = None) -> EngineCore:
+    def load(cls, folder: Path, options: EngineOptions | None = None, *, render: Render | None = None) -> EngineCore:
         """An engine for the model in `folder`. Raises CheckpointError, UnsupportedModel, TokenizerError."""
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
-        engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model))
+        engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model), render=render)
         give_back_freed_memory()
         return engine
 
@@ -136,7 +141,7 @@ class EngineCore:
         prompt = self.prompt(request)
         if reader is None and params.prompt_logprobs is not None:
             reader = PromptLogprobs(prompt, self._runner.logits, top=params.prompt_logprobs)
-        scope = Scope(request.adapter, request.version, request.tenant, own_tokens(request, prompt, self.tokenizer), cached=reader is None)
+        scope = Scope(request.adapter, request.version, request.tenant, own_tokens(request, prompt, self._render), cached=reader is None)
         blocks = SequenceBlocks(self._pool, scope)
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
@@ -162,7 +167,7 @@ class EngineCore:
 
     def prompt(self, request: GenerationRequest) -> list[int]:
         """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
-        return prompt_of(request, self.tokenizer, vocab_size=self.config.vocab_size, context_length=self.context_length)
+        return prompt_of(request, self._render, vocab_size=self.config.vocab_size, context_length=self.context_length)
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """Ends a request at once and releases what it holds; its Finished comes from the next step. Unknown ids are ignored."""

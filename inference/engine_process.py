@@ -266,12 +266,16 @@ def load(order: Order, output: Output) -> Any:
     import torch
 
     from inference.engine import EngineCore, EngineOptions
+    from inference.renderer import Renderer
 
+    renderer = Renderer(Path(order.folder))
+    renderer.start()  # it loads beside the model
     device = order.options.get("device", "cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        engine = EngineCore.load(Path(order.folder), EngineOptions(**order.options | {"device": device}))
+        options = EngineOptions(**order.options | {"device": device})
+        engine = EngineCore.load(Path(order.folder), options, render=renderer.render)
         warm_up(engine, order.base)
         return engine
     except Exception as error:

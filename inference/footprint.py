@@ -19,6 +19,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 1}  # of a number of a matri
 CACHE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 2}  # of a number of a key or value
 SCALE_BYTES = 6  # of an int8 row: its scale in float32 and in bfloat16
 PROCESS_BYTES = 350 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
+RENDERER_BYTES = 80 * 2**20  # of the process that renders an engine's conversations, its share of common pages: measured
 TOKENIZER_TIMES = 4  # memory of a tokenizer, in sizes of its file
 LOGIT_COPIES = 4  # float32 numbers that a step and its sampling have for each entry of the vocabulary
 ROWS = {"max_running": 32, "max_batch_tokens": 128}  # of a step, where the options do not say
@@ -74,17 +75,25 @@ def cache_token_bytes(config: GPTConfig, dtype: str) -> int:
 def beside_bytes(folder: Path, config: GPTConfig, options: dict[str, Any]) -> int:
     """What an engine's process takes beside weights and cache: itself, the tokenizer and the workspace of a step."""
     running, tokens = (options.get(name, usual) for name, usual in ROWS.items())
-    tokenizer = Path(folder) / "tokenizer.json"
-    tokenizer_bytes = TOKENIZER_TIMES * tokenizer.stat().st_size if tokenizer.is_file() else 0
     logits_bytes = LOGIT_COPIES * 4 * running * config.vocab_size
     hidden_bytes = 4 * tokens * (4 * config.hidden_size + 2 * config.heads * config.head_dim + 3 * config.intermediate_size)
-    return PROCESS_BYTES + tokenizer_bytes + logits_bytes + hidden_bytes
+    return PROCESS_BYTES + tokenizer_bytes(folder) + logits_bytes + hidden_bytes
+
+
+def renderer_bytes(folder: Path) -> int:
+    """What the process takes that renders the engine's conversations (`inference.renderer`)."""
+    return RENDERER_BYTES + tokenizer_bytes(folder)
+
+
+def tokenizer_bytes(folder: Path) -> int:
+    path = Path(folder) / "tokenizer.json"
+    return TOKENIZER_TIMES * path.stat().st_size if path.is_file() else 0
 
 
 def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
     """The engine's footprint with as large a key-value cache as the budget allows. Raises Unfit or UnsupportedModel."""
     config = GPTConfig.from_folder(folder)
-    fixed_bytes = beside_bytes(folder, config, options) + weights_bytes(config, options["dtype"])
+    fixed_bytes = renderer_bytes(folder) + beside_bytes(folder, config, options) + weights_bytes(config, options["dtype"])
     token_bytes = cache_token_bytes(config, options["dtype"])
     most = min(options.get("cache_tokens", CACHE_TOKENS), max((budget_bytes - fixed_bytes) // token_bytes, 0))
     if most < LEAST_CACHE_TOKENS:
@@ -99,7 +108,7 @@ def outlook(folder: Path) -> dict[str, Any]:
     The memory is that of an engine with its usual cache.
     """
     config = GPTConfig.from_folder(folder)
-    beside = beside_bytes(folder, config, {})
+    beside = renderer_bytes(folder) + beside_bytes(folder, config, {})
     return {
         "parameter_count": config.parameter_count,
         "context_length": config.context_length,

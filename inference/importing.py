@@ -141,6 +141,7 @@ def _check_depth(value: Any) -> None:
 
 def check_folder(folder: Path) -> dict[str, Any]:
     """Facts about a model folder that the core can run. Raises ImportRefused."""
+    from inference import trial
     from inference.checkpoint import CheckpointError, check
     from inference.config import GPTConfig, UnsupportedModel
     from inference.footprint import outlook
@@ -157,7 +158,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     try:
         tokenizer = Tokenizer.from_folder(folder)
         _check_tokenizer(tokenizer, vocab_size=config.vocab_size)
-        tokenizer.render([{"role": "user", "content": TRIAL_TEXTS[0]}])
+        trial.require_bounded(folder)
     except TokenizerError as error:
         raise ImportRefused("tokenizer", f"The tokenizer could not be read: {error}") from error
     except TemplateFailed as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inference.protocol import FailureCode, GenerationRequest, InvalidSampling, SamplingParams
-from inference.tokenizer import TemplateFailed, Tokenizer
+from inference.tokenizer import TemplateFailed
+
+Render = Callable[[Sequence[Mapping[str, str]]], list[int]]  # raises TemplateFailed
 
 NOBODY = "\ue000"  # a user's message nobody writes, to find where a version's own part of a prompt ends
 
@@ -31,7 +33,7 @@ def sampling_of(request: GenerationRequest, *, vocab_size: int) -> SamplingParam
     return params
 
 
-def prompt_of(request: GenerationRequest, tokenizer: Tokenizer, *, vocab_size: int, context_length: int) -> list[int]:
+def prompt_of(request: GenerationRequest, render: Render, *, vocab_size: int, context_length: int) -> list[int]:
     """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
     if request.prompt_tokens is not None:
         prompt = list(request.prompt_tokens)
@@ -39,7 +41,7 @@ def prompt_of(request: GenerationRequest, tokenizer: Tokenizer, *, vocab_size: i
             message = f"prompt_tokens must be one or more numbers of tokens, from 0 to {vocab_size - 1}."
             raise RequestRefused(FailureCode.INVALID_PARAMETER, message, {"param": "prompt_tokens"})
     else:
-        prompt = _rendered(request, tokenizer, vocab_size)
+        prompt = _rendered(request, render, vocab_size)
     if len(prompt) >= context_length:
         message = f"The conversation has {len(prompt)} tokens; this model's context holds {context_length}, its answer included."
         detail = {"prompt_tokens": len(prompt), "context_length": context_length}
@@ -47,9 +49,9 @@ def prompt_of(request: GenerationRequest, tokenizer: Tokenizer, *, vocab_size: i
     return prompt
 
 
-def _rendered(request: GenerationRequest, tokenizer: Tokenizer, vocab_size: int) -> list[int]:
+def _rendered(request: GenerationRequest, render: Render, vocab_size: int) -> list[int]:
     try:
-        prompt = tokenizer.render(request.messages)
+        prompt = render(request.messages)
     except TemplateFailed as error:
         raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
     if not prompt or max(prompt) >= vocab_size:
@@ -57,12 +59,12 @@ def _rendered(request: GenerationRequest, tokenizer: Tokenizer, vocab_size: int)
     return prompt
 
 
-def own_tokens(request: GenerationRequest, prompt: list[int], tokenizer: Tokenizer) -> int:
+def own_tokens(request: GenerationRequest, prompt: list[int], render: Render) -> int:
     """How many leading tokens of the prompt are the version's and not the user's."""
     if request.prompt_tokens is not None:
         return 0
     try:
-        other = tokenizer.render([*request.messages[: request.own_messages], {"role": "user", "content": NOBODY}])
+        other = render([*request.messages[: request.own_messages], {"role": "user", "content": NOBODY}])
     except TemplateFailed:
         return 0
     return next((at for at, (a, b) in enumerate(zip(prompt, other, strict=False)) if a != b), min(len(prompt), len(other)))

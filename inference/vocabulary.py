@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 
-from inference.reading import TokenLogprob
+if TYPE_CHECKING:  # it loads torch, which a process that only renders does not need
+    from inference.reading import TokenLogprob
 
 IMPOSSIBLE = -9999.0  # OpenAI's word for a probability of zero: JSON knows no infinity
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")

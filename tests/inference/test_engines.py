@@ -18,6 +18,7 @@ from inference.engines import Engines
 from inference.precision import Precision
 from inference.protocol import CANCELLED, GenerationRequest, SamplingParams, engine_key, holders_key, lease_key, precision_key, stream_key
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
+from tests.inference.templates import HUGE, NESTED, for_those_who_say, with_template
 from tests.inference.tiny import tiny_adapter, tiny_base
 
 LONG = 1800  # tokens: long enough to be interrupted
@@ -158,6 +159,22 @@ def test_a_wrong_request_fails_alone(shared, bases: list[str], reader: Reader) -
     assert failure["detail"]["prompt_tokens"] > failure["detail"]["context_length"]
     assert reader.last(good)["reason"] != "error"
     assert failure in wait_until(lambda: failure in sent and sent)
+
+
+def test_a_conversation_that_its_template_never_finishes_fails_alone(
+    valkey: str, artifacts: str, cache: Path, reader: Reader, tmp_path: Path
+) -> None:
+    base = ArtifactStore(artifacts).put_folder(with_template(tiny_base(tmp_path), for_those_who_say(loops=NESTED, huge=HUGE))).digest
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts) as (engines, _):
+        good = a_request(base, max_tokens=HELD_UP)
+        engines.submit(good)
+        reader.begun(good)
+        hostile = [a_request(base, text) for text in ("loops", "huge")]
+        for request in hostile:
+            engines.submit(request)
+
+        assert [reader.last(request)["failure"] for request in hostile] == ["template_failed", "template_failed"]
+        assert reader.last(good)["reason"] == "length"
 
 
 def test_an_adapter_changes_the_answer_and_a_missing_one_fails_alone(

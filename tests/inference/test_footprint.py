@@ -23,6 +23,7 @@ from inference.footprint import (
     fit,
     native_dtype,
     outlook,
+    renderer_bytes,
     weights_bytes,
 )
 from tests.inference.tiny import tiny_base
@@ -46,7 +47,7 @@ def test_with_plenty_of_memory_the_cache_has_its_usual_size(base: Path) -> None:
 
 def test_with_little_memory_the_cache_is_smaller_and_the_budget_is_kept(base: Path) -> None:
     options = {"dtype": "float32"}
-    budget = beside_bytes(base, GPTConfig.from_folder(base), options) + 4 * 2**20
+    budget = renderer_bytes(base) + beside_bytes(base, GPTConfig.from_folder(base), options) + 4 * 2**20
 
     need = fit(base, budget_bytes=budget, options=options)
 
@@ -55,7 +56,7 @@ def test_with_little_memory_the_cache_is_smaller_and_the_budget_is_kept(base: Pa
 
 
 def test_with_too_little_memory_it_is_said_what_is_needed(base: Path) -> None:
-    with pytest.raises(Unfit, match=r"needs 35\d MB; this worker may use 300 MB"):
+    with pytest.raises(Unfit, match=r"needs 43\d MB; this worker may use 300 MB"):
         fit(base, budget_bytes=300 * 2**20, options={"dtype": "float32"})
 
 

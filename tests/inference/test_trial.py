@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from inference import checks, trial
+from inference.importing import ImportRefused, check_folder
 from inference.protocol import JobTask
 from inference.tokenizer import TemplateFailed
 from tests.inference.job_bench import Place, Told
+from tests.inference.templates import HUGE, NESTED, RECURSIVE, with_template
 from tests.inference.tiny import tiny_base
-
-NESTED = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
-HUGE = "{{ ('x' * 9000000000) | length }}"
-RECURSIVE = "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}"
 
 
 @pytest.fixture
@@ -23,21 +21,21 @@ def folder(tmp_path: Path) -> Path:
     return tiny_base(tmp_path / "model")
 
 
-def with_template(folder: Path, template: str) -> Path:
-    (folder / "chat_template.jinja").write_text(template)
-    return folder
-
-
 def test_a_plain_template_passes(folder: Path) -> None:
     trial.require_bounded(folder)
 
 
 @pytest.mark.parametrize(("template", "said"), [(NESTED, "too much time"), (HUGE, "too much time or memory"), (RECURSIVE, "recursion")])
-def test_a_template_that_needs_too_much_is_refused(folder: Path, template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "WAITED_S", 6.0)
-
+def test_a_template_that_needs_too_much_is_refused(folder: Path, template: str, said: str) -> None:
     with pytest.raises(TemplateFailed, match=said):
         trial.require_bounded(with_template(folder, template))
+
+
+def test_an_import_refuses_a_base_whose_template_needs_too_much(folder: Path) -> None:
+    with pytest.raises(ImportRefused, match="too much time or memory") as refused:
+        check_folder(with_template(folder, NESTED))
+
+    assert refused.value.code == "template"
 
 
 def test_the_checks_of_a_submission_say_why(tmp_path: Path) -> None:
