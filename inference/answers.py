@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence as Listed
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from inference.adapters import Hold
 from inference.detokenizer import Detokenizer
+from inference.grammars import Compiled
 from inference.lora import Adapter
 from inference.protocol import FinishReason, GenerationRequest, SamplingParams, Usage
 from inference.reading import Reader, TokenLogprob
@@ -62,11 +64,17 @@ class Answer:
     hold: Hold | None  # on its adapter
     received_at: float  # time.monotonic()
     reader: Reader | None = None
+    rule: Future[Compiled] | None = None  # that it follows
     first_token_at: float | None = None
 
     @property
     def adapter(self) -> Adapter | None:
         return self.hold.adapter if self.hold is not None else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether what it needs beside the model is here, or will not come."""
+        return (self.hold is None or self.hold.settled) and (self.rule is None or self.rule.done())
 
     @property
     def first(self) -> Branch:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
 from inference.footprint import give_back_freed_memory
+from inference.grammar import GrammarRefused, GrammarTooSlow
+from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
@@ -47,7 +50,7 @@ from inference.tokenizer import Tokenizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
 RATE_OVER_S = 10.0
-LOOK_FOR_ADAPTERS_EVERY_S = 0.01  # when there is nothing else to do
+LOOK_FOR_LOADED_EVERY_S = 0.01  # when there is nothing else to do
 
 Event = Started | Delta | Finished
 
@@ -94,7 +97,8 @@ class EngineCore:
         self._adapters = AdapterStore(
             model.config, dtype=self._runner.adapter_dtype, device=self._runner.device, budget_bytes=self.options.adapter_bytes
         )
-        self._loading: dict[Answer, Hold] = {}  # requests whose adapter is not here yet
+        self._grammars = Grammars(tokenizer, vocab_size=model.config.vocab_size)
+        self._loading: dict[Answer, None] = {}  # requests whose adapter or grammar is not here yet, in their order
         self._sampler = Sampler(eos_ids=tokenizer.eos_ids)
         self._arrivals = 0
         self._steps = 0
@@ -129,9 +133,9 @@ class EngineCore:
     def submit(self, request: GenerationRequest, *, adapter_folder: Source | None = None, reader: Reader | None = None) -> Answer:
         """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed.
 
-        `adapter_folder` is the request's adapter or what fetches it, looked at beside the running batch, in another thread,
-        and only when the adapter is not here yet; what is wrong with it comes as the request's Finished. `reader` is shown the
-        prompt's hidden states.
+        A grammar that was not met before is compiled beside the running batch. `adapter_folder` is the request's adapter or what
+        fetches it, looked at beside the running batch too, and only when the adapter is not here yet; what is wrong with either
+        comes as the request's Finished. `reader` is shown the prompt's hidden states.
         """
         if len(self._scheduler.waiting) + len(self._loading) >= 2 * self.options.max_waiting:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
@@ -156,13 +160,14 @@ class EngineCore:
             hold=hold,
             received_at=time.monotonic(),
             reader=reader,
+            rule=None if params.grammar is None else self._grammars.compile(params.grammar),
         )
         self._answers[request.id] = answer
-        if hold is None or hold.adapter is not None:
+        self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
+        if answer.rule is None and (hold is None or hold.adapter is not None):
             self._begin(answer)
         else:
-            self._loading[answer] = hold
-        self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
+            self._loading[answer] = None
         return answer
 
     def prompt(self, request: GenerationRequest) -> list[int]:
@@ -174,9 +179,14 @@ class EngineCore:
         if (answer := self._answers.get(request_id)) is not None:
             self._finish(answer, reason)
 
+    def prepare_grammars(self) -> None:
+        """Does before the first request what else the first grammar does, and all would wait for. Raises GrammarRefused."""
+        self._grammars.prepare()
+
     def close(self) -> None:
-        """Ends what happens beside the steps: adapters that are still loading."""
+        """Ends what happens beside the steps: adapters that are still loading, grammars that are tried."""
         self._adapters.close()
+        self._grammars.close()
 
     def step(self) -> list[tuple[str, Event]]:
         """Advances every request that has its turn by one forward pass; returns what is new."""
@@ -190,7 +200,7 @@ class EngineCore:
             else:
                 self._compute(chunks)
         elif self._loading and not self._events:
-            self._adapters.wait(self._loading.values(), timeout_s=LOOK_FOR_ADAPTERS_EVERY_S)
+            self._wait_for_loading()
         self._zero_freed()
         events, self._events = self._events, []
         return events
@@ -227,16 +237,33 @@ class EngineCore:
             raise RequestRefused(FailureCode.ADAPTER_UNAVAILABLE, f"The adapter cannot be used: {error}.") from error
 
     def _join_loaded(self) -> None:
-        """Lets requests whose adapter has come join the others, and ends those whose adapter cannot be used."""
-        for answer, hold in [(answer, hold) for answer, hold in self._loading.items() if hold.settled]:
-            if hold.adapter is None:
-                self._finish(answer, FinishReason.ERROR, failure=FailureCode.ADAPTER_UNAVAILABLE, message=hold.failure)
+        """Lets requests join the others whose adapter and grammar have come, and ends those whose cannot be used."""
+        for answer in [answer for answer in self._loading if answer.settled]:
+            if answer.hold is not None and answer.hold.adapter is None:
+                self._finish(answer, FinishReason.ERROR, failure=FailureCode.ADAPTER_UNAVAILABLE, message=answer.hold.failure)
+                continue
+            if answer.rule is not None and (error := answer.rule.exception()) is not None:
+                self._fail_grammar(answer, error)
                 continue
             del self._loading[answer]
-            self._runner.expect(hold.adapter)
+            if answer.adapter is not None:
+                self._runner.expect(answer.adapter)
             self._begin(answer)
 
+    def _wait_for_loading(self) -> None:
+        """Until one of those that are not here yet may have come."""
+        rules = [answer.rule for answer in self._loading if answer.rule is not None and not answer.rule.done()]
+        if rules:
+            futures.wait(rules, timeout=LOOK_FOR_LOADED_EVERY_S, return_when=futures.FIRST_COMPLETED)
+        else:
+            holds = [answer.hold for answer in self._loading if answer.hold is not None]
+            self._adapters.wait(holds, timeout_s=LOOK_FOR_LOADED_EVERY_S)
+
     def _begin(self, answer: Answer) -> None:
+        if answer.rule is not None:
+            rule = answer.rule.result()
+            for branch in answer.branches:
+                branch.choice.constraint = rule.constraint(may_end=not answer.params.ignore_eos)
         answer.first.began = True
         self._scheduler.add(answer.first.sequence)
 
@@ -282,6 +309,8 @@ class EngineCore:
         if chunk.count > 1 or not chunk.reaches_end or sequence.priority == Priority.BATCH or answer.reader is not None:
             return []
         branch = answer.branches[sequence.branch]
+        if branch.choice.constraint is not None:
+            return []  # each token's rule depends on the one before
         draft = branch.drafts.propose(sequence.tokens, answer.max_tokens - branch.choice.count - 1)
         return draft[: self._scheduler.stretch(sequence, len(draft))]
 
@@ -354,10 +383,17 @@ class EngineCore:
         if token in self.tokenizer.eos_ids and not answer.params.ignore_eos:
             self._end(answer, branch, FinishReason.STOP)
             return
+        constraint = branch.choice.constraint
+        if constraint is not None:
+            try:
+                constraint.take(token)
+            except GrammarRefused as error:
+                self._fail_grammar(answer, error)
+                return
         branch.spelled += 1
         if text := branch.text.push(token, may_stop=branch.choice.count >= answer.params.min_tokens):
             self._say(answer, branch, text)
-        if branch.text.stopped:
+        if branch.text.stopped or (constraint is not None and constraint.complete):
             self._end(answer, branch, FinishReason.STOP)
         elif branch.choice.count >= answer.max_tokens:
             self._end(answer, branch, FinishReason.LENGTH)
@@ -382,7 +418,28 @@ class EngineCore:
         if branch.began:
             self._scheduler.remove(branch.sequence)
 
-    def _finish(self, answer: Answer, reason: FinishReason, *, failure: FailureCode | None = None, message: str = "") -> None:
+    def _fail_grammar(self, answer: Answer, error: BaseException) -> None:
+        """Ends a request whose rule cannot be followed, or not any further."""
+        if not isinstance(error, GrammarRefused):
+            message = f"The grammar could not be tried: {type(error).__name__}. Try again in a moment."
+            self._finish(answer, FinishReason.ERROR, failure=FailureCode.OVERLOADED, message=message)
+            return
+        assert answer.params.grammar is not None
+        if isinstance(error, GrammarTooSlow):
+            self._grammars.refuse(answer.params.grammar, str(error))
+        message = f"An answer cannot be made to follow the {answer.params.grammar.kind} asked for: {error}."
+        detail = {"reason": str(error)}
+        self._finish(answer, FinishReason.ERROR, failure=FailureCode.GRAMMAR_UNSUPPORTED, message=message, detail=detail)
+
+    def _finish(
+        self,
+        answer: Answer,
+        reason: FinishReason,
+        *,
+        failure: FailureCode | None = None,
+        message: str = "",
+        detail: dict[str, Any] | None = None,
+    ) -> None:
         for branch in answer.under_way:
             self._close(answer, branch, reason)
         del self._answers[answer.request.id]
@@ -398,6 +455,7 @@ class EngineCore:
             attempt=answer.request.attempt,
             failure=failure,
             message=message,
+            detail=detail or {},
             first_token_ms=None if first_token_s is None else round(first_token_s * 1000, 2),
             duration_ms=round((time.monotonic() - answer.received_at) * 1000, 2),
         )

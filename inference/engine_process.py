@@ -287,8 +287,13 @@ def load(order: Order, output: Output) -> Any:
 
 def warm_up(engine: Any, base: str) -> None:
     """One token, so that what is imported and compiled at first use is not waited for by the first person who asks."""
+    from inference.grammar import GrammarRefused
     from inference.prompts import RequestRefused
 
+    try:
+        engine.prepare_grammars()
+    except GrammarRefused as error:
+        log.warning("answers cannot follow grammars", base=base, reason=str(error))
     request = GenerationRequest(
         id="warm-up",
         base=base,

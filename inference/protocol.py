@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -138,6 +138,70 @@ _BOUNDS: dict[str, tuple[type, float, float]] = {
 _OPTIONAL = ("seed", "logprobs", "prompt_logprobs")
 
 
+class Form(StrEnum):
+    """What kind of rule an answer follows."""
+
+    JSON = "json"  # any JSON object
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"
+
+
+MAX_SCHEMA_CHARS = 32_768
+MAX_REGEX_CHARS = 4_096
+MAX_CHOSEN_FROM = 1_000
+MAX_CHOSEN_FROM_CHARS = 32_768  # of all texts together
+
+
+@dataclass(frozen=True)
+class Grammar(Message):
+    """The rule that a whole answer follows; each of its tokens is chosen among those that keep it possible.
+
+    `value` is a JSON schema, an object or the text of one; a regular expression; the texts to choose from; nothing for
+    Form.JSON. Raises InvalidSampling. Whether a rule is supported is found out by who compiles it.
+    """
+
+    kind: str  # Form
+    value: Any = ""  # read: str or tuple[str, ...], a schema as canonical JSON, so that equal ones are compiled once
+
+    def __post_init__(self) -> None:
+        if self.kind not in list(Form):
+            raise InvalidSampling("grammar.kind", self.kind, f"one of {', '.join(Form)}")
+        object.__setattr__(self, "value", _READERS[self.kind](self.value))
+
+
+def _schema(value: Any) -> str:
+    try:
+        schema = json.loads(value) if isinstance(value, str) and len(value) <= MAX_SCHEMA_CHARS else value
+        text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise InvalidSampling("grammar.json_schema", value, "a JSON schema") from error
+    if not isinstance(schema, dict):
+        raise InvalidSampling("grammar.json_schema", value, "a JSON schema: an object")
+    return _rule("grammar.json_schema", text, MAX_SCHEMA_CHARS)
+
+
+def _chosen_from(value: Any) -> tuple[str, ...]:
+    texts = tuple(value) if isinstance(value, list | tuple) else ()
+    if not 1 <= len(texts) <= MAX_CHOSEN_FROM or sum(len(str(text)) for text in texts) > MAX_CHOSEN_FROM_CHARS:
+        raise InvalidSampling("grammar.choice", value, f"1 to {MAX_CHOSEN_FROM} texts of {MAX_CHOSEN_FROM_CHARS} characters together")
+    return tuple(_rule("grammar.choice", text, MAX_CHOSEN_FROM_CHARS) for text in texts)
+
+
+def _rule(name: str, value: Any, most: int) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= most or any("\ud800" <= c <= "\udfff" for c in value):
+        raise InvalidSampling(name, value, f"a text of 1 to {most} characters")
+    return value
+
+
+_READERS: dict[str, Callable[[Any], str | tuple[str, ...]]] = {
+    Form.JSON: lambda _value: "",
+    Form.JSON_SCHEMA: _schema,
+    Form.REGEX: lambda value: _rule("grammar.regex", value, MAX_REGEX_CHARS),
+    Form.CHOICE: _chosen_from,
+}
+
+
 @dataclass(frozen=True)
 class SamplingParams(Message):
     """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p`, `min_tokens`, `ignore_eos`,
@@ -161,6 +225,7 @@ class SamplingParams(Message):
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # token -> what is added to its logit, -100 to 100
     logprobs: int | None = None  # tell each token's log-probability, and those of so many of the most probable ones
     prompt_logprobs: int | None = None  # the same for the tokens of the prompt
+    grammar: Grammar | None = None  # the rule that each answer follows
 
     def __post_init__(self) -> None:
         for name, bounds in _BOUNDS.items():
@@ -171,6 +236,7 @@ class SamplingParams(Message):
             raise InvalidSampling("ignore_eos", self.ignore_eos, "true or false")
         object.__setattr__(self, "stop", _stops(self.stop))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+        object.__setattr__(self, "grammar", _grammar(self.grammar))
 
 
 def _check_number(name: str, value: Any, kind: type, low: float, high: float) -> None:
@@ -203,6 +269,15 @@ def _biases(value: Any) -> dict[int, float]:
             raise InvalidSampling("logit_bias", {token: bias}, allowed)
         found[number] = float(bias)
     return found
+
+
+def _grammar(value: Any) -> Grammar | None:
+    """JSON has a grammar as an object."""
+    if value is None or isinstance(value, Grammar):
+        return value
+    if not isinstance(value, Mapping) or not set(value) <= {"kind", "value"} or "kind" not in value:
+        raise InvalidSampling("grammar", value, "an object with kind and value")
+    return Grammar(**value)
 
 
 class Priority(StrEnum):
@@ -256,6 +331,7 @@ class FailureCode(StrEnum):
     CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"  # detail: {"prompt_tokens", "context_length"}
     TEMPLATE_FAILED = "template_failed"
     INVALID_PARAMETER = "invalid_parameter"  # detail: {"param"}
+    GRAMMAR_UNSUPPORTED = "grammar_unsupported"  # the rule that the answer was to follow; detail: {"reason"}
     BASE_UNAVAILABLE = "base_unavailable"  # could not be read, verified or fitted into memory
     ADAPTER_UNAVAILABLE = "adapter_unavailable"
     ENGINE_DIED = "engine_died"

@@ -1,6 +1,6 @@
 """Choosing the next token for many requests at once, each by its own parameters and its own random stream.
 
-    logits → logit_bias, penalties, min_tokens → temperature → top_k → top_p of what that kept → min_p → one token
+    logits → grammar → logit_bias, penalties, min_tokens → temperature → top_k → top_p of what that kept → min_p → one token
 
 Everything happens to all rows together. What does not change from token to token stands in tensors that are made when the set
 of requests changes. Each filter comes down to a threshold: a token is kept when it is at least that probable, so tokens as
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inference.grammar import Constraint
 from inference.protocol import SamplingParams
 
 WINDOW = 64
@@ -42,6 +43,7 @@ class Choice:
     seed: int
     chosen: Counter[int] = field(default_factory=Counter)  # tokens of the answer, for the penalties
     count: int = 0  # tokens of the answer
+    constraint: Constraint | None = None  # what its rule lets come next
 
     @property
     def greedy(self) -> bool:
@@ -85,6 +87,7 @@ class _Batch:
         self._min_tokens = self._whole([p.min_tokens for p in params])
         self._held_back = max((p.min_tokens - choice.count for p, choice in zip(params, choices, strict=True)), default=0)
         self._eos_ids = self._whole(eos_ids)
+        self._constrained = [row for row, choice in enumerate(choices) if choice.constraint is not None]
         self._is_any_greedy = any(choice.greedy for choice in choices)
         self._groups = [
             _Group(rows, choices, device)
@@ -115,6 +118,8 @@ class _Batch:
 
     def _adjusted(self, logits: Tensor) -> Tensor:
         """The logits with everything that comes before the temperature; those given are left as they are."""
+        if self._constrained:
+            logits = self._kept_to_rules(logits)
         if self._biases is not None:
             rows, tokens, values = self._biases
             logits = logits.index_put((rows, tokens), values, accumulate=True)
@@ -124,6 +129,15 @@ class _Batch:
             early = (self._positions < self._min_tokens)[:, None]
             logits = logits.index_copy(1, self._eos_ids, logits[:, self._eos_ids].masked_fill(early, -torch.inf))
         return logits
+
+    def _kept_to_rules(self, logits: Tensor) -> Tensor:
+        """Without what a row's rule does not let come next; a vocabulary may be padded on either side."""
+        constraints = [self._choices[row].constraint for row in self._constrained]
+        packed = np.stack([np.frombuffer(constraint.allowed, dtype=np.uint8) for constraint in constraints if constraint is not None])
+        bits = np.unpackbits(packed, axis=-1, count=logits.shape[-1], bitorder="little")  # with zeros behind its own
+        refused = torch.from_numpy(bits == 0).to(self._device)
+        rows = self._whole(self._constrained)
+        return logits.index_copy(0, rows, logits[rows].masked_fill(refused, -torch.inf))
 
     def _biases_of(self, params: Sequence[SamplingParams]) -> tuple[Tensor, Tensor, Tensor] | None:
         biases = [(row, token, bias) for row, p in enumerate(params) for token, bias in p.logit_bias.items()]

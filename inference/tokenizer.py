@@ -82,6 +82,10 @@ class Tokenizer:
                 raise TokenizerError(f"the tokenizer cannot read the text: {error}") from error
             raise
 
+    def to_json(self) -> str:
+        """All of it, as `tokenizer.json` holds it."""
+        return self._tokens.to_str()
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text without special tokens. Bytes that are no character become U+FFFD."""
         return self._tokens.decode(list(tokens), skip_special_tokens=True)

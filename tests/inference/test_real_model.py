@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
 import transformers
 
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, GenerationRequest, SamplingParams
+from inference.protocol import Delta, Form, GenerationRequest, Grammar, SamplingParams
+from tests.inference.asking import a_request, run
 
 PROMPTS = (
     "What is the capital of France?",
@@ -58,3 +61,23 @@ def test_greedy_answers_are_those_of_transformers(engine: EngineCore, theirs: tr
 
     assert list(answers.values()) == expected
     assert "Paris" in expected[0]
+
+
+def test_an_answer_that_must_follow_a_schema_does_and_still_knows_the_answer(engine: EngineCore) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "capital": {"type": "string", "maxLength": 30},
+            "continent": {"enum": ["Africa", "America", "Asia", "Europe", "Oceania"]},
+            "neighbours": {"type": "array", "items": {"type": "string", "maxLength": 30}, "minItems": 1, "maxItems": 3},
+        },
+        "required": ["capital", "continent", "neighbours"],
+        "additionalProperties": False,
+    }
+    prompt = "Describe France as JSON: its capital, its continent and its neighbours."
+
+    (outcome,) = run(engine, a_request(prompt, max_tokens=160, grammar=Grammar(Form.JSON_SCHEMA, schema)))
+
+    found = json.loads(outcome.text)
+    jsonschema.validate(found, schema)
+    assert (found["capital"], found["continent"]) == ("Paris", "Europe")
