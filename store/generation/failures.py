@@ -14,6 +14,7 @@ SENTENCES: dict[str, tuple[int, str | Promise]] = {
     FailureCode.CONTEXT_LENGTH_EXCEEDED: (400, _("The messages are longer than this GPT can read at once. Shorten them.")),
     FailureCode.TEMPLATE_FAILED: (400, _("This GPT can't read messages in this order. Let user and assistant alternate.")),
     FailureCode.INVALID_PARAMETER: (400, _("This GPT can't be asked with that value of the parameter.")),
+    FailureCode.GRAMMAR_UNSUPPORTED: (400, _("An answer can't be made to follow the format asked for: %(reason)s.")),
     FailureCode.BASE_UNAVAILABLE: (503, _("The model could not be loaded. Try again later.")),
     FailureCode.ADAPTER_UNAVAILABLE: (503, _("The fine-tuned part of this model could not be loaded. Try again later.")),
     FailureCode.ENGINE_DIED: (502, _("The model stopped in the middle of the answer. Try again.")),
@@ -30,4 +31,12 @@ def sentence(finished: Mapping[str, Any]) -> str:
         return str(OVERDUE)
     if finished["reason"] != FinishReason.ERROR:
         return ""
-    return str(SENTENCES.get(finished.get("failure") or "", SENTENCES[FailureCode.INTERNAL])[1])
+    return said(finished)[1]
+
+
+def said(finished: Mapping[str, Any]) -> tuple[int, str]:
+    """The HTTP status and the sentence for a generation that failed."""
+    status, message = SENTENCES.get(finished.get("failure") or "", SENTENCES[FailureCode.INTERNAL])
+    if finished.get("failure") == FailureCode.GRAMMAR_UNSUPPORTED:
+        return status, str(message) % {"reason": finished.get("detail", {}).get("reason", "")}
+    return status, str(message)

@@ -3,9 +3,12 @@
 import json
 import socket
 import time
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
+import pydantic
 import pytest
 
 from inference import protocol
@@ -147,6 +150,70 @@ def test_a_value_that_only_the_model_can_judge_is_refused_by_name(client: openai
         client.chat.completions.create(model=model, messages=HELLO, logit_bias={"999999999": 1})
 
     assert (refused.value.code, refused.value.param) == ("invalid_parameter", "logit_bias")
+
+
+SCHEMA = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"], "additionalProperties": False}
+NAMED = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": SCHEMA}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "grammar"),
+    [
+        ({"response_format": {"type": "json_object"}}, {"kind": "json", "value": ""}),
+        ({"response_format": NAMED}, {"kind": "json_schema", "value": json.dumps(SCHEMA, separators=(",", ":"))}),
+        (
+            {"extra_body": {"structured_outputs": {"json": SCHEMA}}},
+            {"kind": "json_schema", "value": json.dumps(SCHEMA, separators=(",", ":"))},
+        ),
+        ({"extra_body": {"structured_outputs": {"regex": "[0-9]+"}}}, {"kind": "regex", "value": "[0-9]+"}),
+        ({"extra_body": {"structured_outputs": {"choice": ["yes", "no"]}}}, {"kind": "choice", "value": ["yes", "no"]}),
+        ({"response_format": {"type": "text"}}, None),
+    ],
+    ids=str,
+)
+def test_what_the_answer_must_follow_goes_to_the_model(
+    client: openai.OpenAI, engine: ScriptedEngine, model: str, asked: dict[str, Any], grammar: dict[str, Any] | None
+) -> None:
+    client.chat.completions.create(model=model, messages=HELLO, **asked)
+
+    assert engine.orders[0].sampling["grammar"] == grammar
+
+
+class Place(pydantic.BaseModel):
+    town: str
+
+
+def test_a_model_of_pydantic_is_filled_by_the_official_client(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:
+    engine.script = says('{"town": ', '"Paris"}')
+
+    answer = client.chat.completions.parse(model=model, messages=HELLO, response_format=Place)
+
+    assert answer.choices[0].message.parsed == Place(town="Paris")
+    assert json.loads(engine.orders[0].sampling["grammar"]["value"])["required"] == ["town"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [({"response_format": NAMED}, "response_format"), ({"extra_body": {"structured_outputs": {"regex": "(?=a)"}}}, "structured_outputs")],
+    ids=str,
+)
+def test_a_rule_that_the_model_cannot_follow_is_refused_with_the_reason(
+    client: openai.OpenAI, engine: ScriptedEngine, model: str, asked: dict[str, Any], param: str, stream: bool
+) -> None:
+    engine.script = refused_rule
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=model, messages=HELLO, stream=stream, **asked)
+
+    assert (refused.value.code, refused.value.param) == ("grammar_unsupported", param)
+    assert 'Unimplemented keys: ["not"]' in str(refused.value)
+
+
+def refused_rule(order: protocol.GenerationRequest) -> Iterator[protocol.Message]:
+    """An engine first begins, then tries the rule."""
+    yield protocol.Started(engine="scripted", attempt=order.attempt, prompt_tokens=7)
+    yield from fails(protocol.FailureCode.GRAMMAR_UNSUPPORTED, detail={"reason": 'Unimplemented keys: ["not"]'})(order)
 
 
 def test_text_parts_and_the_developer_role_are_understood(client: openai.OpenAI, engine: ScriptedEngine, model: str) -> None:

@@ -38,6 +38,11 @@ def assert_refused(answer: Any, status: int, code: str, param: str | None, kind:
     assert not Request.objects.exists()
 
 
+def schema_asked(**changes: Any) -> dict[str, Any]:
+    """A `response_format`; changes are of its `json_schema`."""
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": {"type": "object"}} | changes}}
+
+
 def said(content: Any, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content, **more}]}
 
@@ -88,7 +93,26 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
         ({"n": 0}, "invalid_value", "n"),
         ({"n": "2"}, "invalid_type", "n"),
         ({"tools": [{"type": "function"}]}, "unsupported_parameter", "tools"),
-        ({"response_format": {"type": "json_schema"}}, "unsupported_parameter", "response_format"),
+        ({"response_format": "json"}, "invalid_type", "response_format"),
+        ({"response_format": {"type": "xml"}}, "invalid_value", "response_format.type"),
+        ({"response_format": {"type": "json_object", "json_schema": {}}}, "unknown_parameter", "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema"}}, "missing_required_parameter", "response_format.json_schema"),
+        (schema_asked(name=None), "missing_required_parameter", "response_format.json_schema.name"),
+        (schema_asked(name="a person"), "invalid_value", "response_format.json_schema.name"),
+        (schema_asked(strict="yes"), "invalid_type", "response_format.json_schema.strict"),
+        (schema_asked(schema=[]), "invalid_type", "response_format.json_schema.schema"),
+        (schema_asked(schema={"enum": ["x" * 32_768]}), "invalid_value", "response_format.json_schema.schema"),
+        (schema_asked(scheme={}), "unknown_parameter", "response_format.json_schema.scheme"),
+        ({"structured_outputs": []}, "invalid_type", "structured_outputs"),
+        ({"structured_outputs": {}}, "invalid_value", "structured_outputs"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "invalid_value", "structured_outputs"),
+        ({"structured_outputs": {"regex": "a" * 4_097}}, "invalid_value", "structured_outputs.regex"),
+        ({"structured_outputs": {"choice": []}}, "invalid_value", "structured_outputs.choice"),
+        ({"structured_outputs": {"choice": ["a", 7]}}, "invalid_type", "structured_outputs.choice[1]"),
+        ({"structured_outputs": {"json": "{"}}, "invalid_value", "structured_outputs.json"),
+        ({"structured_outputs": {"grammar": "root ::= a"}}, "unsupported_parameter", "structured_outputs.grammar"),
+        ({"structured_outputs": {"xml": "a"}}, "unknown_parameter", "structured_outputs.xml"),
+        ({**schema_asked(), "structured_outputs": {"regex": "a"}}, "invalid_value", "structured_outputs"),
         ({"logprobs": 1}, "invalid_type", "logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "invalid_value", "top_logprobs"),
         ({"top_logprobs": 2}, "invalid_value", "top_logprobs"),

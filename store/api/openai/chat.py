@@ -91,7 +91,7 @@ async def _whole(asked: Request, answer: Answer, parameters: ChatParameters) -> 
     finally:
         if not finished:
             await streams.cancel(asked.public_id)
-    if failure := failure_of(finished):
+    if failure := failure_of(finished, rule=parameters.rule):
         raise failure
     return JsonResponse(answer.completion(spoken, finished), json_dumps_params={"ensure_ascii": False})
 
@@ -102,11 +102,13 @@ async def _streamed(asked: Request, answer: Answer, parameters: ChatParameters) 
     begun = False
     try:
         _entry, first = await anext(events)
+        if parameters.rule and first["type"] == "started":
+            _entry, first = await anext(events)  # the engine begins, and then says whether it can follow the rule
         begun = True
     finally:
         if not begun:
             await streams.cancel(asked.public_id)
-    if first["type"] == "finished" and (failure := failure_of(first)):
+    if first["type"] == "finished" and (failure := failure_of(first, rule=parameters.rule)):
         raise failure
     response = StreamingHttpResponse(
         _chunks(asked, answer, parameters, first, events), content_type="text/event-stream", headers={"cache-control": "no-store"}
@@ -133,7 +135,7 @@ async def _chunks(
                     yield sse(answer.chunk(number, {}, finish_reason=event["reason"]))
             elif event["type"] == "finished":
                 ended = True
-                if failure := failure_of(event):
+                if failure := failure_of(event, rule=parameters.rule):
                     yield sse_error(failure)
                     return
                 for number in open_choices:

@@ -23,8 +23,8 @@ class GenerationFailed(DomainError):
         self.code = code
 
 
-def failure_of(finished: Mapping[str, Any]) -> GenerationFailed | None:
-    """The error that a request's last event stands for, None when it ended as it should."""
+def failure_of(finished: Mapping[str, Any], *, rule: str) -> GenerationFailed | None:
+    """The error that a request's last event stands for, None when it ended as it should. `rule` names the parameter with the answer's."""
     reason = finished["reason"]
     if reason in (FinishReason.STOP, FinishReason.LENGTH):
         return None
@@ -33,8 +33,10 @@ def failure_of(finished: Mapping[str, Any]) -> GenerationFailed | None:
     if reason == FinishReason.CANCELLED:
         return GenerationFailed(_("The request was cancelled."), status=499, code="cancelled")
     code = finished.get("failure") or FailureCode.INTERNAL
-    status, message = failures.SENTENCES.get(code, failures.SENTENCES[FailureCode.INTERNAL])
+    status, message = failures.said(finished)
     param = finished.get("detail", {}).get("param") if code == FailureCode.INVALID_PARAMETER else None
+    if code == FailureCode.GRAMMAR_UNSUPPORTED:
+        param = rule
     return GenerationFailed(message, status=status, code=str(code), param=param)
 
 

@@ -27,6 +27,18 @@ class WrongType(InvalidValue):
     code = "invalid_type"
 
 
+class Unsupported(InvalidValue):
+    code = "unsupported_parameter"
+
+
+class Unknown(InvalidValue):
+    code = "unknown_parameter"
+
+
+class Missing(InvalidValue):
+    code = "missing_required_parameter"
+
+
 def wrong_type(param: str, expected: str) -> WrongType:
     return WrongType(_("Invalid type for '%(param)s': expected %(expected)s.") % {"param": param, "expected": expected}, param=param)
 

@@ -14,7 +14,23 @@ from django.utils.translation import gettext_lazy
 
 from inference.protocol import MAX_BIASED_TOKENS, MAX_TOP_LOGPROBS
 from store.api.errors import InvalidValue
-from store.api.openai.fields import Biases, Field, Flag, Number, OneOrMoreTexts, Schema, Text, TextMap, Whole, wrong_type
+from store.api.openai.fields import (
+    Biases,
+    Field,
+    Flag,
+    Missing,
+    Number,
+    OneOrMoreTexts,
+    Schema,
+    Text,
+    TextMap,
+    Unknown,
+    Unsupported,
+    Whole,
+    wrong_type,
+)
+from store.api.openai.rules import RULES, read_rule
+from store.api.openai.rules import schemas as rule_schemas
 from store.generation.messages import MAX_MESSAGES
 
 MAX_PARTS = 64  # of one message
@@ -55,7 +71,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt_cache_options": (),
     "prompt_cache_retention": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
@@ -63,18 +78,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
 }
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-
-
-class Unsupported(InvalidValue):
-    code = "unsupported_parameter"
-
-
-class Unknown(InvalidValue):
-    code = "unknown_parameter"
-
-
-class Missing(InvalidValue):
-    code = "missing_required_parameter"
 
 
 class InvalidJson(InvalidValue):
@@ -88,6 +91,7 @@ class ChatParameters:
     sampling: dict[str, Any] = field(default_factory=dict)  # only what was asked for, under SamplingParams' names
     stream: bool = False
     include_usage: bool = False
+    rule: str = ""  # the parameter that holds the rule of the answer, which the engine may refuse; "" for none
 
     @property
     def choices(self) -> int:
@@ -123,12 +127,14 @@ def read_parameters(body: Mapping[str, Any]) -> ChatParameters:
         if name in given:
             kind.read(given[name], name)
     stream = Flag().read(given.get("stream", False), "stream")
+    sampling = _sampling(given)
     return ChatParameters(
         model=Text(200, min_chars=1).read(given["model"], "model"),
         messages=_messages(given["messages"]),
-        sampling=_sampling(given),
+        sampling=sampling,
         stream=stream,
         include_usage=_include_usage(given, stream=stream),
+        rule=next(name for name in reversed(RULES) if name in given) if "grammar" in sampling else "",
     )
 
 
@@ -156,7 +162,7 @@ def schema() -> Schema:
     }
     for name, kind in (SAMPLING | LOGPROBS | ACCEPTED).items():
         properties[name] = kind.schema()
-    return {"type": "object", "required": ["model", "messages"], "properties": properties}
+    return {"type": "object", "required": ["model", "messages"], "properties": properties | rule_schemas()}
 
 
 # ---------------------------------------------------------------- one parameter each
@@ -166,7 +172,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_USED = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", *SAMPLING, *LOGPROBS, *ACCEPTED}
+_USED = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", *SAMPLING, *LOGPROBS, *RULES, *ACCEPTED}
 
 
 def _refuse_unsupported(name: str, value: Any) -> None:
@@ -183,6 +189,8 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("max_tokens", "max_completion_tokens"):  # the newer name wins
         if name in given:
             sampling["max_tokens"] = _MAX_TOKENS.read(given[name], name)
+    if (rule := read_rule(given)) is not None:
+        sampling["grammar"] = rule.to_json()
     return sampling | _logprobs(given)
 
 
