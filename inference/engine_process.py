@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import redis
 import redis.exceptions
@@ -47,6 +47,9 @@ from inference.protocol import (
     precision_key,
 )
 
+if TYPE_CHECKING:
+    from inference.prompts import Render
+
 log = structlog.get_logger(__name__)
 
 UNFIT_STATUS = 4
@@ -67,7 +70,7 @@ class Order(Message):
     artifacts: str  # URL, for adapters
     cache: str  # folder in which artifacts are put
     parent: int  # process id
-    options: dict[str, Any]  # of EngineOptions
+    options: dict[str, Any]  # of EngineOptions, or of VllmOptions where they name a server
 
 
 @dataclass
@@ -263,19 +266,12 @@ def read_orders(orders: TextIO) -> queue.Queue[dict[str, Any]]:
 
 def load(order: Order, output: Output) -> Any:
     """The engine, or the end of the process with the reason said."""
-    import torch
-
-    from inference.engine import EngineCore, EngineOptions
     from inference.renderer import Renderer
 
     renderer = Renderer(Path(order.folder))
     renderer.start()  # it loads beside the model
-    device = order.options.get("device", "cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        options = EngineOptions(**order.options | {"device": device})
-        engine = EngineCore.load(Path(order.folder), options, render=renderer.render)
+        engine = (engine_beside_server if "url" in order.options else own_engine)(order, renderer.render)
         warm_up(engine, order.base)
         return engine
     except Exception as error:
@@ -285,15 +281,33 @@ def load(order: Order, output: Output) -> Any:
         os._exit(UNFIT_STATUS)
 
 
-def warm_up(engine: Any, base: str) -> None:
-    """One token, so that what is imported and compiled at first use is not waited for by the first person who asks."""
-    from inference.grammar import GrammarRefused
-    from inference.prompts import RequestRefused
+def own_engine(order: Order, render: Render) -> Any:
+    import torch
 
+    from inference.engine import EngineCore, EngineOptions
+    from inference.grammar import GrammarRefused
+
+    device = order.options.get("device", "cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    engine = EngineCore.load(Path(order.folder), EngineOptions(**order.options | {"device": device}), render=render)
     try:
         engine.prepare_grammars()
     except GrammarRefused as error:
-        log.warning("answers cannot follow grammars", base=base, reason=str(error))
+        log.warning("answers cannot follow grammars", base=order.base, reason=str(error))
+    return engine
+
+
+def engine_beside_server(order: Order, render: Render) -> Any:
+    from inference.vllm_engine import VllmEngine, VllmOptions
+
+    return VllmEngine.load(Path(order.folder), VllmOptions(**order.options), render=render)
+
+
+def warm_up(engine: Any, base: str) -> None:
+    """One token, so that what is imported and compiled at first use is not waited for by the first person who asks."""
+    from inference.prompts import RequestRefused
+
     request = GenerationRequest(
         id="warm-up",
         base=base,

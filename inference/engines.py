@@ -23,7 +23,7 @@ import structlog
 from inference.artifacts import ArtifactError, ArtifactStore, evict
 from inference.delivery import Delivery, ended, failed
 from inference.engine_process import HUNG_AFTER_S, Order
-from inference.footprint import Unfit, fit
+from inference.footprint import Unfit, fit, fit_beside_server
 from inference.held_engine import ENDS_WITHIN_S, HeldEngine, State
 from inference.precision import Precision
 from inference.protocol import (
@@ -35,6 +35,7 @@ from inference.protocol import (
     holders_key,
     lease_key,
 )
+from inference.vllm_choice import VllmChoice
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class EngineHouse:
     memory_bytes: int  # for all engines together
     precision: Precision
     options: dict[str, Any] = field(default_factory=dict)  # of EngineOptions, for every engine
+    vllm: VllmChoice = field(default_factory=VllmChoice)  # bases whose engines ask a vLLM server
     threads: int = 0  # of an engine's computations; 0: torch decides
     held_at_most: int = 32  # requests an engine is given at once
     idle_s: float = 900.0  # an engine without requests for so long is unloaded
@@ -164,8 +166,11 @@ class Engines:
 
     def _order(self, engine: HeldEngine, folder: Path) -> Order:
         """What the process is told to do, after room was made for it. Raises Unfit."""
-        options = {**self._house.options, "dtype": self._house.precision.of(engine.base)}
-        need = fit(folder, budget_bytes=self._house.memory_bytes, options=options)
+        if (beside_server := self._house.vllm.of(engine.base)) is not None:
+            need = fit_beside_server(folder, budget_bytes=self._house.memory_bytes, options=beside_server)
+        else:
+            options = {**self._house.options, "dtype": self._house.precision.of(engine.base)}
+            need = fit(folder, budget_bytes=self._house.memory_bytes, options=options)
         self._make_room(engine, need.bytes)
         log.info("loading base", engine=engine.name, base=engine.base, memory_mb=need.bytes // 2**20)
         return Order(

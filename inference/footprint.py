@@ -102,6 +102,14 @@ def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprin
     return Footprint(fixed_bytes + most * token_bytes, {**options, "cache_tokens": most})
 
 
+def fit_beside_server(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
+    """The footprint of an engine whose model a server holds, in memory that is not this worker's. Raises Unfit."""
+    need_bytes = PROCESS_BYTES + tokenizer_bytes(folder) + renderer_bytes(folder)
+    if need_bytes > budget_bytes:
+        raise Unfit(f"The engine needs {need_bytes // 2**20} MB; this worker may use {budget_bytes // 2**20} MB (WORKER_MEMORY_BYTES).")
+    return Footprint(need_bytes, options)
+
+
 def outlook(folder: Path) -> dict[str, Any]:
     """What is known of a base before it is loaded: its size, its context, and the memory it needs by dtype. Raises UnsupportedModel.
 

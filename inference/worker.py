@@ -34,6 +34,7 @@ from inference.intake import Intake
 from inference.machine import memory_bytes
 from inference.precision import Precision, usual_dtype
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
+from inference.vllm_choice import VllmChoice
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class WorkerSettings:
     cache: Path
     memory_bytes: int
     precision: Precision
+    vllm: VllmChoice
     device: str  # cpu, cuda or auto: CUDA when present
     threads: int  # of an engine's computations; 0: torch decides
     idle_s: float  # after which an unused base is unloaded
@@ -70,6 +72,10 @@ class WorkerSettings:
             precision = Precision.read(os.environ.get("WORKER_DTYPE") or "", usual=usual_dtype(device))
         except ValueError as error:
             raise ValueError(f"WORKER_DTYPE: {error}") from error
+        try:
+            vllm = VllmChoice.read(os.environ.get("WORKER_VLLM") or "", key=os.environ.get("WORKER_VLLM_KEY") or "")
+        except ValueError as error:
+            raise ValueError(f"WORKER_VLLM: {error}") from error
         redis_url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:7379/0"
         return cls(
             role=role,
@@ -81,6 +87,7 @@ class WorkerSettings:
             cache=Path(os.environ.get("WORKER_CACHE_DIR") or "var/cache").resolve(),
             memory_bytes=_number("WORKER_MEMORY_BYTES") or int(memory_bytes() * _share("WORKER_MEMORY_SHARE", MEMORY_SHARE)),
             precision=precision,
+            vllm=vllm,
             device=device,
             threads=_number("WORKER_THREADS"),
             idle_s=float(_number("WORKER_IDLE_S") or 900),
@@ -158,6 +165,7 @@ class Worker:
             memory_bytes=self.settings.memory_bytes,
             options={"device": self.settings.device},
             precision=self.settings.precision,
+            vllm=self.settings.vllm,
             threads=self.settings.threads,
             idle_s=self.settings.idle_s,
             cache_bytes=self.settings.cache_bytes,
@@ -194,6 +202,7 @@ class Worker:
             memory_mb=self.settings.memory_bytes // 2**20,
             dtype=self.settings.precision.usual,
             single_dtypes=dict(self.settings.precision.of_single),
+            vllm=dict(self.settings.vllm.servers),
             device=self.settings.device,
         )
 

@@ -14,6 +14,8 @@ GIVEN = {
     "PIP_INDEX_URL": "https://user:password@index.example/simple",
     "AWS_SECRET_ACCESS_KEY": "of the artifacts",
     "WORKER_THREADS": "2",
+    "WORKER_VLLM": "3fa9c1d2=http://127.0.0.1:8100",
+    "WORKER_VLLM_KEY": "of the vLLM server",
     "WORKER_REDIS_URL": "redis://worker:password@valkey/0",
     "LOG_JSON": "1",
     "SECRET_KEY": "of the store",
@@ -26,6 +28,7 @@ GIVEN = {
     "PGPASSWORD": "of somebody's shell",
     "SOMETHING_NEW": "that nobody thought of",
 }
+OF_WORKERS = {"WORKER_THREADS", "WORKER_VLLM", "WORKER_VLLM_KEY"}
 MACHINE = {"PATH", "LD_LIBRARY_PATH", "https_proxy", "CUDA_VISIBLE_DEVICES", "HF_ENDPOINT"}
 
 
@@ -34,7 +37,7 @@ def test_the_broker_is_told_of_the_machine_alone() -> None:
 
 
 def test_a_worker_is_told_its_own_settings_and_how_to_reach_the_artifacts() -> None:
-    assert set(environment.of_workers(GIVEN)) == MACHINE | {"AWS_SECRET_ACCESS_KEY", "WORKER_THREADS", "LOG_JSON"}
+    assert set(environment.of_workers(GIVEN)) == MACHINE | {"AWS_SECRET_ACCESS_KEY", "LOG_JSON", *OF_WORKERS}
 
 
 def test_an_import_is_told_how_to_download_and_how_to_reach_the_artifacts() -> None:

@@ -21,7 +21,12 @@ from store.pages import front, measured, snippets
 from store.ratings import pages as ratings
 
 DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
-PRECISIONS = {"float32": _("32-bit weights (float32)"), "bfloat16": _("16-bit weights (bfloat16)"), "int8": _("8-bit weights (int8)")}
+PRECISIONS = {
+    "float32": _("32-bit weights (float32)"),
+    "bfloat16": _("16-bit weights (bfloat16)"),
+    "int8": _("8-bit weights (int8)"),
+    "vllm": _("the precision of a vLLM server"),
+}
 
 
 @require_safe

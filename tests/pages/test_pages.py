@@ -166,6 +166,8 @@ def test_a_listing_page_says_in_which_precision_its_base_is_served(client: Clien
     text = client.get(page).text
     assert "8-bit weights (int8)" in text
     assert "(float32)" not in text
+    valkey().zadd(served, {"vllm": now})
+    assert "the precision of a vLLM server" in client.get(page).text
 
 
 def test_markup_in_what_publishers_write_stays_text(client: Client, base: Version) -> None:
