@@ -65,6 +65,7 @@ def _hold(folder: Path, dtype: str, cache_tokens: int) -> dict[str, int]:
     from inference import Engine, SamplingParams
 
     engine = Engine.load(folder, dtype=dtype, cache_tokens=cache_tokens, max_running=REQUESTS)
+    engine._core.prepare_grammars()
     drawn = random.Random(1)
     most = min(GPTConfig.from_folder(folder).vocab_size, 30_000)
     params = SamplingParams(max_tokens=ANSWER, temperature=0.8, top_p=0.9, ignore_eos=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 _HOMES = {
     "Engine": "inference.library",
+    "Form": "inference.protocol",
+    "Grammar": "inference.protocol",
     "SamplingParams": "inference.protocol",
     "EngineCore": "inference.engine",
     "EngineOptions": "inference.engine",

@@ -182,6 +182,7 @@ class EngineCore:
     def prepare_grammars(self) -> None:
         """Does before the first request what else the first grammar does, and all would wait for. Raises GrammarRefused."""
         self._grammars.prepare()
+        give_back_freed_memory()
 
     def close(self) -> None:
         """Ends what happens beside the steps: adapters that are still loading, grammars that are tried."""

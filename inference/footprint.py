@@ -21,6 +21,7 @@ SCALE_BYTES = 6  # of an int8 row: its scale in float32 and in bfloat16
 PROCESS_BYTES = 350 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
 RENDERER_BYTES = 80 * 2**20  # of the process that renders an engine's conversations, its share of common pages: measured
 TOKENIZER_TIMES = 4  # memory of a tokenizer, in sizes of its file
+RULE_VOCABULARY_BYTES = 900  # of a token, in the form that rules for answers need (`inference.grammars`): measured
 LOGIT_COPIES = 4  # float32 numbers that a step and its sampling have for each entry of the vocabulary
 ROWS = {"max_running": 32, "max_batch_tokens": 128}  # of a step, where the options do not say
 CACHE_TOKENS = 16_384  # keys and values kept for all requests and prefixes of an engine together, where memory allows
@@ -73,11 +74,12 @@ def cache_token_bytes(config: GPTConfig, dtype: str) -> int:
 
 
 def beside_bytes(folder: Path, config: GPTConfig, options: dict[str, Any]) -> int:
-    """What an engine's process takes beside weights and cache: itself, the tokenizer and the workspace of a step."""
+    """What an engine's process takes beside weights and cache: itself, the vocabulary in two forms and the workspace of a step."""
     running, tokens = (options.get(name, usual) for name, usual in ROWS.items())
     logits_bytes = LOGIT_COPIES * 4 * running * config.vocab_size
     hidden_bytes = 4 * tokens * (4 * config.hidden_size + 2 * config.heads * config.head_dim + 3 * config.intermediate_size)
-    return PROCESS_BYTES + tokenizer_bytes(folder) + logits_bytes + hidden_bytes
+    vocabulary_bytes = tokenizer_bytes(folder) + RULE_VOCABULARY_BYTES * config.vocab_size
+    return PROCESS_BYTES + vocabulary_bytes + logits_bytes + hidden_bytes
 
 
 def renderer_bytes(folder: Path) -> int:

@@ -16,7 +16,18 @@ from filelock import FileLock
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
 from inference.precision import Precision
-from inference.protocol import CANCELLED, GenerationRequest, SamplingParams, engine_key, holders_key, lease_key, precision_key, stream_key
+from inference.protocol import (
+    CANCELLED,
+    Form,
+    GenerationRequest,
+    Grammar,
+    SamplingParams,
+    engine_key,
+    holders_key,
+    lease_key,
+    precision_key,
+    stream_key,
+)
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.templates import HUGE, NESTED, for_those_who_say, with_template
 from tests.inference.tiny import tiny_adapter, tiny_base
@@ -159,6 +170,25 @@ def test_a_wrong_request_fails_alone(shared, bases: list[str], reader: Reader) -
     assert failure["detail"]["prompt_tokens"] > failure["detail"]["context_length"]
     assert reader.last(good)["reason"] != "error"
     assert failure in wait_until(lambda: failure in sent and sent)
+
+
+def test_a_rule_that_would_end_its_compiler_fails_alone(shared, bases: list[str], reader: Reader) -> None:
+    """References that lead to references are followed to the end, and that is the end of the process that does."""
+    engines, _ = shared
+    endless = {"$ref": "#/$defs/d0", "$defs": {f"d{i}": {"items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(600)} | {"d600": {}}}
+    rules = [None, Grammar(Form.JSON_SCHEMA, endless), Grammar(Form.CHOICE, ["yes", "no"])]
+    requests = [a_request(bases[0], sampling=SamplingParams(max_tokens=HELD_UP, grammar=rule).to_json()) for rule in rules]
+
+    for request in requests:
+        engines.submit(request)
+
+    free, refused, ruled = (reader.last(request) for request in requests)
+    assert (free["reason"], free["usage"]["completion_tokens"]) == ("length", HELD_UP)
+    assert (refused["failure"], refused["usage"]["completion_tokens"]) == ("grammar_unsupported", 0)
+    assert ruled["reason"] == "stop"
+    assert "".join(event.get("text", "") for event in reader.events(requests[2])) in ("yes", "no")
+    (name,) = {event["engine"] for request in requests for event in reader.events(request) if event["type"] == "started"}
+    assert reader.valkey.exists(engine_key(name))
 
 
 def test_a_conversation_that_its_template_never_finishes_fails_alone(

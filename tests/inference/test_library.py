@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
-from inference import Engine, SamplingParams
+from inference import Engine, Form, Grammar, SamplingParams
 from inference.prompts import RequestRefused
 from inference.protocol import FailureCode, FinishReason, InvalidSampling
 from tests.inference.tiny import tiny_adapter, tiny_base
@@ -52,6 +53,17 @@ def test_raw_prompts_are_answered_as_transformers_would(engine: Engine, theirs: 
         assert output.text == engine._core.tokenizer.decode(expected)
         assert output.finish_reason == FinishReason.LENGTH
         assert (output.usage.prompt_tokens, output.usage.completion_tokens) == (len(tokens), 12)
+
+
+def test_an_answer_may_have_to_follow_a_rule(engine: Engine) -> None:
+    either, none = (Grammar(Form.CHOICE, ["yes", "no"]), Grammar(Form.REGEX, "(?=a)"))
+
+    found, free, refused = engine.generate(["Is it?"] * 3, [replace(GREEDY, grammar=rule) for rule in (either, None, none)])
+
+    assert found.text in ("yes", "no")
+    assert free.text == engine.generate(["Is it?"], GREEDY)[0].text
+    assert (refused.text, refused.finish_reason) == ("", FinishReason.ERROR)
+    assert "look-around" in refused.error
 
 
 def test_a_text_and_its_tokens_are_the_same_prompt(engine: Engine) -> None:
