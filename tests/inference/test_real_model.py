@@ -1,9 +1,8 @@
-"""The real SmolLM2: greedy text is that of transformers, token by token, in float32."""
+"""The real SmolLM2: greedy answers are those of transformers, token by token, in float32."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import jsonschema
@@ -11,59 +10,84 @@ import pytest
 import torch
 import transformers
 
+from inference import Engine, SamplingParams
+from inference.checkpoint import load_gpt
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, Form, GenerationRequest, Grammar, SamplingParams
-from tests.inference.asking import a_request, run
+from inference.native import NativeRunner, library
+from inference.protocol import Form, Grammar
+from inference.runner import TorchRunner
+from inference.tokenizer import Tokenizer
+from tests.inference.asking import a_request, an_engine, run
+
+pytestmark = pytest.mark.real_model
 
 PROMPTS = (
     "What is the capital of France?",
     "Explain in two sentences why the sky is blue.",
     "Rewrite politely: Send me the report now.",
+    "Write a haiku about autumn.",
+    "List five fruits.",
+    "What is 12 times 12?",
+    "Translate to French: Where is the library?",
+    "Who wrote Hamlet?",
+    "Give me a recipe for pancakes.",
+    "Summarise: Tides rise and fall with the Moon.",
+    "Write a Python function that adds two numbers.",
+    "What do bees do in winter?",
+    "Correct the spelling: Teh wether is nise todey.",
+    "Name three planets with rings.",
+    "Why do cats purr?",
+    "Tell me a short story about a lighthouse.",
+    "What is the difference between a noun and a verb?",
+    "你好,请介绍一下你自己。",
+    "Count from one to ten.",
+    "Say the same sentence twice: The sea is calm tonight.",
 )
-MAX_TOKENS = 24
+ANSWER_TOKENS = 64
 
 
 @pytest.fixture(scope="module")
-def engine(smollm2_folder: Path) -> EngineCore:
-    return EngineCore.load(smollm2_folder, EngineOptions(dtype="float32", cache_tokens=2048))
+def prompts(smollm2_folder: Path) -> list[list[int]]:
+    tokenizer = Tokenizer.from_folder(smollm2_folder)
+    return [tokenizer.render([{"role": "user", "content": text}]) for text in PROMPTS]
 
 
 @pytest.fixture(scope="module")
-def theirs(smollm2_folder: Path) -> transformers.PreTrainedModel:
-    return transformers.AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32).eval()
+def expected(smollm2_folder: Path, prompts: list[list[int]]) -> list[list[int]]:
+    """The tokens transformers answers with, the one that ends an answer included."""
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2_folder, padding_side="left")
+    batch = tokenizer.apply_chat_template(
+        [[{"role": "user", "content": text}] for text in PROMPTS],
+        add_generation_prompt=True,
+        padding=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    read = [row[mask.bool()].tolist() for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    assert read == prompts
+    with torch.inference_mode():
+        answers = theirs.generate(**batch, max_new_tokens=ANSWER_TOKENS, do_sample=False)[:, batch["input_ids"].shape[1] :].tolist()
+    return [answer[: answer.index(2) + 1] if 2 in answer else answer for answer in answers]
 
 
-def test_greedy_answers_are_those_of_transformers(engine: EngineCore, theirs: transformers.PreTrainedModel, smollm2_folder: Path) -> None:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2_folder)
-    expected = []
-    for prompt in PROMPTS:
-        tokens = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt")
-        answer = theirs.generate(**tokens, max_new_tokens=MAX_TOKENS, do_sample=False)[0, tokens["input_ids"].shape[1] :]
-        expected.append(tokenizer.decode(answer, skip_special_tokens=True))
+@pytest.mark.parametrize("runner", [TorchRunner, NativeRunner])
+def test_greedy_answers_are_those_of_transformers(
+    runner: type[TorchRunner | NativeRunner], prompts: list[list[int]], expected: list[list[int]], smollm2_folder: Path
+) -> None:
+    if runner is NativeRunner and library() is None:
+        pytest.skip("there is no C++ compiler")
+    options = EngineOptions(dtype="float32", cache_tokens=4096)
+    model = load_gpt(smollm2_folder, dtype=torch.float32)
+    with Engine(EngineCore(model, Tokenizer.from_folder(smollm2_folder), options, run_with=runner)) as engine:
+        outputs = engine.generate(prompts, SamplingParams(max_tokens=ANSWER_TOKENS, temperature=0.0))
 
-    for number, prompt in enumerate(PROMPTS):
-        engine.submit(
-            GenerationRequest(
-                id=f"req_{number}",
-                base="base",
-                version="version",
-                tenant="tenant",
-                messages=[{"role": "user", "content": prompt}],
-                sampling=SamplingParams(max_tokens=MAX_TOKENS, temperature=0.0).to_json(),
-                deadline=time.time() + 600,
-            )
-        )
-    answers = dict.fromkeys((f"req_{number}" for number in range(len(PROMPTS))), "")
-    while engine.has_work:
-        for id_, event in engine.step():
-            if isinstance(event, Delta):
-                answers[id_] += event.text
-
-    assert list(answers.values()) == expected
-    assert "Paris" in expected[0]
+    assert [output.token_ids for output in outputs] == expected
+    assert "Paris" in outputs[0].text
+    assert sum(len(answer) for answer in expected) > 12 * ANSWER_TOKENS
 
 
-def test_an_answer_that_must_follow_a_schema_does_and_still_knows_the_answer(engine: EngineCore) -> None:
+def test_an_answer_that_must_follow_a_schema_does_and_still_knows_the_answer(smollm2_folder: Path) -> None:
     schema = {
         "type": "object",
         "properties": {
@@ -76,7 +100,7 @@ def test_an_answer_that_must_follow_a_schema_does_and_still_knows_the_answer(eng
     }
     prompt = "Describe France as JSON: its capital, its continent and its neighbours."
 
-    (outcome,) = run(engine, a_request(prompt, max_tokens=160, grammar=Grammar(Form.JSON_SCHEMA, schema)))
+    (outcome,) = run(an_engine(smollm2_folder), a_request(prompt, max_tokens=160, grammar=Grammar(Form.JSON_SCHEMA, schema)))
 
     found = json.loads(outcome.text)
     jsonschema.validate(found, schema)
