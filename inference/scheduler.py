@@ -73,7 +73,7 @@ class Turns:
     seldom goes at once, and a tenant with a hundred requests waiting has one served for each of another's.
     """
 
-    REMEMBERED = 1024  # tenants, before those whose turns are over are dropped
+    REMEMBERED = 1024  # tenants at most: of those whose turns are not over, the ones who used most
 
     def __init__(self) -> None:
         self._now: dict[str, int] = {}  # by priority
@@ -83,11 +83,17 @@ class Turns:
         now, whose = self._now.get(sequence.priority, 0), (sequence.priority, sequence.tenant)
         sequence.turn = max(now, self._ends.get(whose, 0))
         if len(self._ends) >= self.REMEMBERED:
-            self._ends = {key: end for key, end in self._ends.items() if end > self._now.get(key[0], 0)}
+            self._forget()
         self._ends[whose] = sequence.turn + sequence.cost
 
     def serve(self, sequence: Sequence) -> None:
         self._now[sequence.priority] = max(self._now.get(sequence.priority, 0), sequence.turn)
+
+    def _forget(self) -> None:
+        """Keeps at most half. The turn served now does not move while everybody who comes is new, so that no turn would be over."""
+        ahead = {key: end - self._now.get(key[0], 0) for key, end in self._ends.items()}
+        most = sorted((key for key in ahead if ahead[key] > 0), key=ahead.__getitem__, reverse=True)
+        self._ends = {key: self._ends[key] for key in most[: self.REMEMBERED // 2]}
 
 
 class Scheduler:

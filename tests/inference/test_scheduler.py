@@ -223,16 +223,20 @@ def in_order(scheduler: Scheduler) -> list[str]:
     return served
 
 
-def test_the_turns_of_tenants_gone_by_are_forgotten() -> None:
+def test_turns_do_not_remember_everybody_who_ever_asked_but_those_who_used_most() -> None:
     turns, pool = Turns(), BlockPool(8)
+    often = [a_sequence(pool, [1] * 10, order=number, tenant="often") for number in range(3)]
+    for sequence in often[:2]:
+        turns.give(sequence)
 
     for number in range(5000):
         sequence = a_sequence(pool, [1] * 10, order=number, tenant=f"t{number}")
         turns.give(sequence)
         turns.serve(sequence)
-        turns._now[Priority.INTERACTIVE] += 10
+    turns.give(often[2])
 
     assert len(turns._ends) <= Turns.REMEMBERED
+    assert [sequence.turn for sequence in often] == [0, 10, 20]
 
 
 def test_a_preempted_sequence_resumes_from_what_is_still_cached() -> None:
