@@ -19,7 +19,7 @@ from inference.answers import Answer
 from inference.engine import EngineCore
 from inference.native import NativeRunner, library
 from inference.prompts import RequestRefused
-from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, Priority, Started
+from inference.protocol import FailureCode, Finished, FinishReason, Form, GenerationRequest, Grammar, Priority, Started
 from inference.reading import MeanPool, Reader
 from inference.runner import TorchRunner
 from tests.inference.asking import PROMPTS, a_request, an_engine, an_engine_with, finish, run, texts
@@ -30,6 +30,12 @@ WARMED_UP, REQUESTS = 2_000, 10_000
 MOST_GROWTH_BYTES = 8 * 2**20  # of what the process holds, from WARMED_UP to REQUESTS: 1 KiB for each request between
 MOST_NEW_OBJECTS = 1_000  # that the garbage collector knows: an eighth of one for each request between
 UNKNOWN = "f" * 64
+GRAMMARS = (
+    Grammar(Form.CHOICE, ("yes", "no", "it depends")),
+    Grammar(Form.REGEX, "(Hello, )*"),  # never has to end
+    Grammar(Form.JSON_SCHEMA, {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
+    Grammar(Form.REGEX, r"(a)\1"),  # not supported
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,7 @@ def any_request(choose: random.Random, adapters: dict[str, Path], *, now: float,
         (0.1, {"logprobs": choose.randint(0, 3)}),
         (0.05, {"prompt_logprobs": choose.randint(0, 2)}),
         (0.1, {"top_k": 5, "top_p": 0.9, "frequency_penalty": 0.5}),
+        (0.08, {"grammar": choose.choice(GRAMMARS)}),
         (0.1, {"logit_bias": {choose.randrange(400): 5.0}}),
     ):
         if choose.random() < chance:
@@ -142,6 +149,8 @@ def test_whatever_ends_a_request_at_whatever_moment_leaves_nothing_behind(
     events += finish(engine)
 
     require_nothing_left(engine)
+    engine.close()
+    wait_until(lambda: not any(thread.name.startswith("grammar") for thread in threading.enumerate()), within_s=10)
     assert engine.stats()["preemptions"] > 0
     began = [id_ for id_, event in events if isinstance(event, Started)]
     ended = [id_ for id_, event in events if isinstance(event, Finished)]
@@ -173,6 +182,7 @@ def test_ten_thousand_requests_of_every_kind_leave_memory_as_it_was(folder: Path
             require_nothing_left(engine)
             held[number] = (resident_bytes(), objects())
 
+    engine.close()
     assert sum(reasons.values()) == REQUESTS
     assert min(reasons[reason] for reason in (*FinishReason, "refused")) > 50
     assert held[REQUESTS][0] - held[WARMED_UP][0] < MOST_GROWTH_BYTES
