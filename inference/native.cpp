@@ -11,6 +11,9 @@
 //
 // Written with the compiler's vector types: eight lanes, or sixteen where the processor has AVX-512.
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -45,7 +48,18 @@ inline void store(float* at, Floats value) { *reinterpret_cast<Floats*>(at) = va
 inline Floats load(const Brain* at) {
     return reinterpret_cast<Floats>(__builtin_convertvector(*reinterpret_cast<const Halves*>(at), Words) << 16);
 }
+// GCC 12 takes the generic conversion of bytes apart into single numbers.
+#if defined(__AVX512F__)
+inline Floats load(const int8_t* at) {
+    return Floats(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)))));
+}
+#elif defined(__AVX2__)
+inline Floats load(const int8_t* at) {
+    return Floats(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)))));
+}
+#else
 inline Floats load(const int8_t* at) { return __builtin_convertvector(*reinterpret_cast<const Bytes*>(at), Floats); }
+#endif
 
 inline float one(float x) { return x; }
 inline float one(Brain x) {
