@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Sequence as Listed
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from inference.adapters import Hold
 from inference.detokenizer import Detokenizer
 from inference.grammars import Compiled
 from inference.lora import Adapter
-from inference.protocol import FinishReason, GenerationRequest, SamplingParams, Usage
+from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, SamplingParams, Usage
 from inference.reading import Reader, TokenLogprob
 from inference.sampling import Choice
 from inference.scheduler import Sequence
@@ -89,6 +91,35 @@ class Answer:
         """The prompt counts once, however many branches go on from it."""
         completion_tokens = sum(branch.choice.count for branch in self.branches)
         return Usage(self.first.sequence.prompt_length, completion_tokens, self.first.sequence.reused or 0)
+
+
+class Ended(Protocol):
+    """What is told of an answer at its end, whichever engine made it."""
+
+    request: GenerationRequest
+    received_at: float
+    first_token_at: float | None
+
+    @property
+    def usage(self) -> Usage: ...
+
+
+def ended(
+    answer: Ended, reason: FinishReason, *, failure: FailureCode | None = None, message: str = "", detail: dict[str, Any] | None = None
+) -> Finished:
+    """The last event of an answer."""
+    first_token_s = None if answer.first_token_at is None else answer.first_token_at - answer.received_at
+    return Finished(
+        request=answer.request.id,
+        reason=reason,
+        usage=answer.usage.to_json(),
+        attempt=answer.request.attempt,
+        failure=failure,
+        message=message,
+        detail=detail or {},
+        first_token_ms=None if first_token_s is None else round(first_token_s * 1000, 2),
+        duration_ms=round((time.monotonic() - answer.received_at) * 1000, 2),
+    )
 
 
 def branches_of(first: Sequence, params: SamplingParams, tokenizer: Tokenizer, *, lookahead: int) -> list[Branch]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from inference.adapters import AdapterStore, Hold, Source
-from inference.answers import Answer, Branch, branches_of
+from inference.answers import Answer, Branch, branches_of, ended
 from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
@@ -448,19 +448,8 @@ class EngineCore:
         if answer.hold is not None:
             answer.hold.release()
         self._zero_freed()
-        first_token_s = None if answer.first_token_at is None else answer.first_token_at - answer.received_at
-        finished = Finished(
-            request=answer.request.id,
-            reason=reason,
-            usage=answer.usage.to_json(),
-            attempt=answer.request.attempt,
-            failure=failure,
-            message=message,
-            detail=detail or {},
-            first_token_ms=None if first_token_s is None else round(first_token_s * 1000, 2),
-            duration_ms=round((time.monotonic() - answer.received_at) * 1000, 2),
-        )
-        self._events.append((answer.request.id, finished))
+        event = ended(answer, reason, failure=failure, message=message, detail=detail)
+        self._events.append((answer.request.id, event))
 
     def _expire(self) -> None:
         now = time.time()

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from inference.answers import ended
 from inference.config import GPTConfig
 from inference.detokenizer import Detokenizer
 from inference.lora_settings import AdapterError
@@ -350,19 +351,8 @@ class VllmEngine:
         for branch in answer.under_way:
             self._close(answer, branch, reason)
         del self._answers[answer.request.id]
-        first_token_s = None if answer.first_token_at is None else answer.first_token_at - answer.received_at
-        finished = Finished(
-            request=answer.request.id,
-            reason=reason,
-            usage=answer.usage.to_json(),
-            attempt=answer.request.attempt,
-            failure=failure,
-            message=message,
-            detail=detail or {},
-            first_token_ms=None if first_token_s is None else round(first_token_s * 1000, 2),
-            duration_ms=round((time.monotonic() - answer.received_at) * 1000, 2),
-        )
-        self._events.append((answer.request.id, finished))
+        event = ended(answer, reason, failure=failure, message=message, detail=detail)
+        self._events.append((answer.request.id, event))
 
     def _expire(self) -> None:
         now = time.time()

@@ -19,7 +19,7 @@ import pytest
 from inference import engine as engine_module
 from inference.answers import Answer
 from inference.engine import EngineCore
-from inference.native import NativeRunner, library
+from inference.native import NativeRunner
 from inference.prompts import RequestRefused
 from inference.protocol import FailureCode, Finished, FinishReason, Form, GenerationRequest, Grammar, Priority, Started
 from inference.reading import MeanPool, Reader
@@ -124,8 +124,6 @@ def require_nothing_left(engine: EngineCore) -> None:
 def test_whatever_ends_a_request_at_whatever_moment_leaves_nothing_behind(
     folder: Path, adapters: dict[str, Path], seed: int, runner: type[TorchRunner | NativeRunner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if runner is NativeRunner and library() is None:
-        pytest.skip("there is no C++ compiler")
     choose = random.Random(seed)
     clock = SimpleNamespace(now=0.0, time=lambda: clock.now, monotonic=time.monotonic)
     monkeypatch.setattr(engine_module, "time", clock)

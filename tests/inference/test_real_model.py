@@ -13,7 +13,7 @@ import transformers
 from inference import Engine, SamplingParams
 from inference.checkpoint import load_gpt
 from inference.engine import EngineCore, EngineOptions
-from inference.native import NativeRunner, library
+from inference.native import NativeRunner
 from inference.protocol import Form, Grammar
 from inference.runner import TorchRunner
 from inference.tokenizer import Tokenizer
@@ -75,8 +75,6 @@ def expected(smollm2_folder: Path, prompts: list[list[int]]) -> list[list[int]]:
 def test_greedy_answers_are_those_of_transformers(
     runner: type[TorchRunner | NativeRunner], prompts: list[list[int]], expected: list[list[int]], smollm2_folder: Path
 ) -> None:
-    if runner is NativeRunner and library() is None:
-        pytest.skip("there is no C++ compiler")
     options = EngineOptions(dtype="float32", cache_tokens=4096)
     model = load_gpt(smollm2_folder, dtype=torch.float32)
     with Engine(EngineCore(model, Tokenizer.from_folder(smollm2_folder), options, run_with=runner)) as engine:
