@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 DRAWN_POINTS = 240
 SMOOTHING = 0.85  # of a running mean, begun without bias
 LABEL_GAP = 14
+LABEL_LINE = 16  # from one label's baseline to the next
 NARROWEST = 0.02  # what the scale shows at least, from its lowest to its highest
 
 
@@ -153,19 +154,21 @@ def _drawn(size: Plot, points: Points, steps: int) -> Plot:
 
 
 def _labels(size: Plot, points: Points, end: tuple[float, float], held: tuple[float, float] | None) -> tuple[Label, ...]:
-    """The last numbers beside their points, apart from each other, on the side where there is room."""
+    """The last numbers beside their points, a line apart from each other, on the side where there is room."""
     training = _("training %(loss)s") % {"loss": loss(points.training[-1][1])}
-    own = _label(size, end[0], end[1] + LABEL_GAP, training)
+    highest, lowest = size.top + 10.0, size.bottom - 4.0
     if held is None:
-        return (own,)
+        return (_label(size, end[0], min(max(end[1] + LABEL_GAP, highest), lowest), training),)
     said = _("held-out %(loss)s") % {"loss": loss(points.held_out[-1][1])}
-    above = held[1] <= end[1]
-    other = _label(size, held[0], held[1] + (-LABEL_GAP + 4 if above else LABEL_GAP), said)
-    return (own if above else _label(size, end[0], end[1] - LABEL_GAP + 4, training), other)
+    is_held_above = held[1] <= end[1]
+    upper, lower = (held[1], end[1]) if is_held_above else (end[1], held[1])
+    low_y = min(max(lower + LABEL_GAP, highest + LABEL_LINE), lowest)
+    high_y = min(max(upper - LABEL_GAP + 4, highest), low_y - LABEL_LINE)
+    own_y, held_y = (low_y, high_y) if is_held_above else (high_y, low_y)
+    return _label(size, end[0], own_y, training), _label(size, held[0], held_y, said)
 
 
 def _label(size: Plot, x: float, y: float, text: str) -> Label:
-    y = min(max(y, size.top + 10), size.bottom - 4)
     room = size.right - x > 110
     return Label(round(x + 8 if room else x - 8, 1), round(y, 1), text, "start" if room else "end")
 

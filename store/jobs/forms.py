@@ -101,7 +101,7 @@ class VersionForm(RefusableForm):
     """A draft version of a GPT that is there, or of a new one."""
 
     listing = forms.ChoiceField(label=_("GPT"), required=False)
-    slug = forms.SlugField(
+    slug = forms.CharField(
         label=_("Name in addresses"), max_length=48, required=False, help_text=_("For a new GPT: lower-case, it stays as it is.")
     )
     name = forms.CharField(label=_("Name"), max_length=60, required=False)

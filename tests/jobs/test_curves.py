@@ -50,6 +50,19 @@ def test_every_point_lies_inside_and_a_long_run_is_thinned(steps: int) -> None:
         assert all(plot.top <= y <= plot.bottom for y in numbers[1::2])
 
 
+@pytest.mark.parametrize("last", [(0.0, 0.0), (3.0, 3.0), (1.5, 1.5), (0.0, 0.05), (3.0, 2.9), (2.0, 0.5)])
+def test_the_last_numbers_stand_inside_and_apart(last: tuple[float, float]) -> None:
+    loss_at_the_end, held_out = last
+    begun = [{"step": 0, "validation_loss": 3.0}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 0.0}]
+    found = curve([*begun, *({"step": n, "loss": loss_at_the_end, "validation_loss": held_out} for n in range(3, 60))], 60)
+
+    assert found is not None
+    for plot in found.plots:
+        own, other = plot.labels
+        assert abs(own.y - other.y) >= 16
+        assert all(plot.top < label.y < plot.bottom for label in plot.labels)
+
+
 @given(st.floats(0, 50), st.floats(0, 50))
 def test_the_scale_holds_its_values_in_a_handful_of_round_steps(one: float, other: float) -> None:
     low, high, every = scale(min(one, other), max(one, other))

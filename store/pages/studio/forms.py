@@ -34,7 +34,7 @@ class ActForm(forms.Form):
 
 class PublisherForm(ActForm):
     name = forms.CharField(label=_("Name"), max_length=80, help_text=_("As people see it, for example Harbour Works."))
-    slug = forms.SlugField(
+    slug = forms.CharField(
         label=_("Name in addresses"), max_length=48, help_text=_("Lower-case letters, digits and hyphens. It stays as it is.")
     )
     kind = forms.ChoiceField(label=_("Kind"), choices=Publisher.Kind.choices, initial=Publisher.Kind.PERSON)
@@ -151,7 +151,7 @@ class NewGPTForm(PromptForm, ClaimsForm, PricesForm, TextsForm):
 
     params = {**TextsForm.params, **PricesForm.params}
 
-    slug = forms.SlugField(
+    slug = forms.CharField(
         label=_("Name in addresses"),
         max_length=48,
         help_text=_("Lower-case letters, digits and hyphens. It stays as it is."),
