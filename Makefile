@@ -44,7 +44,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # ------------------------------------------------------------------ checks
 
-test: lint typecheck messages pytest journeys pytest-postgresql journeys-postgresql
+# The journeys mostly wait, for browsers and workers; the run on PostgreSQL fills that time. Each part's words come out in one piece.
+test: lint typecheck messages pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=recurse journeys pytest-postgresql
+	$(MAKE) --no-print-directory journeys-postgresql
 
 lint: install-test
 	@$(VENV)/bin/ruff check .

@@ -60,6 +60,7 @@ class WorkerSettings:
     threads: int  # of an engine's computations; 0: torch decides
     idle_s: float  # after which an unused base is unloaded
     cache_bytes: int  # budget of the artifact cache; 0: none
+    checkpoint_s: float  # of a job's work between two checkpoints
 
     @classmethod
     def from_environment(cls) -> WorkerSettings:
@@ -92,6 +93,7 @@ class WorkerSettings:
             threads=_number("WORKER_THREADS"),
             idle_s=float(_number("WORKER_IDLE_S") or 900),
             cache_bytes=_number("WORKER_CACHE_BYTES"),
+            checkpoint_s=float(_number("WORKER_CHECKPOINT_S") or 20),
         )
 
 
@@ -184,6 +186,7 @@ class Worker:
             cache=self.settings.cache,
             progress=jobs.ProgressStream(self.valkey).add,
             memory_bytes=self.settings.memory_bytes,
+            segment_s=self.settings.checkpoint_s,
             stopping=self.stopping,
         )
 
