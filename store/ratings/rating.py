@@ -58,8 +58,8 @@ def _write(user: User, listing: Listing, fields: dict[str, Any]) -> Rating:
         Rating.objects.filter(pk=current.pk).update(**fields, updated_at=timezone.now())
         if current.hidden_at is None:
             summaries.apply(listing.pk, before=current.stars, after=stars)
-    rating.refresh_from_db()
-    return rating
+        rating.refresh_from_db()  # while it is locked: behind the commit its author may have withdrawn it
+        return rating
 
 
 def withdraw(user: User, rating: Rating) -> None:
