@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,23 @@ def test_people_who_rate_and_withdraw_at_once_leave_the_right_sums() -> None:
 
     assert_recount_agrees(listing)
     assert Rating.objects.count() <= 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rating_withdrawn_in_the_moment_it_was_changed_is_still_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    version, person = making.make_base(), making.make_user()
+    use(person, version)
+    acts.rate(person, version.listing, stars=2)
+    apply = summaries.apply
+
+    def apply_and_withdraw_after(*args: Any, **kwargs: Any) -> None:
+        apply(*args, **kwargs)
+        transaction.on_commit(lambda: Rating.objects.all().delete())
+
+    monkeypatch.setattr(summaries, "apply", apply_and_withdraw_after)
+
+    assert acts.rate(person, version.listing, stars=5).stars == 5
+    assert not Rating.objects.exists()
 
 
 def _rate_or_withdraw(person: User, listing: Listing, choose: Callable[[list[int]], int]) -> None:
