@@ -106,6 +106,14 @@ class Example:
         return sum(self.trained)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to the same prompt; only the answers are trained."""
+
+    chosen: Example
+    rejected: Example
+
+
 # ---------------------------------------------------------------- reading lines
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,27 +28,61 @@ LAST_RATE_SHARE = 0.1  # the cosine ends here, not at zero: the last examples te
 MAX_HELD_OUT = 100
 MAX_STEPS = 20_000
 
+T = TypeVar("T")
+
+
+class Method(StrEnum):
+    """What the examples say."""
+
+    SUPERVISED = "supervised"  # what to answer
+    PREFERENCE = "preference"  # which of two answers is better
+
+
+class Targets(StrEnum):
+    """The projections beside which an adapter is trained."""
+
+    ALL = "all"
+    ATTENTION = "attention"
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a fine-tune is run."""
 
+    method: Method = Method.SUPERVISED
+    beta: float = 0.1  # of a preference: how far the model may leave the one it started as; higher is nearer
     rank: int = 8
     alpha: float = 16.0
+    rank_stabilised: bool = False  # alpha / √rank rather than alpha / rank (Kalajdzievski, 2023, arXiv:2312.03732)
+    targets: Targets = Targets.ALL
     dropout: float = 0.0  # of what goes into the adapter
     epochs: int = 3
     learning_rate: float = 2e-4  # the highest
     batch_size: int = 8  # examples of one step
     max_length: int = 512  # tokens of an example; longer ones are left out
     validation_share: float = 0.1
+    patience: int = 0  # validations in a row without a better one that end the run early; 0: it goes to its end
     seed: int = 1
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
-        """Raises JobError for a setting that is not known."""
+        """Raises JobError for a setting or a value that is not known, and for what does not go together."""
         if unknown := sorted(value.keys() - {field.name for field in fields(cls)}):
             raise JobError("setting_unknown", f"The worker does not know the setting {unknown[0]!r}; it may be older than the store.")
-        return cls(**value)
+        try:
+            chosen = {"method": Method(value.get("method", "supervised")), "targets": Targets(value.get("targets", "all"))}
+        except ValueError as error:
+            raise JobError(
+                "setting_unknown", f"The worker does not know a setting's value: {error}; it may be older than the store."
+            ) from error
+        if chosen["method"] == Method.PREFERENCE and value.get("dropout"):
+            raise JobError("setting_unusable", "Preferences are learned without dropout: the start and the model are compared.")
+        return cls(**{**value, **chosen})
+
+    @property
+    def scale(self) -> float:
+        """What B·A·x is multiplied with."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step `step` of `steps`, counted from 0: a short rise, then a half cosine."""
@@ -64,13 +99,16 @@ class TrainableLora(nn.Module):
     def __init__(self, model: GPT, recipe: Recipe) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(recipe.seed)
-        self._scale = recipe.alpha / recipe.rank
+        self._scale = recipe.scale
         self._dropout = recipe.dropout
         self._index: dict[str, int] = {}
         self.down = nn.ParameterList()
         self.up = nn.ParameterList()
         device = model.embedding.weight.device
-        for number, (name, (outs, ins)) in enumerate(projection_shapes(model.config).items()):
+        shapes = projection_shapes(model.config)
+        trained = [name for name in shapes if recipe.targets == Targets.ALL or "attn." in name]
+        for number, name in enumerate(trained):
+            outs, ins = shapes[name]
             self._index[name] = number
             bound = 1 / math.sqrt(ins)  # what PEFT's kaiming_uniform_(a=√5) comes to
             a = (torch.rand(recipe.rank, ins, generator=random) * 2 - 1) * bound
@@ -79,7 +117,8 @@ class TrainableLora(nn.Module):
 
     def add(self, projection: str, x: Tensor, y: Tensor) -> Tensor:
         """y plus the adapter of x. x: [n, in]; y: [n, out]."""
-        number = self._index[projection]
+        if (number := self._index.get(projection)) is None:
+            return y
         inner = F.dropout(x.float(), self._dropout, self.training) if self._dropout else x.float()
         return y + (F.linear(F.linear(inner, self.down[number]), self.up[number]) * self._scale).to(y.dtype)
 
@@ -119,18 +158,23 @@ def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Pac
     return Packed(tensors[0], tensors[1], [len(example.tokens) for example in examples], tensors[2], tensors[3])
 
 
-def passes(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """The examples in order, as many in each pass as PASS_TOKENS allow."""
-    waiting: list[Example] = []
-    tokens = 0
-    for example in examples:
-        if waiting and tokens + len(example.tokens) > PASS_TOKENS:
+def grouped(items: Sequence[T], *, size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """The items in order, as many in each group as the limit allows; one that is larger makes a group of its own."""
+    waiting: list[T] = []
+    taken = 0
+    for item in items:
+        if waiting and taken + size(item) > limit:
             yield waiting
-            waiting, tokens = [], 0
-        waiting.append(example)
-        tokens += len(example.tokens)
+            waiting, taken = [], 0
+        waiting.append(item)
+        taken += size(item)
     if waiting:
         yield waiting
+
+
+def passes(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """The examples in order, as many in each pass as PASS_TOKENS allow."""
+    return grouped(examples, size=lambda example: len(example.tokens), limit=PASS_TOKENS)
 
 
 def losses(model: GPT, packed: Packed, lora: TrainableLora | None) -> Tensor:
@@ -151,7 +195,7 @@ def mean_loss(model: GPT, examples: Sequence[Example], lora: TrainableLora | Non
     return total / max(count, 1)
 
 
-def split(examples: Sequence[Example], recipe: Recipe) -> tuple[list[Example], list[Example]]:
+def split(examples: Sequence[T], recipe: Recipe) -> tuple[list[T], list[T]]:
     """(for training, held out), by the seed alone."""
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(recipe.seed)).tolist()
     held = min(round(len(examples) * recipe.validation_share), MAX_HELD_OUT, len(examples) - 1)
@@ -161,16 +205,16 @@ def split(examples: Sequence[Example], recipe: Recipe) -> tuple[list[Example], l
     return [e for at, e in enumerate(examples) if at not in held_out], [examples[at] for at in sorted(held_out)]
 
 
-def batch(examples: Sequence[Example], recipe: Recipe, step: int) -> list[Example]:
-    """The examples of step `step`, counted from 0 over all epochs: the cursor into the data is the step itself."""
-    epoch, at = divmod(step, steps_per_epoch(examples, recipe))
+def batch(count: int, recipe: Recipe, step: int) -> list[int]:
+    """Which of `count` examples step `step` takes, counted from 0 over all epochs: the cursor into the data is the step itself."""
+    epoch, at = divmod(step, steps_per_epoch(count, recipe))
     random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(examples), generator=random)[at * recipe.batch_size : (at + 1) * recipe.batch_size]
-    return [examples[index] for index in order.tolist()]
+    order: list[int] = torch.randperm(count, generator=random)[at * recipe.batch_size : (at + 1) * recipe.batch_size].tolist()
+    return order
 
 
-def steps_per_epoch(examples: Sequence[Example], recipe: Recipe) -> int:
-    return math.ceil(len(examples) / recipe.batch_size)
+def steps_per_epoch(count: int, recipe: Recipe) -> int:
+    return math.ceil(count / recipe.batch_size)
 
 
 def room_bytes(model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int) -> int:

@@ -8,7 +8,7 @@ here, ranks and shapes that fit the base, every number finite. What would change
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -207,7 +207,9 @@ def _filled_up(rank: int) -> int:
     return next(size for size in RANKS if size >= rank)
 
 
-def save(folder: Path, weights: Mapping[str, tuple[Tensor, Tensor]], *, config: GPTConfig, alpha: float, base: str) -> None:
+def save(
+    folder: Path, weights: Mapping[str, tuple[Tensor, Tensor]], *, config: GPTConfig, alpha: float, base: str, rank_stabilised: bool = False
+) -> None:
     """Writes `folder` so that PEFT and `Adapter.load` read it: the form in which an adapter is stored and taken elsewhere.
 
     `weights` holds A [rank, in] and B [out, rank] by the projection's Hugging Face name; `base` names what it was trained on.
@@ -227,10 +229,17 @@ def save(folder: Path, weights: Mapping[str, tuple[Tensor, Tensor]], *, config: 
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "use_rslora": False,
+        "use_rslora": rank_stabilised,
         "use_dora": False,
         "fan_in_fan_out": config.architecture == "gpt2",  # its projections are Conv1D in transformers
-        "target_modules": sorted({name.rpartition(".")[2] for name in weights}),
+        "target_modules": _targets(weights.keys(), projection_shapes(config).keys()),
         "inference_mode": True,
     }
     (folder / CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _targets(adapted: Collection[str], projections: Collection[str]) -> list[str]:
+    """The ends of the adapted projections' names, long enough that no other projection's name has them (PEFT's rule)."""
+    others = {name.rpartition(".")[2] for name in projections if name not in adapted}
+    ends = {name: name.rpartition(".")[2] for name in adapted}
+    return sorted({".".join(name.split(".")[-2:]) if end in others else end for name, end in ends.items()})

@@ -1,7 +1,8 @@
 """A LoRA fine-tune as a job: segments of some seconds, each ending in a checkpoint from which it goes on bit for bit.
 
-A checkpoint is an artifact of this job alone: the adapter's weights, the best ones so far, the optimiser's state and the
-generator's as safetensors, and the rest as JSON. The one before it is removed when the store has made the next current.
+A checkpoint is an artifact of this job alone: the adapter's weights, the best ones so far, the optimiser's state, the
+generator's and what the objective compares with as safetensors, and the rest as JSON. The one before it is removed when
+the store has made the next current.
 """
 
 from __future__ import annotations
@@ -20,23 +21,11 @@ from torch import Tensor
 
 from inference import lora
 from inference.config import GPTConfig
-from inference.datasets import Example, UnusableDataset, load_examples
-from inference.finetuning import (
-    MAX_STEPS,
-    PASS_TOKENS,
-    Recipe,
-    TrainableLora,
-    batch,
-    losses,
-    mean_loss,
-    pack,
-    passes,
-    room_bytes,
-    split,
-    steps_per_epoch,
-)
+from inference.datasets import Example, Pair, UnusableDataset, load_examples
+from inference.finetuning import MAX_STEPS, PASS_TOKENS, Method, Recipe, TrainableLora, batch, room_bytes, split, steps_per_epoch
 from inference.job_process import JobError
 from inference.model import GPT
+from inference.objectives import Objective, Preference, Supervised
 from inference.protocol import JobTask
 from inference.workbench import Workbench
 
@@ -45,6 +34,7 @@ VALIDATIONS = 10  # over the whole run, beside the one before it begins
 SAID_EVERY_S = 0.25
 RECENT_STEPS = 20  # whose mean is called the training loss at the end
 STATE, WEIGHTS, BEST, OPTIMISER = "state.json", "weights.safetensors", "best.safetensors", "optimiser.safetensors"
+COMPARED = "compared.safetensors"  # what the objective measured before the first step
 
 
 def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
@@ -66,7 +56,15 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
 
 def _room(config: GPTConfig, recipe: Recipe) -> int:
     sizes = {"layers": config.layers, "hidden": config.hidden_size, "inner": config.intermediate_size, "vocabulary": config.vocab_size}
-    return room_bytes(max(PASS_TOKENS, recipe.max_length), **sizes)
+    longest = recipe.max_length * (2 if recipe.method == Method.PREFERENCE else 1)
+    return room_bytes(max(PASS_TOKENS, longest), **sizes)
+
+
+def objective_of(recipe: Recipe, model: GPT, lora: TrainableLora, examples: list[Example] | list[Pair]) -> Objective:
+    train, held_out = split(examples, recipe)
+    if recipe.method == Method.PREFERENCE:
+        return Preference(model, lora, train, held_out, beta=recipe.beta)  # type: ignore[arg-type]
+    return Supervised(model, lora, train, held_out)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -82,20 +80,21 @@ class State:
     validation_loss: float | None = None  # the last
     best_validation_loss: float | None = None
     best_step: int = 0
+    stale: int = 0  # validations since the best
+    best_validation_accuracy: float | None = None  # of the best: the share of held-out pairs whose chosen answer is preferred
 
 
 class Training:
     """One run, from its first step or from a checkpoint."""
 
-    def __init__(self, task: JobTask, bench: Workbench, *, recipe: Recipe, model: GPT, examples: list[Example]) -> None:
+    def __init__(self, task: JobTask, bench: Workbench, *, recipe: Recipe, model: GPT, examples: list[Example] | list[Pair]) -> None:
         self._task, self._bench, self._recipe, self._model = task, bench, recipe, model
-        self._train, self._held_out = split(examples, recipe)
-        self._per_epoch = steps_per_epoch(self._train, recipe)
-        self._steps = self._per_epoch * recipe.epochs
+        self._lora = TrainableLora(model, recipe).train()
+        self._objective = objective_of(recipe, model, self._lora, examples)
+        self._steps = steps_per_epoch(self._objective.train_count, recipe) * recipe.epochs
         if self._steps > MAX_STEPS:
             message = f"{self._steps} steps are more than the {MAX_STEPS} allowed. Choose fewer epochs or larger batches."
             raise JobError("too_many_steps", message, detail={"steps": self._steps, "limit": MAX_STEPS})
-        self._lora = TrainableLora(model, recipe).train()
         self._optimiser = torch.optim.AdamW(self._lora.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
         self._best: dict[str, tuple[Tensor, Tensor]] | None = None
         self._state = State()
@@ -110,43 +109,56 @@ class Training:
         torch.manual_seed(self._recipe.seed)
         if self._checkpoint is not None:
             self._take_up(self._bench.folder(self._checkpoint))
-        elif self._held_out:
-            loss = self._validate()
-            self._state.base_validation_loss = self._state.validation_loss = loss
-            self._note({"step": 0, "validation_loss": loss})
+            return
+        self._objective.begin(lambda: self._say("validating"))
+        if self._objective.held_out_count:
+            found = self._validate()
+            self._state.base_validation_loss = self._state.validation_loss = found["validation_loss"]
+            self._note({"step": 0, **found})
 
     def to_the_end(self) -> None:
         """Raises Paused after the segment in which a pause was asked for."""
         segment_began = time.monotonic()
-        while self._state.step < self._steps:
+        while not self._is_at_its_end:
             self._bench.channel.raise_if_cancelled()
             self._step()
-            last = self._state.step == self._steps
-            if last or self._bench.channel.pausing or time.monotonic() - segment_began >= self._bench.segment_s:
+            if self._is_at_its_end or self._bench.channel.pausing or time.monotonic() - segment_began >= self._bench.segment_s:
                 self._end_segment()
                 segment_began = time.monotonic()
+
+    @property
+    def _is_at_its_end(self) -> bool:
+        patience = self._recipe.patience
+        return self._state.step == self._steps or (patience > 0 and self._state.stale >= patience)
+
+    @property
+    def _done(self) -> float:
+        return 1.0 if self._is_at_its_end else self._state.step / self._steps
 
     def result(self) -> dict[str, Any]:
         """Stores the adapter that did best on the held-out examples, or the last when none were held out."""
         folder = self._bench.work / "adapter"
         weights = self._best or self._lora.weights()
         base = self._task.params["base"]
-        lora.save(folder, weights, config=self._model.config, alpha=self._recipe.alpha, base=base)
+        recipe = self._recipe
+        lora.save(folder, weights, config=self._model.config, alpha=recipe.alpha, base=base, rank_stabilised=recipe.rank_stabilised)
         manifest = self._bench.put(folder)
         state = self._state
         return {
             "manifest": manifest,
             "size_bytes": sum(file.stat().st_size for file in folder.iterdir()),
-            "steps": self._steps,
-            "examples": len(self._train),
-            "held_out": len(self._held_out),
+            "steps": state.step,
+            "examples": self._objective.train_count,
+            "held_out": self._objective.held_out_count,
             "tokens": state.tokens,
             "trained_tokens": state.trained_tokens,
             "seconds": round(state.seconds, 1),
             "train_loss": sum(state.recent) / len(state.recent),
             "base_validation_loss": state.base_validation_loss,
             "validation_loss": state.best_validation_loss if state.best_validation_loss is not None else state.validation_loss,
-            "best_step": state.best_step or self._steps,
+            "validation_accuracy": state.best_validation_accuracy,
+            "best_step": state.best_step or state.step,
+            "ended_early": state.step < self._steps,
             "trained_parameters": sum(parameter.numel() for parameter in self._lora.parameters()),
             "precision": str(self._model.embedding.weight.dtype).removeprefix("torch."),
         }
@@ -156,16 +168,16 @@ class Training:
     def _step(self) -> None:
         began = time.monotonic()
         state, recipe = self._state, self._recipe
-        examples = batch(self._train, recipe, state.step)
+        numbers = batch(self._objective.train_count, recipe, state.step)
         rate = recipe.rate(state.step, self._steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        loss, grad_norm = self._descend(examples)
+        loss, grad_norm = self._descend(numbers)
         state.step += 1
         state.recent = [*state.recent, loss][-RECENT_STEPS:]
-        tokens = sum(len(example.tokens) for example in examples)
+        tokens, learned = self._objective.tokens(numbers)
         state.tokens += tokens
-        state.trained_tokens += sum(example.trained_tokens for example in examples)
+        state.trained_tokens += learned
         seconds = time.monotonic() - began
         state.seconds += seconds
         event = {
@@ -175,16 +187,14 @@ class Training:
             "grad_norm": grad_norm,
             "tokens_per_s": round(tokens / seconds, 1),
         }
-        if self._held_out and (state.step % self._validate_every == 0 or state.step == self._steps):
-            event["validation_loss"] = self._judge()
+        if self._objective.held_out_count and (state.step % self._validate_every == 0 or state.step == self._steps):
+            event |= self._judge()
         self._note(event)
 
-    def _descend(self, examples: list[Example]) -> tuple[float, float]:
-        """One step of the optimiser; (mean loss of a trained token, norm of the gradient before clipping)."""
-        count = max(sum(sum(example.trained[1:]) for example in examples), 1)
+    def _descend(self, numbers: list[int]) -> tuple[float, float]:
+        """One step of the optimiser; (loss of these examples, norm of the gradient before clipping)."""
         total = 0.0
-        for group in passes(examples):
-            loss = losses(self._model, pack(group, self._model.embedding.weight.device), self._lora).sum() / count
+        for loss in self._objective.parts(numbers):
             loss.backward()
             total += loss.item()
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._lora.parameters(), MAX_GRAD_NORM))
@@ -202,21 +212,23 @@ class Training:
     def _validate_every(self) -> int:
         return max(1, -(-self._steps // VALIDATIONS))
 
-    def _judge(self) -> float:
-        loss = self._validate()
-        state = self._state
+    def _judge(self) -> dict[str, float]:
+        found = self._validate()
+        state, loss = self._state, found["validation_loss"]
         state.validation_loss = loss
+        state.stale += 1
         if state.best_validation_loss is None or loss < state.best_validation_loss:
-            state.best_validation_loss, state.best_step = loss, state.step
+            state.best_validation_loss, state.best_step, state.stale = loss, state.step, 0
+            state.best_validation_accuracy = found.get("validation_accuracy")
             self._best = self._lora.weights()
-        return loss
+        return found
 
-    def _validate(self) -> float:
+    def _validate(self) -> dict[str, float]:
         self._lora.eval()
-        loss = mean_loss(self._model, self._held_out, self._lora, after_pass=lambda: self._say("validating"))
+        found = self._objective.judge(lambda: self._say("validating"))
         self._lora.train()
-        self._require_finite(loss)
-        return loss
+        self._require_finite(found["validation_loss"])
+        return found
 
     # ------------------------------------------------------------ what is said
 
@@ -229,8 +241,7 @@ class Training:
         self._bench.channel.raise_if_cancelled()
         if time.monotonic() - self._said_at < SAID_EVERY_S:
             return
-        done = self._state.step / self._steps
-        self._bench.channel.progress(stage, done=done, step=self._state.step, steps=self._steps, events=self._unsaid)
+        self._bench.channel.progress(stage, done=self._done, step=self._state.step, steps=self._steps, events=self._unsaid)
         self._unsaid = []
         self._said_at = time.monotonic()
 
@@ -238,9 +249,8 @@ class Training:
 
     def _end_segment(self) -> None:
         digest = self._write_checkpoint()
-        done = self._state.step / self._steps
         try:
-            self._bench.channel.segment(number=self._segment, checkpoint=digest, events=self._events, done=done)
+            self._bench.channel.segment(number=self._segment, checkpoint=digest, events=self._events, done=self._done)
         finally:
             shutil.rmtree(self._bench.work / "checkpoint")
         self._forget(self._checkpoint, kept=digest)
@@ -255,6 +265,8 @@ class Training:
         save_file(_flat(self._lora.weights()), folder / WEIGHTS, metadata=own)
         if self._best is not None:
             save_file(_flat(self._best), folder / BEST, metadata=own)
+        if kept := self._objective.kept():
+            save_file(kept, folder / COMPARED, metadata=own)
         moments = {"random": torch.get_rng_state()}
         for number, parameter in enumerate(self._lora.parameters()):
             moments |= {f"{number}.{name}": value.contiguous() for name, value in self._optimiser.state[parameter].items()}
@@ -270,6 +282,8 @@ class Training:
         self._lora.restore(_pairs(load_file(folder / WEIGHTS)))
         if (folder / BEST).exists():
             self._best = _pairs(load_file(folder / BEST))
+        if (folder / COMPARED).exists():
+            self._objective.take_up(load_file(folder / COMPARED))
         moments = load_file(folder / OPTIMISER)
         torch.set_rng_state(moments["random"])
         for number, parameter in enumerate(self._lora.parameters()):

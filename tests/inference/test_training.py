@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,11 +92,12 @@ def test_a_checkpoint_of_another_job_is_refused(place: Place) -> None:
     assert refused.value.code == "checkpoint_unusable"
 
 
-def test_the_result_gives_peft_and_our_own_reader_the_same_logits(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"rank_stabilised": True}, {"targets": "attention"}])
+def test_the_result_gives_peft_and_our_own_reader_the_same_logits(place: Place, tmp_path: Path, changes: dict[str, Any]) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    result = run(place.finetune(), place.bench(Told(), segment_s=60))
+    result = run(place.finetune(changes=changes), place.bench(Told(), segment_s=60))
     adapter, base = place.artifacts.materialise(result["manifest"], place.cache), tmp_path / "base"
     tokens, positions, attention = torch.arange(5, 60), torch.arange(55), CausalAttention([55])
 
@@ -128,6 +130,34 @@ def test_accumulating_over_several_passes_gives_the_gradient_of_one(place: Place
     assert len(one) == 14
     for a, b in zip(one, many, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_that_no_longer_gets_better_ends_early_with_its_best(place: Place) -> None:
+    told = Told()
+
+    result = run(place.finetune(changes={"epochs": 50, "learning_rate": 0.05, "patience": 2}), place.bench(told, segment_s=60))
+
+    judged = [(event["step"], event["validation_loss"]) for event in told.events if event["step"] and "validation_loss" in event]
+    best = min(range(len(judged)), key=lambda at: judged[at][1])
+    assert len(judged) == best + 3
+    assert (result["ended_early"], result["steps"]) == (True, judged[-1][0])
+    assert (result["best_step"], result["validation_loss"]) == judged[best]
+    assert told.segments[-1]["done"] == 1.0
+
+
+def test_adapters_beside_the_attention_alone_leave_the_rest_untouched(place: Place) -> None:
+    result = run(place.finetune(changes={"targets": "attention"}), place.bench(Told(), segment_s=60))
+
+    settings = json.loads((place.artifacts.materialise(result["manifest"], place.cache) / "adapter_config.json").read_text())
+    assert settings["target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize("name", ["method", "targets"])
+def test_a_value_the_worker_does_not_know_is_refused_by_name(name: str) -> None:
+    with pytest.raises(JobError, match="does not know") as refused:
+        Recipe.from_json({name: "other"})
+
+    assert refused.value.code == "setting_unknown"
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:

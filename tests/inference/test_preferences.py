@@ -1,0 +1,144 @@
+"""Learning from preferences: the loss of the DPO paper, from where the run starts, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from inference.checkpoint import load_gpt
+from inference.datasets import Example, Pair, encode
+from inference.finetuning import Recipe, TrainableLora
+from inference.job_process import JobError, Paused
+from inference.objectives import Preference
+from inference.tokenizer import Tokenizer
+from inference.training import Training
+from tests.inference.job_bench import CITIES, SETTINGS, Place, Told
+
+RECIPE = Recipe.from_json({**SETTINGS, "method": "preference", "learning_rate": 1e-2})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    torch.set_num_threads(1)
+    return Place(tmp_path)
+
+
+def answer(tokenizer: Tokenizer, question: str, said: str) -> Example:
+    return encode([{"role": "user", "content": question}, {"role": "assistant", "content": said}], tokenizer)
+
+
+def pairs_of(place: Place) -> list[Pair]:
+    """The short answer is preferred to the long one."""
+    tokenizer = Tokenizer.from_folder(place.folder / "base")
+    asked = [(f"Where is {city}?", f"In {city}land.", f"Well, {city} is, as one says, in {city}land, I believe.") for city in CITIES]
+    return [Pair(answer(tokenizer, question, short), answer(tokenizer, question, long)) for question, short, long in asked]
+
+
+def training(place: Place, told: Told, recipe: Recipe = RECIPE, *, segment_s: float = 60, **fields: object) -> Training:
+    model = load_gpt(place.folder / "base", dtype=torch.float32)
+    task = place.finetune(**fields)  # type: ignore[arg-type]
+    return Training(task, place.bench(told, segment_s=segment_s), recipe=recipe, model=model, examples=pairs_of(place))
+
+
+def test_the_first_loss_is_ln_2(place: Place) -> None:
+    told = Told()
+    run = training(place, told)
+
+    run.begin()
+    run.to_the_end()
+
+    assert told.events[0]["validation_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert told.events[1]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_chosen_answers_become_the_likelier_ones(place: Place) -> None:
+    told = Told()
+    run = training(place, told)
+
+    run.begin()
+    run.to_the_end()
+    result = run.result()
+
+    assert told.events[-1]["loss"] < 0.4
+    assert result["validation_loss"] < result["base_validation_loss"] - 0.1
+    assert (result["base_validation_loss"], result["validation_accuracy"]) == (pytest.approx(math.log(2), abs=1e-6), 1.0)
+
+
+def test_the_loss_is_that_of_the_paper_with_the_logits_of_transformers(place: Place, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    run = training(place, Told())
+    run.begin()
+    run.to_the_end()
+    adapter = place.artifacts.materialise(run.result()["manifest"], place.cache)
+    start = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    pair = pairs_of(place)[3]
+
+    def log_probability(model: torch.nn.Module, side: Example) -> torch.Tensor:
+        tokens = torch.tensor([side.tokens])
+        of_tokens = F.log_softmax(model(tokens).logits[0, :-1], dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
+        return (of_tokens * torch.tensor(side.trained[1:])).sum()
+
+    with torch.no_grad():
+        before = log_probability(start, pair.chosen) - log_probability(start, pair.rejected)
+        trained = PeftModel.from_pretrained(start, adapter)
+        after = log_probability(trained, pair.chosen) - log_probability(trained, pair.rejected)
+    theirs = -F.logsigmoid(RECIPE.beta * (after - before))
+
+    model = load_gpt(tmp_path / "base", dtype=torch.float32)
+    lora = TrainableLora(model, RECIPE)
+    ours = Preference(model, lora, [pair], [], beta=RECIPE.beta)
+    ours.begin(lambda: None)
+    lora.restore(run._best or {})
+    (loss,) = ours.parts([0])
+    torch.testing.assert_close(loss.detach(), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_losses_of_pairs_do_not_depend_on_how_they_are_grouped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_gpt(place.folder / "base", dtype=torch.float32)
+    lora = TrainableLora(model, RECIPE)
+    objective = Preference(model, lora, pairs_of(place), [], beta=1.0)
+    objective.begin(lambda: None)
+    for parameter in lora.up:
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(1))
+
+    together = sum(float(part.detach()) for part in objective.parts(range(10)))
+    monkeypatch.setattr("inference.objectives.PASS_TOKENS", 1)
+    alone = [float(part.detach()) for part in objective.parts(range(10))]
+
+    assert len(alone) == 10
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+    assert together != pytest.approx(math.log(2), abs=1e-2)
+
+
+def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(place: Place) -> None:
+    whole = training(place, Told())
+    whole.begin()
+    whole.to_the_end()
+    expected = whole.result()
+
+    checkpoint, segment, result = None, 0, None
+    while result is None:
+        told = Told(pause_at=1)
+        run = training(place, told, segment_s=0, job="job_b", checkpoint=checkpoint, segment=segment)
+        run.begin()
+        try:
+            run.to_the_end()
+            result = run.result()
+        except Paused:
+            checkpoint, segment = told.segments[-1]["checkpoint"], segment + 1
+
+    assert segment == expected["steps"]
+    assert place.adapter_bytes(result["manifest"]) == place.adapter_bytes(expected["manifest"])
+
+
+def test_dropout_is_refused() -> None:
+    with pytest.raises(JobError) as refused:
+        Recipe.from_json({"method": "preference", "dropout": 0.1})
+
+    assert refused.value.code == "setting_unusable"
