@@ -7,7 +7,8 @@ model. Names and shapes must be exactly what the config calls for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from inference import naming
@@ -89,6 +91,27 @@ def load_gpt(folder: Path, *, dtype: torch.dtype, device: str | torch.device = "
                 kept = torch.empty(weight.shape, dtype=kept_as, device=device).copy_(weight)
                 setattr(module, leaf, nn.Parameter(kept.add_(naming.norm_offset(config)) if norm else kept, requires_grad=False))
     return model.eval()
+
+
+def save(folder: Path, weights: Mapping[str, Tensor], *, source: Path) -> None:
+    """Writes a checkpoint that transformers and `load_gpt` read: `weights` by their names in `GPT`, in the dtype, under the names and
+    beside the configuration and the tokenizer of the checkpoint in `source`. Raises CheckpointError, UnsupportedModel.
+    """
+    config = GPTConfig.from_folder(source)
+    places = locate(source, config)
+    folder.mkdir(parents=True)
+    for file in sorted(Path(source).iterdir()):
+        if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX:
+            shutil.copyfile(file, folder / file.name)
+    filed = {}
+    for inner, place in places.items():
+        weight = weights[inner].detach().cpu()
+        if "norm" in inner:
+            weight = weight - naming.norm_offset(config)
+        if naming.is_transposed(config, inner):
+            weight = weight.t()
+        filed[place.name] = weight.to(getattr(torch, DTYPES[place.dtype])).contiguous()
+    save_file(filed, folder / SINGLE, metadata={"format": "pt"})
 
 
 def locate(folder: Path, config: GPTConfig) -> dict[str, TensorPlace]:

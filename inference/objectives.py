@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inference.batching import PASS_TOKENS, grouped, losses, mean_loss, pack, passes
 from inference.datasets import Example, Pair
-from inference.finetuning import PASS_TOKENS, TrainableLora, grouped, losses, mean_loss, pack, passes
 from inference.model import GPT
+from inference.trainable import Trainable
 
 
 class Objective(Protocol):
@@ -48,8 +49,8 @@ class Objective(Protocol):
 class Supervised:
     """Mean cross-entropy of a trained token."""
 
-    def __init__(self, model: GPT, lora: TrainableLora, train: Sequence[Example], held_out: Sequence[Example]) -> None:
-        self._model, self._lora, self._train, self._held_out = model, lora, train, held_out
+    def __init__(self, model: GPT, trainable: Trainable, train: Sequence[Example], held_out: Sequence[Example]) -> None:
+        self._model, self._adapter, self._train, self._held_out = model, trainable.adapter, train, held_out
         self.train_count, self.held_out_count = len(train), len(held_out)
 
     def begin(self, after_pass: Callable[[], object]) -> None:
@@ -65,10 +66,10 @@ class Supervised:
         examples = [self._train[number] for number in numbers]
         count = max(sum(sum(example.trained[1:]) for example in examples), 1)
         for group in passes(examples):
-            yield losses(self._model, pack(group, self._model.embedding.weight.device), self._lora).sum() / count
+            yield losses(self._model, pack(group, self._model.embedding.weight.device), self._adapter).sum() / count
 
     def judge(self, after_pass: Callable[[], object]) -> dict[str, float]:
-        return {"validation_loss": mean_loss(self._model, self._held_out, self._lora, after_pass=after_pass)}
+        return {"validation_loss": mean_loss(self._model, self._held_out, self._adapter, after_pass=after_pass)}
 
     def tokens(self, numbers: Sequence[int]) -> tuple[int, int]:
         examples = [self._train[number] for number in numbers]
@@ -82,8 +83,8 @@ class Preference:
     weights it started with: measured once, for all pairs, and part of each checkpoint.
     """
 
-    def __init__(self, model: GPT, lora: TrainableLora, train: Sequence[Pair], held_out: Sequence[Pair], *, beta: float) -> None:
-        self._model, self._lora, self._beta = model, lora, beta
+    def __init__(self, model: GPT, trainable: Trainable, train: Sequence[Pair], held_out: Sequence[Pair], *, beta: float) -> None:
+        self._model, self._adapter, self._beta = model, trainable.adapter, beta
         self._pairs = [*train, *held_out]
         self._reference = torch.empty(0, 2)  # [pairs, (chosen, rejected)]
         self.train_count, self.held_out_count = len(train), len(held_out)
@@ -127,7 +128,7 @@ class Preference:
     def _log_probabilities(self, numbers: Sequence[int]) -> Tensor:
         """Of the chosen and the rejected answer of each pair, summed over its tokens, float32 [n, 2]."""
         sides = [side for number in numbers for side in (self._pairs[number].chosen, self._pairs[number].rejected)]
-        of_tokens = -losses(self._model, pack(sides, self._model.embedding.weight.device), self._lora)
+        of_tokens = -losses(self._model, pack(sides, self._model.embedding.weight.device), self._adapter)
         counts = [sum(side.trained[1:]) for side in sides]
         return torch.stack([of_answer.sum() for of_answer in of_tokens.split(counts)]).view(-1, 2)
 

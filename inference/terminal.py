@@ -20,14 +20,14 @@ from inference.checkpoint import CheckpointError, load_gpt
 from inference.config import GPTConfig, UnsupportedModel
 from inference.datasets import UnusableDataset, load_examples
 from inference.engine import RequestRefused
-from inference.finetuning import Recipe
 from inference.job_process import Channel, JobError
 from inference.library import Engine, Output
 from inference.lora_settings import AdapterError
 from inference.protocol import FinishReason, InvalidSampling, JobTask, SamplingParams
 from inference.reading import TokenLogprob
+from inference.recipe import Recipe
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
-from inference.training import Training
+from inference.training import RESULT, Training
 from inference.workbench import Workbench, device_of, numbers_of
 
 
@@ -200,11 +200,11 @@ def train(options: argparse.Namespace) -> None:
         place = Path(work)
         desk = Desk(Terminal(), ArtifactStore(f"file://{place.resolve()}"), place, place, memory_bytes=0, segment_s=math.inf)
         task = JobTask(job=out.name, attempt=1, kind="finetune", params={"base": str(options.model)})
-        training = Training(task, desk, recipe=recipe, model=model, examples=examples)
+        training = Training(task, desk, recipe=recipe, model=model, examples=examples, source=folder)
         training.begin()
         training.to_the_end()
         result = training.result()
-        shutil.move(place / "adapter", out)
+        shutil.move(place / RESULT, out)
     del result["manifest"]
     print(json.dumps({"adapter": str(out), **result}))
 

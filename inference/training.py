@@ -1,6 +1,6 @@
-"""A LoRA fine-tune as a job: segments of some seconds, each ending in a checkpoint from which it goes on bit for bit.
+"""A fine-tune as a job: segments of some seconds, each ending in a checkpoint from which it goes on bit for bit.
 
-A checkpoint is an artifact of this job alone: the adapter's weights, the best ones so far, the optimiser's state, the
+A checkpoint is an artifact of this job alone: the weights that are learned, the best ones so far, the optimiser's state, the
 generator's and what the objective compares with as safetensors, and the rest as JSON. The one before it is removed when
 the store has made the next current.
 """
@@ -19,26 +19,30 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from inference import lora
+from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
 from inference.config import GPTConfig
 from inference.datasets import Example, Pair, UnusableDataset, load_examples
-from inference.finetuning import MAX_STEPS, PASS_TOKENS, Method, Recipe, TrainableLora, batch, room_bytes, split, steps_per_epoch
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
 from inference.protocol import JobTask
+from inference.recipe import Method, Recipe, Scope
+from inference.trainable import Trainable, trainable_of
 from inference.workbench import Workbench
 
 MAX_GRAD_NORM = 1.0
 VALIDATIONS = 10  # over the whole run, beside the one before it begins
 SAID_EVERY_S = 0.25
+TIMES_SAVING = 9  # a segment lasts so many times as long as saving the one before it took
+LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, two moments, the best so far and a checkpoint's copy
 RECENT_STEPS = 20  # whose mean is called the training loss at the end
 STATE, WEIGHTS, BEST, OPTIMISER = "state.json", "weights.safetensors", "best.safetensors", "optimiser.safetensors"
+RESULT = "result"
 COMPARED = "compared.safetensors"  # what the objective measured before the first step
 
 
 def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
-    """Trains to the end and stores the adapter; its digest and what was measured."""
+    """Trains to the end and stores the adapter or the model; its digest and what was measured."""
     recipe = Recipe.from_json(task.params["settings"])
     base = bench.folder(task.params["base"])
     tokenizer = bench.tokenizer(base)
@@ -48,7 +52,7 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     except UnusableDataset as error:
         raise JobError("data_unusable", f"The file cannot be trained on: {error}", detail=asdict(error.problem)) from error
     model = bench.model(base, room_bytes=_room(GPTConfig.from_folder(base), recipe))
-    training = Training(task, bench, recipe=recipe, model=model, examples=examples)
+    training = Training(task, bench, recipe=recipe, model=model, examples=examples, source=base)
     training.begin()
     training.to_the_end()
     return training.result()
@@ -57,14 +61,15 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
 def _room(config: GPTConfig, recipe: Recipe) -> int:
     sizes = {"layers": config.layers, "hidden": config.hidden_size, "inner": config.intermediate_size, "vocabulary": config.vocab_size}
     longest = recipe.max_length * (2 if recipe.method == Method.PREFERENCE else 1)
-    return room_bytes(max(PASS_TOKENS, longest), **sizes)
+    learned = LEARNED_BYTES * config.parameter_count if recipe.scope == Scope.WEIGHTS else 0
+    return learned + room_bytes(max(PASS_TOKENS, longest), **sizes)
 
 
-def objective_of(recipe: Recipe, model: GPT, lora: TrainableLora, examples: list[Example] | list[Pair]) -> Objective:
+def objective_of(recipe: Recipe, model: GPT, trainable: Trainable, examples: list[Example] | list[Pair]) -> Objective:
     train, held_out = split(examples, recipe)
     if recipe.method == Method.PREFERENCE:
-        return Preference(model, lora, train, held_out, beta=recipe.beta)  # type: ignore[arg-type]
-    return Supervised(model, lora, train, held_out)  # type: ignore[arg-type]
+        return Preference(model, trainable, train, held_out, beta=recipe.beta)  # type: ignore[arg-type]
+    return Supervised(model, trainable, train, held_out)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -87,16 +92,20 @@ class State:
 class Training:
     """One run, from its first step or from a checkpoint."""
 
-    def __init__(self, task: JobTask, bench: Workbench, *, recipe: Recipe, model: GPT, examples: list[Example] | list[Pair]) -> None:
-        self._task, self._bench, self._recipe, self._model = task, bench, recipe, model
-        self._lora = TrainableLora(model, recipe).train()
-        self._objective = objective_of(recipe, model, self._lora, examples)
+    def __init__(
+        self, task: JobTask, bench: Workbench, *, recipe: Recipe, model: GPT, examples: list[Example] | list[Pair], source: Path
+    ) -> None:
+        """`source` is the folder `model` was read from."""
+        self._task, self._bench, self._recipe, self._model, self._source = task, bench, recipe, model, source
+        self._trainable = trainable_of(recipe, model)
+        self._trainable.train()
+        self._objective = objective_of(recipe, model, self._trainable, examples)
         self._steps = steps_per_epoch(self._objective.train_count, recipe) * recipe.epochs
         if self._steps > MAX_STEPS:
             message = f"{self._steps} steps are more than the {MAX_STEPS} allowed. Choose fewer epochs or larger batches."
             raise JobError("too_many_steps", message, detail={"steps": self._steps, "limit": MAX_STEPS})
-        self._optimiser = torch.optim.AdamW(self._lora.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
-        self._best: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._optimiser = torch.optim.AdamW(self._trainable.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+        self._best: dict[str, Tensor] | None = None
         self._state = State()
         self._events: list[dict[str, Any]] = []
         self._unsaid: list[dict[str, Any]] = []
@@ -117,14 +126,16 @@ class Training:
             self._note({"step": 0, **found})
 
     def to_the_end(self) -> None:
-        """Raises Paused after the segment in which a pause was asked for."""
-        segment_began = time.monotonic()
+        """Raises Paused after the segment in which a pause was asked for. Saving takes about a tenth of the time at most."""
+        segment_began, segment_s = time.monotonic(), self._bench.segment_s
         while not self._is_at_its_end:
             self._bench.channel.raise_if_cancelled()
             self._step()
-            if self._is_at_its_end or self._bench.channel.pausing or time.monotonic() - segment_began >= self._bench.segment_s:
+            if self._is_at_its_end or self._bench.channel.pausing or time.monotonic() - segment_began >= segment_s:
+                began = time.monotonic()
                 self._end_segment()
                 segment_began = time.monotonic()
+                segment_s = self._bench.segment_s and max(self._bench.segment_s, TIMES_SAVING * (segment_began - began))
 
     @property
     def _is_at_its_end(self) -> bool:
@@ -136,12 +147,9 @@ class Training:
         return 1.0 if self._is_at_its_end else self._state.step / self._steps
 
     def result(self) -> dict[str, Any]:
-        """Stores the adapter that did best on the held-out examples, or the last when none were held out."""
-        folder = self._bench.work / "adapter"
-        weights = self._best or self._lora.weights()
-        base = self._task.params["base"]
-        recipe = self._recipe
-        lora.save(folder, weights, config=self._model.config, alpha=recipe.alpha, base=base, rank_stabilised=recipe.rank_stabilised)
+        """Stores what did best on the held-out examples, or the last when none were held out."""
+        folder = self._bench.work / RESULT
+        self._trainable.save(folder, self._best or self._trainable.weights(), base=self._task.params["base"], source=self._source)
         manifest = self._bench.put(folder)
         state = self._state
         return {
@@ -159,7 +167,8 @@ class Training:
             "validation_accuracy": state.best_validation_accuracy,
             "best_step": state.best_step or state.step,
             "ended_early": state.step < self._steps,
-            "trained_parameters": sum(parameter.numel() for parameter in self._lora.parameters()),
+            "trained_parameters": sum(parameter.numel() for parameter in self._trainable.parameters()),
+            "scope": str(self._recipe.scope),
             "precision": str(self._model.embedding.weight.dtype).removeprefix("torch."),
         }
 
@@ -197,9 +206,11 @@ class Training:
         for loss in self._objective.parts(numbers):
             loss.backward()
             total += loss.item()
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._lora.parameters(), MAX_GRAD_NORM))
+        self._trainable.before_step()
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._trainable.parameters(), MAX_GRAD_NORM))
         self._require_finite(total, grad_norm)
         self._optimiser.step()
+        self._trainable.after_step()
         self._optimiser.zero_grad(set_to_none=True)
         return total, grad_norm
 
@@ -220,13 +231,13 @@ class Training:
         if state.best_validation_loss is None or loss < state.best_validation_loss:
             state.best_validation_loss, state.best_step, state.stale = loss, state.step, 0
             state.best_validation_accuracy = found.get("validation_accuracy")
-            self._best = self._lora.weights()
+            self._best = self._trainable.weights()
         return found
 
     def _validate(self) -> dict[str, float]:
-        self._lora.eval()
+        self._trainable.train(False)
         found = self._objective.judge(lambda: self._say("validating"))
-        self._lora.train()
+        self._trainable.train()
         self._require_finite(found["validation_loss"])
         return found
 
@@ -262,13 +273,13 @@ class Training:
         folder = self._bench.work / "checkpoint"
         folder.mkdir()
         own = {"job": self._task.job}  # so that no other job's checkpoint has the same bytes, and this one can be removed
-        save_file(_flat(self._lora.weights()), folder / WEIGHTS, metadata=own)
+        save_file(_filed(self._trainable.weights()), folder / WEIGHTS, metadata=own)
         if self._best is not None:
-            save_file(_flat(self._best), folder / BEST, metadata=own)
+            save_file(_filed(self._best), folder / BEST, metadata=own)
         if kept := self._objective.kept():
             save_file(kept, folder / COMPARED, metadata=own)
         moments = {"random": torch.get_rng_state()}
-        for number, parameter in enumerate(self._lora.parameters()):
+        for number, parameter in enumerate(self._trainable.parameters()):
             moments |= {f"{number}.{name}": value.contiguous() for name, value in self._optimiser.state[parameter].items()}
         save_file(moments, folder / OPTIMISER, metadata=own)
         (folder / STATE).write_text(json.dumps({**own, **asdict(self._state)}, sort_keys=True), encoding="utf-8")
@@ -279,14 +290,14 @@ class Training:
         if kept.pop("job") != self._task.job:
             raise JobError("checkpoint_unusable", "The checkpoint belongs to another job.")
         self._state = State(**kept)
-        self._lora.restore(_pairs(load_file(folder / WEIGHTS)))
+        self._trainable.restore(load_file(folder / WEIGHTS))
         if (folder / BEST).exists():
-            self._best = _pairs(load_file(folder / BEST))
+            self._best = load_file(folder / BEST)
         if (folder / COMPARED).exists():
             self._objective.take_up(load_file(folder / COMPARED))
         moments = load_file(folder / OPTIMISER)
         torch.set_rng_state(moments["random"])
-        for number, parameter in enumerate(self._lora.parameters()):
+        for number, parameter in enumerate(self._trainable.parameters()):
             state = {name: moments[f"{number}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
             self._optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
 
@@ -295,9 +306,5 @@ class Training:
             self._bench.forget(digest, kept=kept)
 
 
-def _flat(weights: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    return {f"{name}.{side}": part.cpu().contiguous() for name, pair in weights.items() for side, part in zip("AB", pair, strict=True)}
-
-
-def _pairs(tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    return {name.removesuffix(".A"): (part, tensors[name[:-1] + "B"]) for name, part in tensors.items() if name.endswith(".A")}
+def _filed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.cpu().contiguous() for name, weight in weights.items()}

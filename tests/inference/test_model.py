@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from inference.attention import CausalAttention, KeyValueStore, PagedAttention, Piece
-from inference.checkpoint import load_gpt
+from inference.checkpoint import load_gpt, save
 from inference.config import GPTConfig
 from inference.model import GPT, PositionOutOfContext
 from tests.inference.tiny import tiny_base, write_json
@@ -132,6 +132,24 @@ def test_packed_sequences_give_the_logits_transformers_gives_each_alone(pair, se
     error = max(float((a - logits_of(theirs, b)).abs().max()) for a, b in zip(logits.split(LENGTHS), sequences, strict=True))
     print(f"{family}: largest error of a logit {error:.1e}")  # noqa: T201
     assert error < 1e-4
+
+
+def test_a_saved_checkpoint_gives_transformers_and_us_the_logits_it_was_saved_with(
+    pair, folders: Callable[[str], Path], sequences: list[torch.Tensor], tmp_path: Path
+) -> None:
+    family, _, ours = pair
+    with torch.no_grad():
+        changed = {name: weight * 1.05 + 0.01 for name, weight in ours.named_parameters()}
+
+    save(tmp_path / "saved", changed, source=folders(family))
+    theirs, again = both(tmp_path / "saved")
+
+    tokens, attention = sequences[0], CausalAttention([LENGTHS[0]])
+    with torch.inference_mode():
+        logits = again.logits(again(tokens, torch.arange(len(tokens)), attention))
+    assert float((logits - logits_of(theirs, tokens)).abs().max()) < 1e-4
+    for name, weight in again.named_parameters():
+        torch.testing.assert_close(weight, changed[name], rtol=0, atol=1e-6)
 
 
 @torch.inference_mode()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +13,11 @@ import torch.nn.functional as F
 
 from inference.checkpoint import load_gpt
 from inference.datasets import Example, Pair, encode
-from inference.finetuning import Recipe, TrainableLora
 from inference.job_process import JobError, Paused
 from inference.objectives import Preference
+from inference.recipe import Recipe, Scope
 from inference.tokenizer import Tokenizer
+from inference.trainable import TrainableLora
 from inference.training import Training
 from tests.inference.job_bench import CITIES, SETTINGS, Place, Told
 
@@ -38,15 +41,16 @@ def pairs_of(place: Place) -> list[Pair]:
     return [Pair(answer(tokenizer, question, short), answer(tokenizer, question, long)) for question, short, long in asked]
 
 
-def training(place: Place, told: Told, recipe: Recipe = RECIPE, *, segment_s: float = 60, **fields: object) -> Training:
-    model = load_gpt(place.folder / "base", dtype=torch.float32)
-    task = place.finetune(**fields)  # type: ignore[arg-type]
-    return Training(task, place.bench(told, segment_s=segment_s), recipe=recipe, model=model, examples=pairs_of(place))
+def training(place: Place, told: Told, recipe: Recipe = RECIPE, *, segment_s: float = 60, **fields: Any) -> Training:
+    folder = place.folder / "base"
+    model, bench = load_gpt(folder, dtype=torch.float32), place.bench(told, segment_s=segment_s)
+    return Training(place.finetune(**fields), bench, recipe=recipe, model=model, examples=pairs_of(place), source=folder)
 
 
-def test_the_first_loss_is_ln_2(place: Place) -> None:
+@pytest.mark.parametrize("scope", ["adapter", "weights"])
+def test_the_first_loss_is_ln_2(place: Place, scope: str) -> None:
     told = Told()
-    run = training(place, told)
+    run = training(place, told, replace(RECIPE, scope=Scope(scope)))
 
     run.begin()
     run.to_the_end()

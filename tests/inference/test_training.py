@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from inference import finetuning
+from inference import batching
 from inference.attention import CausalAttention
+from inference.batching import losses, pack, split
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
 from inference.datasets import load_examples
-from inference.finetuning import Recipe, TrainableLora, losses, pack, split
 from inference.job_process import Cancelled, JobError, Paused
 from inference.lora import Adapter
 from inference.lora_batch import LoraBatch
+from inference.recipe import Recipe
 from inference.tokenizer import Tokenizer
+from inference.trainable import TrainableLora
 from inference.training import run
 from tests.inference.job_bench import Place, Told, chat_line
 
@@ -119,12 +121,12 @@ def test_accumulating_over_several_passes_gives_the_gradient_of_one(place: Place
 
     def gradients() -> list[torch.Tensor]:
         lora = TrainableLora(model, Recipe())
-        for group in finetuning.passes(examples):
+        for group in batching.passes(examples):
             (losses(model, pack(group), lora).sum() / count).backward()
         return [parameter.grad for parameter in lora.up if parameter.grad is not None]
 
     one = gradients()
-    monkeypatch.setattr(finetuning, "PASS_TOKENS", 40)
+    monkeypatch.setattr(batching, "PASS_TOKENS", 40)
     many = gradients()
 
     assert len(one) == 14

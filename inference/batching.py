@@ -1,0 +1,117 @@
+"""How examples become steps: what is held out, batches, passes of packed examples, and the loss of every token.
+
+Everything random comes from the seed, and what is drawn while training (dropout) from torch's generator, whose state is
+part of each checkpoint: so a run that was interrupted ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inference.attention import CausalAttention
+from inference.datasets import Example
+from inference.model import GPT
+from inference.recipe import Recipe
+from inference.trainable import TrainableLora
+
+PASS_TOKENS = 1024  # of one forward pass; a longer example makes a pass of its own
+MAX_HELD_OUT = 100
+MAX_STEPS = 20_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Examples one behind the other; row `rows[i]` of the hidden states must say `targets[i]`."""
+
+    tokens: Tensor  # [n]
+    positions: Tensor  # [n], from 0 in every example
+    lengths: list[int]
+    rows: Tensor  # [trained]
+    targets: Tensor  # [trained]
+
+
+def pack(examples: Sequence[Example], device: torch.device | str = "cpu") -> Packed:
+    tokens: list[int] = []
+    positions: list[int] = []
+    rows: list[int] = []
+    targets: list[int] = []
+    for example in examples:
+        rows += [len(tokens) + at - 1 for at in range(1, len(example.tokens)) if example.trained[at]]
+        targets += [example.tokens[at] for at in range(1, len(example.tokens)) if example.trained[at]]
+        tokens += example.tokens
+        positions += range(len(example.tokens))
+    tensors = [torch.tensor(values, dtype=torch.int64, device=device) for values in (tokens, positions, rows, targets)]
+    return Packed(tensors[0], tensors[1], [len(example.tokens) for example in examples], tensors[2], tensors[3])
+
+
+def grouped(items: Sequence[T], *, size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """The items in order, as many in each group as the limit allows; one that is larger makes a group of its own."""
+    waiting: list[T] = []
+    taken = 0
+    for item in items:
+        if waiting and taken + size(item) > limit:
+            yield waiting
+            waiting, taken = [], 0
+        waiting.append(item)
+        taken += size(item)
+    if waiting:
+        yield waiting
+
+
+def passes(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """The examples in order, as many in each pass as PASS_TOKENS allow."""
+    return grouped(examples, size=lambda example: len(example.tokens), limit=PASS_TOKENS)
+
+
+def losses(model: GPT, packed: Packed, lora: TrainableLora | None) -> Tensor:
+    """Cross-entropy of every trained token, float32 [trained]."""
+    hidden = model(packed.tokens, packed.positions, CausalAttention(packed.lengths), lora)
+    return F.cross_entropy(model.logits(hidden[packed.rows]).float(), packed.targets, reduction="none")
+
+
+@torch.no_grad()
+def mean_loss(model: GPT, examples: Sequence[Example], lora: TrainableLora | None, *, after_pass: Callable[[], object]) -> float:
+    """Mean cross-entropy of a trained token; calls `after_pass` between passes, so that a long one can be watched and ended."""
+    total, count = 0.0, 0
+    for group in passes(examples):
+        found = losses(model, pack(group, model.embedding.weight.device), lora)
+        total += float(found.double().sum())
+        count += len(found)
+        after_pass()
+    return total / max(count, 1)
+
+
+def split(examples: Sequence[T], recipe: Recipe) -> tuple[list[T], list[T]]:
+    """(for training, held out), by the seed alone."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(recipe.seed)).tolist()
+    held = min(round(len(examples) * recipe.validation_share), MAX_HELD_OUT, len(examples) - 1)
+    if recipe.validation_share > 0 and len(examples) > 1:
+        held = max(held, 1)
+    held_out = {order[at] for at in range(held)}
+    return [e for at, e in enumerate(examples) if at not in held_out], [examples[at] for at in sorted(held_out)]
+
+
+def batch(count: int, recipe: Recipe, step: int) -> list[int]:
+    """Which of `count` examples step `step` takes, counted from 0 over all epochs: the cursor into the data is the step itself."""
+    epoch, at = divmod(step, steps_per_epoch(count, recipe))
+    random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    order: list[int] = torch.randperm(count, generator=random)[at * recipe.batch_size : (at + 1) * recipe.batch_size].tolist()
+    return order
+
+
+def steps_per_epoch(count: int, recipe: Recipe) -> int:
+    return math.ceil(count / recipe.batch_size)
+
+
+def room_bytes(model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int) -> int:
+    """About what a pass of so many tokens holds for its gradient: the states of every layer, and the logits."""
+    return model_tokens * layers * 4 * (16 * hidden + 6 * inner) + 3 * 4 * model_tokens * vocabulary
