@@ -37,7 +37,8 @@ def validate(task: JobTask, bench: Workbench) -> dict[str, Any]:
     tokenizer = _Watched(bench.tokenizer(base), bench)
     path = bench.file(task.params["file"])
     bench.channel.progress("validating", done=0.0)
-    report = datasets.validate(path, tokenizer, max_length=min(int(task.params["max_length"]), context_length))
+    use, name = task.params.get("use", datasets.Use.SUPERVISED), task.params.get("name", "")
+    report = datasets.validate(path, tokenizer, max_length=min(int(task.params["max_length"]), context_length), use=use, name=name)
     return report.to_json()
 
 
@@ -45,14 +46,21 @@ class _Watched:
     """A tokenizer that reports how many examples it was asked for, so that a long file is seen to be read."""
 
     def __init__(self, tokenizer: Tokenizer, bench: Workbench) -> None:
-        self._tokenizer, self._bench, self._rendered = tokenizer, bench, 0
-        self.eos_ids = tokenizer.eos_ids
+        self._tokenizer, self._bench, self._asked = tokenizer, bench, 0
+        self.eos_ids, self.end_id = tokenizer.eos_ids, tokenizer.end_id
 
     def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> list[int]:
-        self._rendered += 1
-        if self._rendered % SAID_EVERY_LINES == 0:
-            self._bench.channel.progress("validating", rendered=self._rendered)
+        self._say()
         return self._tokenizer.render(messages, add_generation_prompt)
+
+    def encode_plain(self, text: str) -> list[int]:
+        self._say()
+        return self._tokenizer.encode_plain(text)
+
+    def _say(self) -> None:
+        self._asked += 1
+        if self._asked % SAID_EVERY_LINES == 0:
+            self._bench.channel.progress("validating", rendered=self._asked)
 
     def decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens)

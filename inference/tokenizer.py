@@ -82,6 +82,12 @@ class Tokenizer:
                 raise TokenizerError(f"the tokenizer cannot read the text: {error}") from error
             raise
 
+    @property
+    def end_id(self) -> int | None:
+        """The token that ends a text, if there is one."""
+        token = self._tokens.token_to_id(self._specials.get("eos_token", ""))
+        return token if token is not None else min(self.eos_ids, default=None)
+
     def to_json(self) -> str:
         """All of it, as `tokenizer.json` holds it."""
         return self._tokens.to_str()
@@ -115,10 +121,11 @@ class Tokenizer:
     def _encode_with_spelled(self, text: str, mark: str, spelled: Sequence[str]) -> list[int]:
         found: list[int] = []
         for number, part in enumerate(re.split(f"\ue000{mark}:(\\d+)\ue001", text)):
-            found += self._encode_plain(spelled[int(part)]) if number % 2 else self.encode(part)
+            found += self.encode_plain(spelled[int(part)]) if number % 2 else self.encode(part)
         return found
 
-    def _encode_plain(self, text: str) -> list[int]:
+    def encode_plain(self, text: str) -> list[int]:
+        """Without special tokens, also where the text spells one out. Raises TokenizerError."""
         self._tokens.encode_special_tokens = True
         try:
             return self.encode(text)

@@ -1,17 +1,15 @@
-"""Chat data: which lines are refused, where and why; which tokens are learned; and that nothing is held in memory."""
+"""Training data: which tokens are learned, what a report counts, and that training refuses what validation refused."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from inference import datasets
-from inference.datasets import BadExample, UnusableDataset, encode, load_examples, message_column, parse_line, validate
+from inference.datasets import Pair, UnusableDataset, load_examples, load_pairs, load_texts, validate
+from inference.examples import Example, encode
+from inference.problems import BadExample
 from inference.tokenizer import Tokenizer
 from tests.inference.job_bench import chat_file, chat_line
 from tests.inference.tiny import tiny_base
@@ -20,68 +18,6 @@ from tests.inference.tiny import tiny_base
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.from_folder(tiny_base(tmp_path_factory.mktemp("base")))
-
-
-def line(*roles: str, content: Any = "x", **fields: Any) -> bytes:
-    return json.dumps({"messages": [{"role": role, "content": content} for role in roles], **fields}).encode()
-
-
-@pytest.mark.parametrize(
-    ("raw", "code", "column"),
-    [
-        (b'{"messages": [\xff]}', "not_utf8", 15),
-        (b'{"messages": [}', "not_json", 15),
-        (b'{"messages": NaN}', "not_json", 0),
-        (b"[" * 100_000, "too_deep", 0),
-        (b'["messages"]', "not_an_object", 0),
-        (b'{"prompt": "x", "completion": "y"}', "no_messages", 0),
-        (b'{"messages": []}', "no_messages", 0),
-        (line("user", "assistant", tools=[]), "unsupported_field", 0),
-        (b'{"messages": ["hi"]}', "message_not_an_object", 15),
-        (b'{"messages": [{"role": "user", "content": "x", "name": "me"}]}', "unsupported_field", 15),
-        (line("user", "robot"), "unknown_role", 49),
-        (line("user", "system", "assistant"), "system_not_first", 49),
-        (line("assistant"), "wrong_turn", 15),
-        (line("user", "user", "assistant"), "wrong_turn", 49),
-        (line("user", "assistant", "user"), "not_ended_by_assistant", 88),
-        (line("user", "assistant", content=["x"]), "content_not_text", 15),
-        (line("user", "assistant", content="  \n"), "empty_content", 15),
-        (line("user", "assistant", content="a\u0007"), "control_character", 15),
-        (line("user", "assistant", content="\ud800"), "control_character", 15),
-        (line("user", "assistant", content="x" * 100_001), "content_too_long", 15),
-        (line(*["user", "assistant"] * 101), "too_many_messages", 0),
-        (b'{"messages": "' + b"x" * datasets.MAX_LINE_BYTES + b'"}', "line_too_large", 0),
-    ],
-)
-def test_a_wrong_line_is_refused_with_its_reason_and_place(raw: bytes, code: str, column: int) -> None:
-    with pytest.raises(BadExample) as refused:
-        parse_line(raw)
-
-    assert (refused.value.code, refused.value.column) == (code, column)
-
-
-@given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
-def test_whatever_the_bytes_a_line_is_read_or_refused(raw: bytes) -> None:
-    try:
-        messages = parse_line(raw)
-    except BadExample:
-        return
-    assert messages[-1]["role"] == "assistant"
-
-
-@given(st.lists(st.text(alphabet='ab"\\{}[],: é', max_size=8), min_size=1, max_size=5), st.integers(0, 4), st.booleans())
-@settings(deadline=None)
-def test_the_column_of_a_message_is_where_it_begins(contents: list[str], index: int, spaced: bool) -> None:
-    index = index % len(contents)
-    separators = (", ", ": ") if spaced else (",", ":")
-    messages = [{"role": "user", "content": content} for content in contents]
-    text = json.dumps({"note": "messages", "messages": messages}, separators=separators, ensure_ascii=False)
-
-    column = message_column(text, index)
-
-    decoded, _ = json.JSONDecoder().raw_decode(text, column - 1)
-    assert decoded == messages[index]
 
 
 def test_the_assistants_words_and_its_end_are_learned_and_nothing_else(tokenizer: Tokenizer) -> None:
@@ -110,7 +46,10 @@ def test_an_end_mark_that_a_message_spells_out_is_plain_text(tokenizer: Tokenize
 
 def test_a_template_that_rewrites_what_stood_before_is_refused(tokenizer: Tokenizer) -> None:
     class Forgetful:
-        eos_ids = tokenizer.eos_ids
+        eos_ids, end_id = tokenizer.eos_ids, tokenizer.end_id
+
+        def encode_plain(self, text: str) -> list[int]:
+            return tokenizer.encode_plain(text)
 
         def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> list[int]:
             return tokenizer.render(messages[-1:], add_generation_prompt)
@@ -168,3 +107,145 @@ def test_training_refuses_what_validation_refused(tokenizer: Tokenizer, tmp_path
         load_examples(file, tokenizer, max_length=64)
 
     assert (refused.value.problem.line, refused.value.problem.code) == (2, "not_json")
+
+
+def learned(example: Example, tokenizer: Tokenizer) -> str:
+    return tokenizer.decode([token for token, trained in zip(example.tokens, example.trained, strict=True) if trained])
+
+
+def jsonl(path: Path, *values: object) -> Path:
+    return chat_file(path, [json.dumps(value).encode() for value in values])
+
+
+def test_a_prompt_and_its_completion_are_a_conversation_of_two_turns(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    asked = {"prompt": "Hello?", "completion": "Hello!"}
+    file = jsonl(tmp_path / "data.jsonl", asked, {"system": "Be brief.", **asked})
+
+    bare, told = load_examples(file, tokenizer, max_length=64)
+
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello!"}]
+    assert bare == encode(turns, tokenizer, line=1)
+    assert told == encode([{"role": "system", "content": "Be brief."}, *turns], tokenizer, line=2)
+
+
+def test_a_pair_has_one_prompt_and_only_its_answers_are_learned(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    earlier = [
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "And now?"},
+    ]
+    file = jsonl(tmp_path / "data.jsonl", {"prompt": earlier, "chosen": "Paris.", "rejected": "system user"})
+
+    (pair,) = load_pairs(file, tokenizer, max_length=128)
+
+    prompt = tokenizer.render(earlier, add_generation_prompt=True)
+    for side in (pair.chosen, pair.rejected):
+        assert list(side.tokens[: len(prompt)]) == prompt
+        assert not any(side.trained[: len(prompt)])
+    assert (learned(pair.chosen, tokenizer), learned(pair.rejected, tokenizer)) == ("Paris.", "system user")
+    assert pair.chosen.trained_tokens == len(tokenizer.encode("Paris.")) + 1  # its end too
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"prompt": "Hello?", "chosen": "Yes.", "rejected": "No."},
+        {
+            "prompt": [{"role": "user", "content": "Hello?"}],
+            "chosen": [{"role": "assistant", "content": "Yes."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        },
+        {
+            "input": {"messages": [{"role": "user", "content": "Hello?"}], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [{"role": "assistant", "content": "Yes."}],
+            "non_preferred_output": [{"role": "assistant", "content": "No."}],
+        },
+    ],
+)
+def test_preferences_are_read_in_each_of_their_shapes(tokenizer: Tokenizer, tmp_path: Path, value: object) -> None:
+    (pair,) = load_pairs(jsonl(tmp_path / "data.jsonl", value), tokenizer, max_length=64)
+
+    asked = {"role": "user", "content": "Hello?"}
+    expected = [encode([asked, {"role": "assistant", "content": answer}], tokenizer, line=1) for answer in ("Yes.", "No.")]
+    assert pair == Pair(*expected)
+
+
+def test_a_pair_is_as_long_as_its_longer_side(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    file = jsonl(
+        tmp_path / "data.jsonl",
+        {"prompt": "Hello?", "chosen": "Yes.", "rejected": "x " * 200},
+        {"prompt": "Hello?", "chosen": "Yes.", "rejected": "No."},
+    )
+
+    report = validate(file, tokenizer, max_length=64, use="preference")
+    pairs = load_pairs(file, tokenizer, max_length=64)
+
+    assert [pair.line for pair in pairs] == [2]
+    assert (report.examples, report.skipped, report.format, report.valid) == (1, 1, "preference", True)
+    assert [run["text"] for run in report.preview[0] if run["trained"] and not run.get("rejected")] == ["Yes."]
+    assert [run["text"] for run in report.preview[0] if run.get("rejected")] == ["No."]
+
+
+def test_answers_that_the_template_makes_the_same_are_no_preference(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    class Trimming:
+        eos_ids, end_id = tokenizer.eos_ids, tokenizer.end_id
+        decode, encode_plain = staticmethod(tokenizer.decode), staticmethod(tokenizer.encode_plain)
+
+        def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> list[int]:
+            return tokenizer.render([{**message, "content": message["content"].strip()} for message in messages], add_generation_prompt)
+
+    file = jsonl(tmp_path / "data.jsonl", {"prompt": "Hello?", "chosen": "Yes.", "rejected": "Yes. "})
+
+    report = validate(file, Trimming(), max_length=64, use="preference")
+
+    assert [problem.code for problem in report.problems] == ["same_answers"]
+
+
+def test_all_of_a_text_is_learned_and_its_end_token_with_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    file = tmp_path / "data.txt"
+    file.write_text("Hello! How\ncan I help?\n\n\nThe capital <|im_end|>\n")
+
+    first, second = load_texts(file, tokenizer, max_length=64)
+
+    assert first.tokens == (*tokenizer.encode("Hello! How\ncan I help?"), tokenizer.end_id)
+    assert second.tokens == (*tokenizer.encode_plain("The capital <|im_end|>"), tokenizer.end_id)
+    assert all(first.trained)
+    assert (first.line, second.line) == (1, 5)
+    assert tokenizer.end_id not in second.tokens[:-1]
+
+
+def test_a_long_text_is_learned_in_pieces_and_none_of_it_is_lost(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    text = "Hello! How can I help you today? " * 20
+    file = jsonl(tmp_path / "data.jsonl", {"text": text})
+
+    pieces = load_texts(file, tokenizer, max_length=50)
+
+    assert max(len(piece.tokens) for piece in pieces) == 50
+    assert [token for piece in pieces for token in piece.tokens] == [*tokenizer.encode(text), tokenizer.end_id]
+
+
+@pytest.mark.parametrize(
+    ("value", "use", "found"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "supervised", "preference"),
+        ({"text": "a"}, "supervised", "text"),
+        ({"prompt": "a", "completion": "b"}, "preference", "completion"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "text", "chat"),
+    ],
+)
+def test_a_file_for_another_way_of_training_is_one_clear_error(
+    tokenizer: Tokenizer, tmp_path: Path, value: object, use: str, found: str
+) -> None:
+    report = validate(jsonl(tmp_path / "data.jsonl", value, value), tokenizer, max_length=64, use=use)
+
+    assert [(p.line, p.code, p.detail) for p in report.problems] == [(1, "wrong_format", {"format": found, "use": use})]
+    assert (report.valid, report.format) == (False, found)
+
+
+def test_the_trainer_is_told_the_same(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "data.jsonl", {"prompt": "a", "chosen": "b", "rejected": "c"})
+
+    with pytest.raises(UnusableDataset) as refused:
+        load_examples(file, tokenizer, max_length=64)
+
+    assert refused.value.problem.code == "wrong_format"
