@@ -69,6 +69,12 @@ class Piece:
         return self.start + self.count
 
 
+def slots_of(pieces: Sequence[Piece], block_size: int) -> list[int]:
+    """Where each token of a step goes, counted over the tokens of all blocks."""
+    size = block_size
+    return [piece.blocks[at // size] * size + at % size for piece in pieces for at in range(piece.start, piece.end)]
+
+
 class KeyValueStore:
     """The keys and values of all blocks of all layers. Block 0 is never given out: padding points to it."""
 
@@ -102,7 +108,7 @@ class PagedAttention:
         """`pieces` in the order in which their tokens stand in the step."""
         self._store = store
         self._device = store.keys.device
-        self._slots = self._slots_of(pieces)
+        self._slots = torch.tensor(slots_of(pieces, store.block_size), device=self._device)
         self._chunks: list[tuple[slice, Piece, Tensor]] = []
         decoding: dict[int, list[tuple[int, Piece]]] = {}
         row = 0
@@ -127,12 +133,6 @@ class PagedAttention:
         for number, (rows, piece, blocks) in enumerate(self._chunks):
             out[rows] = self._attend_chunk(q[rows], keys, values, piece, blocks, self._chunk_mask(number, window))
         return out
-
-    def _slots_of(self, pieces: Sequence[Piece]) -> Tensor:
-        size = self._store.block_size
-        return torch.tensor(
-            [piece.blocks[at // size] * size + at % size for piece in pieces for at in range(piece.start, piece.end)], device=self._device
-        )
 
     def _block_count(self, piece: Piece) -> int:
         return -(-piece.end // self._store.block_size)

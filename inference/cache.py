@@ -1,6 +1,6 @@
 """Which blocks of the key-value store belong to whom: one pool, with reference counts and a cache of prefixes.
 
-A block holds the keys and values of BLOCK_SIZE consecutive tokens of one sequence. Full blocks can be found again by what
+A block holds the keys and values of as many consecutive tokens of one sequence as the pool says. Full blocks can be found again by what
 they hold: each has a key chained from all tokens before it, rooted in the adapter and the version asked for (the base is
 the engine's own), so a block is only ever reused behind exactly the tokens it was computed behind. From the first block
 that holds more than the version's own messages the key contains the tenant too, and with it all that follow: a version's
@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BLOCK_SIZE = 16  # tokens
+BLOCK_SIZE = 16  # tokens, where a runner has no need of more
 
 
 class OutOfBlocks(RuntimeError):
@@ -49,8 +49,9 @@ class _Cached:
 class BlockPool:
     """Blocks 1 to `total`; block 0 is the padding of `inference.attention` and belongs to nobody."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, block_size: int = BLOCK_SIZE) -> None:
         self.total = total
+        self.block_size = block_size
         self.freed: list[int] = []  # to be zeroed by the owner of the store, who empties this
         self._free = list(range(total, 0, -1))
         self._references = [0] * (total + 1)
@@ -110,8 +111,8 @@ class BlockPool:
         """
         blocks: list[int] = []
         key = scope.root()
-        for index in range((len(tokens) - 1) // BLOCK_SIZE):
-            before, held = key, _block_tokens(tokens, index)
+        for index in range((len(tokens) - 1) // self.block_size):
+            before, held = key, self.block_tokens(tokens, index)
             key = chain(before, held, index, scope)
             found = self._cached.get(key)
             if found is None or found.tokens != held or found.before != before:
@@ -120,6 +121,9 @@ class BlockPool:
             self._references[found.block] += 1
             self._idle.pop(found.block, None)
         return blocks
+
+    def block_tokens(self, tokens: Sequence[int], index: int) -> tuple[int, ...]:
+        return tuple(tokens[index * self.block_size : (index + 1) * self.block_size])
 
     def remember(self, block: int, *, key: bytes, before: bytes, tokens: tuple[int, ...]) -> None:
         """Lets a full, computed block be found again. The first with the same content stays the one that is found."""
@@ -159,9 +163,9 @@ class SequenceBlocks:
         """Takes over the cached beginning of `tokens`; returns how many tokens that spares."""
         self.blocks = self._pool.match(tokens, self._scope) if self._scope.cached else []
         for index in range(len(self.blocks)):
-            self._key = chain(self._key, _block_tokens(tokens, index), index, self._scope)
+            self._key = chain(self._key, self._pool.block_tokens(tokens, index), index, self._scope)
         self._remembered = len(self.blocks)
-        return len(self.blocks) * BLOCK_SIZE
+        return len(self.blocks) * self._pool.block_size
 
     def none_yet(self) -> SequenceBlocks:
         """Of another sequence in the same scope, without a block."""
@@ -172,15 +176,15 @@ class SequenceBlocks:
 
         The last, partly filled one is not, since both will write: returns what must be copied, from and to. Raises OutOfBlocks.
         """
-        full = computed // BLOCK_SIZE
-        copies = [(block, self._pool.allocate()) for block in other.blocks[full : block_count(computed)]]
+        full = computed // self._pool.block_size
+        copies = [(block, self._pool.allocate()) for block in other.blocks[full : self._count(computed)]]
         self.blocks = self._pool.share(other.blocks[:full]) + [to for _, to in copies]
         self._remembered, self._key = other._remembered, other._key
         return copies
 
     def missing(self, length: int) -> int:
         """How many more blocks `length` tokens need."""
-        return max(block_count(length) - len(self.blocks), 0)
+        return max(self._count(length) - len(self.blocks), 0)
 
     def grow(self, length: int) -> None:
         """Takes what is missing for `length` tokens. Raises OutOfBlocks; what was taken till then is kept."""
@@ -189,13 +193,13 @@ class SequenceBlocks:
 
     def shrink(self, length: int) -> None:
         """Gives back what `length` tokens do not need. Nothing of it was offered to the cache."""
-        self._pool.release(self.blocks[block_count(length) :])
-        del self.blocks[block_count(length) :]
+        self._pool.release(self.blocks[self._count(length) :])
+        del self.blocks[self._count(length) :]
 
     def remember(self, tokens: Sequence[int], computed: int) -> None:
         """Offers the blocks that the first `computed` tokens fill to the cache."""
-        for index in range(self._remembered, computed // BLOCK_SIZE):
-            before, held = self._key, _block_tokens(tokens, index)
+        for index in range(self._remembered, computed // self._pool.block_size):
+            before, held = self._key, self._pool.block_tokens(tokens, index)
             self._key = chain(before, held, index, self._scope)
             self._pool.remember(self.blocks[index], key=self._key, before=before, tokens=held)
             self._remembered = index + 1
@@ -210,20 +214,19 @@ class SequenceBlocks:
         self._remembered = 0
         self._key = self._scope.root()
 
+    def _count(self, length: int) -> int:
+        return block_count(length, self._pool.block_size)
 
-def block_count(length: int) -> int:
-    return -(-length // BLOCK_SIZE)
+
+def block_count(length: int, block_size: int = BLOCK_SIZE) -> int:
+    return -(-length // block_size)
 
 
 def chain(before: bytes, tokens: tuple[int, ...], index: int, scope: Scope) -> bytes:
     """The key of block `index` behind the one with key `before`."""
-    private = (index + 1) * BLOCK_SIZE > scope.own_tokens
+    private = (index + 1) * len(tokens) > scope.own_tokens
     whose = b"t" + _framed(scope.tenant) if private else b"v"
     return _digest(before, whose, struct.pack(f"<{len(tokens)}I", *tokens))
-
-
-def _block_tokens(tokens: Sequence[int], index: int) -> tuple[int, ...]:
-    return tuple(tokens[index * BLOCK_SIZE : (index + 1) * BLOCK_SIZE])
 
 
 def _framed(*texts: str) -> bytes:

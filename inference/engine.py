@@ -80,7 +80,8 @@ class EngineCore:
         run_with: Callable[[GPT, int], Runner] = TorchRunner,
         render: Render | None = None,
     ) -> None:
-        """`run_with` makes the runner for the model and a number of blocks; TorchRunner leaves the model as it stands.
+        """`run_with` makes the runner for the model, with room for a number of blocks of BLOCK_SIZE; TorchRunner leaves the model
+        as it stands.
 
         `render` makes a conversation's prompt: the tokenizer, unless a Renderer does it in a process of its own.
         """
@@ -88,9 +89,8 @@ class EngineCore:
         self.config = model.config
         self.tokenizer = tokenizer
         self._render = render or tokenizer.render
-        blocks = max(self.options.cache_tokens // BLOCK_SIZE, 1)
-        self._pool = BlockPool(blocks)
-        self._runner = run_with(model, blocks)
+        self._runner = run_with(model, max(self.options.cache_tokens // BLOCK_SIZE, 1))
+        self._pool = BlockPool(self._runner.blocks, self._runner.block_size)
         self._scheduler = Scheduler(self._pool, max_batch_tokens=self.options.max_batch_tokens, max_running=self.options.max_running)
         self._answers: dict[str, Answer] = {}
         self._events: list[tuple[str, Event]] = []
@@ -117,7 +117,7 @@ class EngineCore:
     @property
     def context_length(self) -> int:
         """Tokens of prompt and answer together that one request may have."""
-        return min(self.config.context_length, self._pool.total * BLOCK_SIZE)
+        return min(self.config.context_length, self._pool.total * self._pool.block_size)
 
     @property
     def has_work(self) -> bool:
@@ -217,7 +217,7 @@ class EngineCore:
             "blocks_used": self._pool.used,
             "blocks_cached": self._pool.idle,
             "blocks_free": self._pool.free,
-            "block_tokens": BLOCK_SIZE,
+            "block_tokens": self._pool.block_size,
             "preemptions": self._scheduler.preemptions,
             "loading": len(self._loading),
             **self._adapters.stats(),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from inference.attention import Piece
 from inference.building import NotBuilt, built
 from inference.cache import BLOCK_SIZE
+from inference.flash_runner import cuda_runner
 from inference.lora import Adapter
 from inference.model import GPT, Layer
 from inference.quantised import Int8Rows
@@ -127,6 +128,8 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def fastest_runner(model: GPT) -> Callable[[GPT, int], Runner]:
+    if model.device.type == "cuda":
+        return cuda_runner(model)
     return NativeRunner if fits(model) and library() is not None else TorchRunner
 
 
@@ -135,12 +138,14 @@ class NativeRunner:
 
     name = "native"
     device = torch.device("cpu")
+    block_size = BLOCK_SIZE
 
     def __init__(self, model: GPT, blocks: int) -> None:
         found = library()
         if found is None:
             raise OSError("the C++ path cannot be had here")
         self._library = found
+        self.blocks = blocks
         self.adapter_dtype = cache_dtype = model.dtype
         self.config = config = model.config
         self._kept: list[Any] = []  # what the structures point to

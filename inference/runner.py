@@ -16,13 +16,15 @@ from inference.attention import KeyValueStore, PagedAttention, Piece
 from inference.cache import BLOCK_SIZE
 from inference.lora import Adapter
 from inference.lora_batch import Stacks
-from inference.model import GPT
+from inference.model import GPT, Attention
 
 
 class Runner(Protocol):
     name: str  # for stats
     device: torch.device
     adapter_dtype: torch.dtype  # in which adapters are given to `hidden`
+    blocks: int  # that can be given out
+    block_size: int  # tokens of each
     keys: Tensor  # [layers, blocks + 1, …], as `values`; block 0 is nobody's
     values: Tensor
 
@@ -59,21 +61,28 @@ def copy_blocks(keys: Tensor, values: Tensor, pairs: Sequence[tuple[int, int]]) 
 
 class TorchRunner:
     name = "torch"
+    block_size = BLOCK_SIZE
 
     def __init__(self, model: GPT, blocks: int) -> None:
-        """`model` is used as it stands: on its device, in its dtype."""
+        """`model` is used as it stands: on its device, in its dtype. `blocks`: of BLOCK_SIZE, for as many tokens as fit them."""
         self.device = model.device
         self.adapter_dtype = model.dtype
         self._model = model
-        self._store = store = KeyValueStore(model.config, blocks=blocks, block_size=BLOCK_SIZE, dtype=model.dtype, device=model.device)
+        self.blocks = max(blocks * BLOCK_SIZE // self.block_size, 1)
+        self._store = store = KeyValueStore(
+            model.config, blocks=self.blocks, block_size=self.block_size, dtype=model.dtype, device=model.device
+        )
         self.keys, self.values = store.keys, store.values
         self._stacks = Stacks(device=self.device, dtype=self.adapter_dtype)
 
     def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
         positions = [position for piece in pieces for position in range(piece.start, piece.end)]
         lora = None if adapters is None else self._stacks.batch([(a, piece.count) for a, piece in zip(adapters, pieces, strict=True)])
-        hidden: Tensor = self._model(self._tensor(tokens), self._tensor(positions), PagedAttention(self._store, pieces), lora)
+        hidden: Tensor = self._model(self._tensor(tokens), self._tensor(positions), self._attention(pieces), lora)
         return hidden
+
+    def _attention(self, pieces: Sequence[Piece]) -> Attention:
+        return PagedAttention(self._store, pieces)
 
     def expect(self, adapter: Adapter) -> None:
         self._stacks.expect(adapter)

@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from inference.cache import BLOCK_SIZE, BlockPool, SequenceBlocks
+from inference.cache import BlockPool, SequenceBlocks
 from inference.protocol import Priority
 
 
@@ -149,7 +149,7 @@ class Scheduler:
 
     def stretch(self, sequence: Sequence, count: int) -> int:
         """Takes blocks for up to `count` tokens behind those of a running sequence, none of another's; returns for how many."""
-        room = (len(sequence.blocks.blocks) + self._pool.available) * BLOCK_SIZE - len(sequence.tokens)
+        room = (len(sequence.blocks.blocks) + self._pool.available) * self._pool.block_size - len(sequence.tokens)
         count = min(count, room, self._max_batch_tokens - 1)
         sequence.blocks.grow(len(sequence.tokens) + count)
         return count
