@@ -8,20 +8,16 @@ is trained on in pieces.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from inference.examples import ChatTokenizer, Example, Pair, encode, encode_document, encode_pair, pair_runs, runs
+from inference.dataset_report import DatasetReport, Tally
+from inference.examples import ChatTokenizer, Example, Pair, encode, encode_document, encode_pair, length
 from inference.problems import BadExample, Problem, ProblemCode, UnusableDataset
 from inference.records import Conversation, Document, Format, Preference, Record
 from inference.sources import container_of, read
-
-KEPT_PROBLEMS = 100
-PREVIEWED_EXAMPLES = 3
 
 
 class Use(StrEnum):
@@ -80,11 +76,6 @@ def _encoded(record: Record, tokenizer: ChatTokenizer, max_length: int) -> tuple
             return tuple(encode_document(record, tokenizer, max_length=max_length))
 
 
-def length(example: Example | Pair) -> int:
-    """In tokens; of a pair, that of its longer side."""
-    return example.longest if isinstance(example, Pair) else len(example.tokens)
-
-
 def _wrong_format(record: Record, use: Use) -> Problem:
     allowed = " or ".join(sorted(FORMATS[use]))
     message = f"The file holds data of the format {record.format}; to train this way it must be {allowed}."
@@ -129,98 +120,12 @@ def _loaded(path: Path, tokenizer: ChatTokenizer, max_length: int, use: Use, nam
 # ---------------------------------------------------------------- validation
 
 
-@dataclass(frozen=True)
-class DatasetReport:
-    """What validation found. `problems` holds the first KEPT_PROBLEMS of `problem_count`."""
-
-    container: str  # Container
-    format: str  # Format; empty when no record could be read
-    use: str  # Use
-    lines: int
-    examples: int
-    skipped: int  # too long for the model or for the settings
-    duplicates: int
-    tokens: int
-    trained_tokens: int
-    longest_tokens: int
-    error_count: int
-    problem_count: int
-    problems: tuple[Problem, ...]
-    preview: tuple[tuple[dict[str, Any], ...], ...]  # per example, runs of {"text", "trained"}, and "rejected" where it is
-
-    @property
-    def valid(self) -> bool:
-        return self.error_count == 0
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "valid": self.valid}
-
-
-class _Tally:
-    def __init__(self) -> None:
-        self.format = ""
-        self.lines = self.examples = self.skipped = self.duplicates = 0
-        self.tokens = self.trained_tokens = self.longest_tokens = 0
-        self.error_count = self.problem_count = 0
-        self.problems: list[Problem] = []
-        self.preview: list[tuple[dict[str, Any], ...]] = []
-        self.seen: set[bytes] = set()
-
-    def add_problem(self, problem: Problem) -> None:
-        self.lines = max(self.lines, problem.line)
-        if problem.code == ProblemCode.WRONG_FORMAT:
-            self.format = problem.detail["format"]
-        self.problem_count += 1
-        self.error_count += not problem.skips
-        self.skipped += problem.skips
-        if len(self.problems) < KEPT_PROBLEMS:
-            self.problems.append(problem)
-
-    def add(self, found: Found, tokenizer: ChatTokenizer) -> None:
-        self.lines = max(self.lines, found.record.line)
-        self.format = str(found.record.format)
-        digest = hashlib.blake2b(repr([*found.record.texts]).encode(errors="replace"), digest_size=16).digest()
-        self.duplicates += digest in self.seen
-        self.seen.add(digest)
-        for example in found.encoded:
-            self.add_example(example, tokenizer)
-
-    def add_example(self, example: Example | Pair, tokenizer: ChatTokenizer) -> None:
-        sides = (example.chosen, example.rejected) if isinstance(example, Pair) else (example,)
-        self.examples += 1
-        self.tokens += sum(len(side.tokens) for side in sides)
-        self.trained_tokens += sum(side.trained_tokens for side in sides)
-        self.longest_tokens = max(self.longest_tokens, length(example))
-        if len(self.preview) < PREVIEWED_EXAMPLES:
-            self.preview.append(tuple(pair_runs(example, tokenizer) if isinstance(example, Pair) else runs(example, tokenizer)))
-
-    def report(self, container: str, use: str) -> DatasetReport:
-        if not self.examples and not self.error_count:
-            self.add_problem(Problem(max(self.lines, 1), 1, ProblemCode.NO_EXAMPLES, "The file has no example that can be trained on."))
-        return DatasetReport(
-            container=container,
-            format=self.format,
-            use=use,
-            lines=self.lines,
-            examples=self.examples,
-            skipped=self.skipped,
-            duplicates=self.duplicates,
-            tokens=self.tokens,
-            trained_tokens=self.trained_tokens,
-            longest_tokens=self.longest_tokens,
-            error_count=self.error_count,
-            problem_count=self.problem_count,
-            problems=tuple(self.problems),
-            preview=tuple(self.preview),
-        )
-
-
 def validate(path: Path, tokenizer: ChatTokenizer, *, max_length: int, use: Use | str = Use.SUPERVISED, name: str = "") -> DatasetReport:
     """Reads the whole file once, keeping counts, a digest per example and the first problems in memory."""
-    tally = _Tally()
+    tally = Tally()
     for found in scan(path, tokenizer, max_length=max_length, use=Use(use), name=name):
         if isinstance(found, Problem):
             tally.add_problem(found)
         else:
-            tally.add(found, tokenizer)
+            tally.add(found.record, found.encoded, tokenizer)
     return tally.report(str(container_of(path, name=name)), str(Use(use)))

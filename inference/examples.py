@@ -57,6 +57,11 @@ class Pair:
         return self.chosen.line
 
 
+def length(example: Example | Pair) -> int:
+    """In tokens; of a pair, that of its longer side."""
+    return example.longest if isinstance(example, Pair) else len(example.tokens)
+
+
 def encode(messages: Messages, tokenizer: ChatTokenizer, *, line: int = 0) -> Example:
     """Tokens of a conversation and which of them are the assistant's.
 

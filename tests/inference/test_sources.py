@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inference import sources
 from inference.problems import Problem
-from inference.records import Conversation, Document, Preference, Record
+from inference.records import Conversation, Document, Format, Preference, Record
 from inference.sources import container_of, read
 
 
@@ -58,7 +58,7 @@ def test_a_table_is_read_row_by_row_with_the_line_where_each_begins(tmp_path: Pa
     first, second = read(file)
 
     assert first == Conversation(
-        [{"role": "user", "content": 'Two\nlines, "quoted"'}, {"role": "assistant", "content": "Yes."}], format="completion", line=2
+        [{"role": "user", "content": 'Two\nlines, "quoted"'}, {"role": "assistant", "content": "Yes."}], format=Format.COMPLETION, line=2
     )
     assert isinstance(second, Conversation)
     assert (second.line, [message["role"] for message in second.messages]) == (6, ["system", "user", "assistant"])
