@@ -19,7 +19,7 @@ from store.catalog.errors import ArtifactRejected
 from store.jobs.errors import FileRejected, FileTooLarge, StorageFull
 from store.jobs.models import UploadedFile
 
-SUFFIXES = (".jsonl", ".json")
+SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
 
 
 def save(user: User, publisher: Publisher, *, name: str, stream: BinaryIO, purpose: str) -> UploadedFile:
@@ -30,7 +30,7 @@ def save(user: User, publisher: Publisher, *, name: str, stream: BinaryIO, purpo
     require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     name = PurePath(name.replace("\\", "/")).name[-200:]
     if not name.lower().endswith(SUFFIXES):
-        raise FileRejected(_("Choose a JSONL file: one JSON object on each line, named something.jsonl."), param="file")
+        raise FileRejected(_("Choose a file of JSON lines, a table or a text: named something.jsonl, .csv or .txt."), param="file")
     limit = settings.MAX_UPLOAD_BYTES
     try:
         with artifacts.spooled(stream, max_bytes=limit) as spool:

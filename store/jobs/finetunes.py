@@ -24,7 +24,7 @@ from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
 from store.errors import NotFound
 from store.jobs import dispatch
-from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooManyFinetunes
+from store.jobs.errors import BaseNotTrainable, FileRejected, InvalidSetting, NothingToPublish, TooManyFinetunes
 from store.jobs.models import Job, UploadedFile
 from store.jobs.outcomes import end
 from store.notifications.messages import notify
@@ -32,7 +32,9 @@ from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
 UNDER_WAY = frozenset({Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING})
-LEAST_EXAMPLE_BYTES = len('{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}') + 1
+LEAST_EXAMPLE_BYTES = len('{"prompt":"a","completion":"b"}') + 1
+LEAST_ROW_BYTES = len("a,b") + 1
+USE = "supervised"  # what the check of the data is told it is for
 RESERVED_FOR = timedelta(days=30)  # from someone who paused it; what is under way keeps it
 
 # name: (kind, lowest, highest, default)
@@ -76,7 +78,8 @@ def trainable_bases(user: User) -> QuerySet[Version]:
 def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile, settings: Mapping[str, Any]) -> Job:
     """The fine-tune job, waiting for its validation. Nothing is written when it raises.
 
-    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, TooManyFinetunes and InsufficientCredit.
+    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, FileRejected, TooManyFinetunes and
+    InsufficientCredit.
     """
     require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     chosen = checked_settings(settings)
@@ -84,14 +87,23 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
         raise BaseNotTrainable(param="base")
     if file.publisher_id != publisher.pk:
         raise InvalidSetting(_("This file belongs to another publisher."), param="file")
+    require_trainable(file.name)
     _require_place(user)
     data = {"file": file.sha256, "base": base.artifact.digest, "adapter": None}
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
-    validation = dispatch.create(Job.Kind.VALIDATION, params={**data, "max_length": chosen["max_length"], "name": file.name}, **of)
+    validation = dispatch.create(
+        Job.Kind.VALIDATION, params={**data, "use": USE, "max_length": chosen["max_length"], "name": file.name}, **of
+    )
     job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
     _reserve(user, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
+
+
+def require_trainable(name: str) -> None:
+    """Refuses by its name a file that cannot hold what is trained on here; what is in it is for its check to say."""
+    if name.lower().endswith(".txt"):
+        raise FileRejected(_("Plain text has no answers to learn. Bring conversations, or prompts with completions."), param="file")
 
 
 def _require_place(person: User, *, besides: Job | None = None) -> None:
@@ -110,7 +122,8 @@ def _require_place(person: User, *, besides: Job | None = None) -> None:
 
 def most_steps(file: UploadedFile, chosen: Mapping[str, Any]) -> int:
     """The most steps the file can make: no example is shorter than one with a letter on each side."""
-    examples = max(file.size_bytes // LEAST_EXAMPLE_BYTES, 1)
+    least = LEAST_ROW_BYTES if file.name.lower().endswith(".csv") else LEAST_EXAMPLE_BYTES
+    examples = max(file.size_bytes // least, 1)
     return min(math.ceil(examples / chosen["batch_size"]) * chosen["epochs"], MAX_STEPS)
 
 

@@ -30,7 +30,7 @@ class DataForm(RefusableForm):
     file = forms.FileField(
         label=_("New data file"),
         required=False,
-        widget=forms.FileInput(attrs={"accept": ".jsonl,.json"}),
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv"}),
     )
     earlier = forms.ChoiceField(label=_("Or a file from before"), required=False)
 
@@ -42,7 +42,7 @@ class DataForm(RefusableForm):
         self._choices("base", [(name, version.full_name) for name, version in self.bases.items()])
         named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
         self._choices("earlier", [("", _("None")), *named])
-        self.fields["file"].help_text = _("JSONL, at most %(size)s.") % {"size": filesizeformat(settings.MAX_UPLOAD_BYTES)}
+        self.fields["file"].help_text = _("JSONL or CSV, at most %(size)s.") % {"size": filesizeformat(settings.MAX_UPLOAD_BYTES)}
 
     def _choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
         field = self.fields[name]

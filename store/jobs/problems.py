@@ -11,12 +11,22 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
+from store.jobs.formats import FORMATS, TAKES
+
 PROBLEMS: dict[str, str | Promise] = {
     "not_utf8": _("This is not UTF-8 text. Save the file as UTF-8."),
     "not_json": _("This is not valid JSON."),
+    "not_csv": _("This is not valid CSV, and the file was read only to here. Perhaps a quotation mark is missing, or a cell is too long."),
     "too_deep": _("The JSON is nested too deeply."),
     "line_too_large": _("The line is longer than %(limit_bytes)s bytes."),
-    "not_an_object": _("The line must be an object with a list “messages”."),
+    "not_an_object": _("The line must be a JSON object."),
+    "wrong_cells": _("The row has %(cells)s cells, but the header names %(columns)s columns."),
+    "unknown_format": _(
+        "The line has none of the fields “messages”, “prompt” and “completion”, “prompt”, “chosen” and “rejected”, or “text”."
+    ),
+    "unknown_columns": _("The first line must name the columns: “prompt,completion”, “prompt,chosen,rejected” or “text”."),
+    "mixed_formats": _("The line holds %(format)s, but the file began with %(first)s. Put each in a file of its own."),
+    "wrong_format": _("The file holds %(format)s. To train this way it must hold %(takes)s."),
     "no_messages": _("There is no list “messages” with at least one message."),
     "too_many_messages": _("%(messages)s messages; at most %(limit)s are allowed."),
     "unsupported_field": _("The field “%(field)s” can't be trained on. Remove it."),
@@ -25,10 +35,18 @@ PROBLEMS: dict[str, str | Promise] = {
     "system_not_first": _("Message %(message)s is a system message; only the first can be."),
     "wrong_turn": _("Message %(message)s is from %(role)s, but it is the turn of %(expected)s."),
     "not_ended_by_assistant": _("The last message must be the assistant's: it is what the model learns."),
+    "not_ended_by_user": _("The prompt must end with a message of the user."),
     "content_not_text": _("The content of message %(message)s must be text."),
     "empty_content": _("The content of message %(message)s is empty."),
     "content_too_long": _("Message %(message)s has %(characters)s characters; at most %(limit)s are allowed."),
     "control_character": _("Message %(message)s contains the control character %(character)s. Remove it."),
+    "field_missing": _("There is no “%(field)s”."),
+    "field_not_text": _("“%(field)s” must be text."),
+    "field_empty": _("“%(field)s” is empty."),
+    "field_too_long": _("“%(field)s” has %(characters)s characters; at most %(limit)s are allowed."),
+    "field_control_character": _("“%(field)s” contains the control character %(character)s. Remove it."),
+    "not_one_answer": _("“%(field)s” must be text or a list with one message of the assistant."),
+    "same_answers": _("The chosen and the rejected answer are the same; there is nothing to prefer."),
     "template_failed": _("The model's chat template refused this conversation."),
     "template_not_prefix": _(
         "The chat template changes what stands before message %(message)s, so the answer can't be told from its question. "
@@ -73,8 +91,15 @@ class Shown:
 
 
 def shown(problem: Mapping[str, Any]) -> Shown:
-    sentence = filled(PROBLEMS.get(problem.get("code", "")), problem.get("detail") or {}) or str(problem.get("message", ""))
+    sentence = filled(PROBLEMS.get(problem.get("code", "")), _named(problem.get("detail") or {})) or str(problem.get("message", ""))
     return Shown(int(problem.get("line", 0)), int(problem.get("column", 0)), sentence, bool(problem.get("skips")))
+
+
+def _named(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The detail with the worker's names of formats, and of what takes them, as people say them."""
+    formats = {name: FORMATS.get(detail[name], detail[name]) for name in ("format", "first") if name in detail}
+    takes = {"takes": TAKES.get(detail["use"], detail["use"])} if "use" in detail else {}
+    return {**detail, **formats, **takes}
 
 
 def failure(code: str, error: str, detail: Mapping[str, Any]) -> str:

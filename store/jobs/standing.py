@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 from store.catalog.models import Version
 from store.jobs import problems, progress
 from store.jobs.curves import Curve, curve
+from store.jobs.findings import Contents
 from store.jobs.finetunes import price_micro
 from store.jobs.models import Job, JobSegment
 
@@ -199,6 +200,10 @@ class Standing:
     @property
     def problems(self) -> list[problems.Shown]:
         return [problems.shown(problem) for problem in self.report.get("problems", [])]
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(self.report)
 
     @property
     def timeline(self) -> list[Happened]:

@@ -104,6 +104,7 @@ def _file(user: User, owner: Publisher, form: DataForm) -> UploadedFile:
     brought = form.cleaned_data["file"]
     if not brought:
         return form.earlier_files[form.cleaned_data["earlier"]]
+    finetunes.require_trainable(brought.name or "")
     return files.save(user, owner, name=brought.name or "", stream=brought.file, purpose=UploadedFile.Purpose.FINETUNE)
 
 

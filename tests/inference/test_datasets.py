@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from inference import job_kinds
 from inference.datasets import Pair, UnusableDataset, load_examples, load_pairs, load_texts, validate
 from inference.examples import Example, encode
 from inference.problems import BadExample
+from inference.protocol import JobTask
 from inference.tokenizer import Tokenizer
-from tests.inference.job_bench import chat_file, chat_line
+from tests.inference.job_bench import Place, Told, chat_file, chat_line
 from tests.inference.tiny import tiny_base
 
 
@@ -249,3 +251,26 @@ def test_the_trainer_is_told_the_same(tokenizer: Tokenizer, tmp_path: Path) -> N
         load_examples(file, tokenizer, max_length=64)
 
     assert refused.value.problem.code == "wrong_format"
+
+
+@pytest.mark.parametrize(
+    ("line", "use", "valid"),
+    [
+        ({"prompt": "Hello?", "chosen": "Yes.", "rejected": "No."}, None, False),
+        ({"prompt": "Hello?", "chosen": "Yes.", "rejected": "No."}, "preference", True),
+        ({"text": "Hello!"}, "supervised", False),
+        ({"text": "Hello!"}, "text", True),
+        ({"prompt": "Hello?", "completion": "Hello!"}, None, True),
+    ],
+)
+def test_a_validation_job_says_whether_the_file_is_for_its_use(tmp_path: Path, line: object, use: str | None, valid: bool) -> None:
+    place = Place(tmp_path)
+    params = {"file": place.put_data([json.dumps(line).encode()] * 250), "base": place.base, "max_length": 64, "name": "a.jsonl"}
+    task = JobTask(job="job_v", attempt=1, kind="validation", params=params | ({"use": use} if use else {}))
+    told = Told()
+
+    report = job_kinds.validate(task, place.bench(told))
+
+    assert (report["valid"], report["error_count"]) == (valid, int(not valid))
+    assert any("rendered" in said for said in told.said) == valid
+    assert json.loads(json.dumps(report))["container"] == "jsonl"

@@ -99,6 +99,29 @@ def test_a_file_that_is_too_large_empty_or_of_another_kind_is_refused_and_leaves
     assert UploadedFile.objects.count() == before
 
 
+def test_a_table_is_a_file_to_train_on_and_plain_text_is_none_yet(scene: Scene) -> None:
+    scene.file = scene.put(b"prompt,completion\nHi,Hello.\n", name="Chat.CSV")
+    job = scene.start()
+    scene.file = scene.put(b"Once upon a time.", name="tale.TXT")
+
+    with pytest.raises(FileRejected):
+        scene.start()
+
+    assert job.after is not None
+    assert (job.after.params["name"], job.after.params["use"]) == ("Chat.CSV", "supervised")
+    assert Job.objects.filter(kind=Job.Kind.FINETUNE).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("a.jsonl", LINE), ("a.jsonl", b'{"prompt":"a","completion":"b"}\n'), ("a.csv", b"a,b\n"), ("a.CSV", b"a,b\n")],
+)
+def test_no_file_has_more_steps_than_are_held_for_it(scene: Scene, name: str, line: bytes) -> None:
+    file = scene.put(line * 1000, name=name)
+
+    assert finetunes.most_steps(file, {"batch_size": 8, "epochs": 1}) >= 1000 / 8
+
+
 def test_the_files_of_a_publisher_take_no_more_room_together_than_is_allowed(scene: Scene, settings: Any) -> None:
     settings.UPLOADED_BYTES_PER_PUBLISHER = len(LINE) * 10  # of which the scene's own file takes 4
 
@@ -266,7 +289,7 @@ def test_the_most_it_can_cost_is_held_and_what_it_took_is_paid(scene: Scene, set
 
     job = scene.start(batch_size=1)
     wallet = ledger.wallet_of(scene.owner)
-    assert (wallet.balance_micro, wallet.held_micro) == (1000, 10 * 4 * 3)
+    assert (wallet.balance_micro, wallet.held_micro) == (1000, 10 * 11 * 3)
     scene.finish(job, steps=9)
 
     wallet.refresh_from_db()
@@ -285,7 +308,7 @@ def test_one_that_is_cancelled_is_not_paid_and_is_held_anew_when_it_is_tried_aga
     scene.finish(fresh(job), steps=2)
 
     wallet = ledger.wallet_of(scene.owner)
-    assert (released, held, wallet.held_micro, wallet.balance_micro) == (0, 120, 0, 980)
+    assert (released, held, wallet.held_micro, wallet.balance_micro) == (0, 330, 0, 980)
     assert sorted(Reservation.objects.values_list("state", flat=True)) == ["settled", "voided"]
 
 
@@ -315,12 +338,12 @@ def test_one_that_was_paused_for_a_month_is_held_anew_when_it_goes_on_and_paid(s
     claims.finished(outcome_of(job, result={"manifest": make_artifact().digest, "steps": 12}))
 
     wallet = ledger.wallet_of(scene.owner)
-    assert (held, wallet.held_micro, wallet.balance_micro) == (120, 0, 880)
+    assert (held, wallet.held_micro, wallet.balance_micro) == (330, 0, 880)
 
 
 def test_one_that_was_paused_for_a_month_stays_paused_when_its_cost_is_no_longer_covered(scene: Scene, settings: Any) -> None:
     settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
-    ledger.grant(None, scene.owner, 120, cause="grant:test")
+    ledger.grant(None, scene.owner, 330, cause="grant:test")
     job = paused_for_a_month(scene, scene.start(batch_size=1))
     ledger.reserve(scene.owner, cause="generation:other", amount_micro=1, expires_at=timezone.now())
 
@@ -328,13 +351,13 @@ def test_one_that_was_paused_for_a_month_stays_paused_when_its_cost_is_no_longer
         dispatch.resume(scene.owner, job)
 
     assert "Ask the store's operator for credit" in str(refused.value)
-    assert refused.value.detail == {"needed_micro": 120, "available_micro": 119}
+    assert refused.value.detail == {"needed_micro": 330, "available_micro": 329}
     assert (fresh(job).state, fresh(job).attempt, ledger.wallet_of(scene.owner).held_micro) == (Job.State.PAUSED, job.attempt, 1)
 
 
 def test_a_short_pause_keeps_what_is_held_and_going_on_keeps_it_for_longer(scene: Scene, settings: Any) -> None:
     settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
-    ledger.grant(None, scene.owner, 120, cause="grant:test")
+    ledger.grant(None, scene.owner, 330, cause="grant:test")
     job = scene.start(batch_size=1)
     scene.validate(job, GOOD)
     dispatch.pause(scene.owner, fresh(job))
@@ -343,18 +366,18 @@ def test_a_short_pause_keeps_what_is_held_and_going_on_keeps_it_for_longer(scene
         dispatch.resume(scene.owner, fresh(job))
 
     reservation = Reservation.objects.get()
-    assert (reservation.cause, reservation.state, reservation.amount_micro) == (job.cause, "held", 120)
+    assert (reservation.cause, reservation.state, reservation.amount_micro) == (job.cause, "held", 330)
     assert reservation.expires_at > timezone.now() + timedelta(days=58)
 
 
 def test_one_that_waits_for_a_worker_for_a_month_keeps_what_is_held(scene: Scene, settings: Any) -> None:
     settings.FINETUNE_PRICE_MICRO_PER_STEP = 10
-    ledger.grant(None, scene.owner, 120, cause="grant:test")
+    ledger.grant(None, scene.owner, 330, cause="grant:test")
     job = scene.start(batch_size=1)
 
     with time_machine.travel(timezone.now() + timedelta(days=31)):
         assert ledger.void_expired() == 0
-    scene.finish(job, steps=12)
+    scene.finish(job, steps=33)
 
     wallet = ledger.wallet_of(scene.owner)
     assert (wallet.held_micro, wallet.balance_micro) == (0, 0)

@@ -67,7 +67,8 @@ def test_a_maintainer_goes_from_the_file_to_a_running_job(scene: Scene) -> None:
     ("sent", "said"),
     [
         ({}, "Choose a file to train on."),
-        ({"file": SimpleUploadedFile("a.csv", b"x")}, "Choose a JSONL file"),
+        ({"file": SimpleUploadedFile("a.xlsx", b"x")}, "named something.jsonl, .csv or .txt."),
+        ({"file": SimpleUploadedFile("a.txt", b"x")}, "Plain text has no answers to learn."),
         ({"file": SimpleUploadedFile("a.jsonl", b"")}, "empty"),
     ],
 )
@@ -134,6 +135,62 @@ def test_a_bad_line_is_shown_with_its_place_and_reason(scene: Scene) -> None:
     assert "1 line of the file can&#x27;t be trained on" in of_one
     assert "Try again" not in page
     assert chinese.status_code == 200
+
+
+DESCRIBED = GOOD | {
+    "container": "csv",
+    "format": "completion",
+    "lengths": [[16, 1], [32, 0], [64, 3]],
+    "scripts": {"han": 10, "latin": 90},
+    "findings": [{"kind": "email", "count": 1200, "lines": [3, 1007]}, {"kind": "aws_key", "count": 0, "lines": []}],
+    "mentions": {"gender": {"women": 2, "men": 31, "gender_minorities": 0}, "age": {"children": 0, "old_people": 0}},
+}
+
+
+def test_the_page_tells_what_the_file_is_and_what_its_texts_are_like(scene: Scene) -> None:
+    job = scene.start()
+    scene.validate(job, DESCRIBED)
+    client = signed_in(scene.owner)
+
+    page = " ".join(client.get(reverse("jobs:job", args=[job.public_id])).content.decode().split())
+    chinese = client.get(f"/zh-hans/studio/jobs/{job.public_id}/").content.decode()
+
+    assert "<dt>Format</dt><dd>prompts with completions (CSV)</dd>" in page
+    assert '<span>up to 64</span><svg aria-hidden="true"><rect width="100.0%" height="8" rx="2"/></svg><span>3</span>' in page
+    assert page.index("<span>Latin</span>") < page.index("<span>Chinese characters</span>")
+    assert "<span>90%</span>" in page
+    assert "<dt>E-mail addresses</dt><dd>1,200 · first in line 3, 1007</dd>" in page
+    assert "AWS keys" not in page
+    assert "<dt>Gender</dt><dd>women 2 · men 31 · gender minorities 0</dd>" in page
+    assert "<dt>Age</dt>" not in page
+    assert "abusive language is not measured" in page
+    for said in ("提示与回答", "电子邮件地址", "女性 2", "数据报告"):
+        assert said in chinese
+
+
+def test_the_page_of_a_file_in_which_nothing_was_found_says_what_was_looked_for(scene: Scene) -> None:
+    job = scene.start()
+    scene.validate(job, DESCRIBED | {"findings": [{"kind": "email", "count": 0, "lines": []}], "mentions": {}})
+
+    page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
+
+    assert "None found." in page
+    assert "Found by their shape alone" in page
+    assert "Who is mentioned" not in page
+
+
+def test_a_file_for_another_way_of_training_is_said_in_the_readers_words(scene: Scene) -> None:
+    problem = {"line": 1, "column": 1, "code": "wrong_format", "message": "", "detail": {"format": "preference", "use": "supervised"}}
+    job = scene.start()
+    scene.validate(job, BAD | {"problems": [problem], "error_count": 1, "problem_count": 1})
+
+    response = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id]))
+
+    assert fresh(job).state == Job.State.FAILED
+    assert (
+        "The file holds preferences. To train this way it must hold conversations, or prompts with completions."
+        in response.content.decode()
+    )
 
 
 def test_the_page_of_a_validation_is_that_of_its_fine_tune(scene: Scene) -> None:

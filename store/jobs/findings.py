@@ -1,0 +1,163 @@
+"""What the check of a data file found in its texts, in the reader's language: lengths, scripts, harm, and who is mentioned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.formats import number_format
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _now
+from django.utils.translation import gettext_lazy as _
+
+from store.jobs.formats import CONTAINERS, FORMATS
+
+KINDS: dict[str, str | Promise] = {
+    "email": _("E-mail addresses"),
+    "telephone": _("Telephone numbers"),
+    "credit_card": _("Credit card numbers"),
+    "ip_address": _("IP addresses"),
+    "aws_key": _("AWS keys"),
+    "github_token": _("GitHub tokens"),
+    "private_key": _("Private keys"),
+    "store_key": _("Keys of this store"),
+    "service_key": _("Keys of other services"),
+}
+
+SCRIPTS: dict[str, str | Promise] = {
+    "latin": _("Latin"),
+    "han": _("Chinese characters"),
+    "kana": _("Kana"),
+    "hangul": _("Hangul"),
+    "cyrillic": _("Cyrillic"),
+    "greek": _("Greek"),
+    "arabic": _("Arabic"),
+    "hebrew": _("Hebrew"),
+    "devanagari": _("Devanagari"),
+    "bengali": _("Bengali"),
+    "tamil": _("Tamil"),
+    "telugu": _("Telugu"),
+    "thai": _("Thai"),
+    "georgian": _("Georgian"),
+    "armenian": _("Armenian"),
+    "ethiopic": _("Ethiopic"),
+    "bopomofo": _("Bopomofo"),
+}
+
+AXES: dict[str, str | Promise] = {
+    "gender": _("Gender"),
+    "religion": _("Religion"),
+    "nationality": _("Nationality"),
+    "age": _("Age"),
+    "disability": _("Disability"),
+    "orientation": _("Orientation"),
+}
+
+GROUPS: dict[str, str | Promise] = {
+    "women": _("women"),
+    "men": _("men"),
+    "gender_minorities": _("gender minorities"),
+    "christians": _("Christians"),
+    "muslims": _("Muslims"),
+    "jews": _("Jews"),
+    "buddhists": _("Buddhists"),
+    "hindus": _("Hindus"),
+    "non_believers": _("non-believers"),
+    "americans": _("Americans"),
+    "britons": _("Britons"),
+    "chinese": _("Chinese people"),
+    "french": _("French people"),
+    "germans": _("Germans"),
+    "indians": _("Indians"),
+    "japanese": _("Japanese people"),
+    "koreans": _("Koreans"),
+    "mexicans": _("Mexicans"),
+    "nigerians": _("Nigerians"),
+    "russians": _("Russians"),
+    "ukrainians": _("Ukrainians"),
+    "children": _("children"),
+    "old_people": _("old people"),
+    "disabled_people": _("disabled people"),
+    "straight_people": _("straight people"),
+    "gay_people": _("gay people"),
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    name: str | Promise
+    count: int
+    width: str  # of the longest possible bar, as an SVG length
+    percent: str  # of all
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: str | Promise
+    count: int
+    lines: str
+
+
+class Contents:
+    """The part of a validation's report that tells what the texts are like. A report may lack any of it."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        self._report = report
+
+    @property
+    def format(self) -> str | Promise:
+        return FORMATS.get(self._report.get("format", ""), "")
+
+    @property
+    def container(self) -> str | Promise:
+        return CONTAINERS.get(self._report.get("container", ""), "")
+
+    @property
+    def lengths(self) -> list[Bar]:
+        found = self._report.get("lengths") or []
+        return _bars([(_now("up to %(tokens)s") % {"tokens": number_format(upto, force_grouping=True)}, count) for upto, count in found])
+
+    @property
+    def scripts(self) -> list[Bar]:
+        return _bars([(SCRIPTS.get(script, script), letters) for script, letters in self._ordered_scripts()])
+
+    def _ordered_scripts(self) -> list[tuple[str, int]]:
+        found = self._report.get("scripts") or {}
+        return sorted(found.items(), key=lambda item: -item[1])  # JSON in a database does not keep an order
+
+    @property
+    def searched(self) -> bool:
+        return bool(self._report.get("findings"))
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [
+            Finding(KINDS.get(found["kind"], found["kind"]), found["count"], _listed(found["lines"]))
+            for found in self._report.get("findings") or []
+            if found["count"]
+        ]
+
+    @property
+    def mentions(self) -> list[tuple[str | Promise, list[tuple[str | Promise, int]]]]:
+        """(axis, [(group, mentions)]) of the axes on which anybody is mentioned: who is not stands there with 0."""
+        axes = self._report.get("mentions") or {}
+        return [
+            (name, [(said, axes[axis][group]) for group, said in GROUPS.items() if group in axes[axis]])
+            for axis, name in AXES.items()
+            if any(axes.get(axis, {}).values())
+        ]
+
+
+def _bars(counted: Sequence[tuple[str | Promise, int]]) -> list[Bar]:
+    most, whole = max((count for _name, count in counted), default=0), sum(count for _name, count in counted)
+    return [Bar(name, count, f"{100 * count / most:.1f}%", _share(count, whole)) for name, count in counted if most]
+
+
+def _share(count: int, whole: int) -> str:
+    percent = 100 * count / whole
+    return "<1%" if 0 < percent < 1 else f"{percent:.0f}%"
+
+
+def _listed(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines))  # ungrouped: beside “, ” a sign within the numbers is misread
