@@ -21,7 +21,7 @@ from torch import Tensor
 
 from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
 from inference.config import GPTConfig
-from inference.datasets import Example, Pair, UnusableDataset, load_examples
+from inference.datasets import Example, Pair, UnusableDataset, load_examples, load_pairs
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
@@ -47,8 +47,10 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     base = bench.folder(task.params["base"])
     tokenizer = bench.tokenizer(base)
     bench.channel.progress("reading")
+    load = load_pairs if recipe.method == Method.PREFERENCE else load_examples
     try:
-        examples = load_examples(bench.file(task.params["file"]), tokenizer, max_length=recipe.max_length)
+        file, name = bench.file(task.params["file"]), task.params.get("name", "")
+        examples = load(file, tokenizer, max_length=recipe.max_length, name=name)
     except UnusableDataset as error:
         raise JobError("data_unusable", f"The file cannot be trained on: {error}", detail=asdict(error.problem)) from error
     model = bench.model(base, room_bytes=_room(GPTConfig.from_folder(base), recipe))

@@ -17,7 +17,7 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 
-from store.jobs.finetunes import SETTINGS
+from store.jobs.finetunes import CHOICES, SETTINGS
 from store.moderation.models import Submission
 from store.notifications.models import Notification
 from tests import access
@@ -163,7 +163,8 @@ def data_from_before(world: World, state: str) -> dict[str, Any]:
 
 
 def usual_settings(world: World, state: str) -> dict[str, Any]:
-    return {name: default for name, (_kind, _low, _high, default) in SETTINGS.items()}
+    numbers = {name: default for name, (_kind, _low, _high, default) in SETTINGS.items()}
+    return numbers | {name: values[0] for name, values in CHOICES.items() if values[0] is not False}
 
 
 def claimed(world: World, state: str, role: str) -> None:

@@ -34,7 +34,6 @@ MAX_STEPS = 20_000
 UNDER_WAY = frozenset({Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING})
 LEAST_EXAMPLE_BYTES = len('{"prompt":"a","completion":"b"}') + 1
 LEAST_ROW_BYTES = len("a,b") + 1
-USE = "supervised"  # what the check of the data is told it is for
 RESERVED_FOR = timedelta(days=30)  # from someone who paused it; what is under way keeps it
 
 # name: (kind, lowest, highest, default)
@@ -47,15 +46,29 @@ SETTINGS: dict[str, tuple[type, float, float, float]] = {
     "max_length": (int, 32, 4096, 512),
     "validation_share": (float, 0.0, 0.5, 0.1),
     "dropout": (float, 0.0, 0.5, 0.0),
+    "beta": (float, 0.01, 1.0, 0.1),
+    "patience": (int, 0, 20, 0),
     "seed": (int, 0, 2**31 - 1, 1),
+}
+# name: the values it can have, the default first
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "method": ("supervised", "preference"),
+    "targets": ("all", "attention"),
+    "rank_stabilised": (False, True),
 }
 
 
 def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings, with defaults for what is not given. Raises InvalidSetting that names the first wrong one."""
-    if unknown := sorted(given.keys() - SETTINGS.keys()):
+    if unknown := sorted(given.keys() - SETTINGS.keys() - CHOICES.keys()):
         raise InvalidSetting(_("There is no setting “%(name)s”.") % {"name": unknown[0]}, param=unknown[0])
     chosen: dict[str, Any] = {}
+    for name, values in CHOICES.items():
+        value = given.get(name)
+        if value is not None and value != "" and value not in values:
+            offered = ", ".join(map(str, values))
+            raise InvalidSetting(_("%(name)s must be one of: %(values)s.") % {"name": name, "values": offered}, param=name)
+        chosen[name] = values[values.index(value)] if value in values else values[0]
     for name, (kind, low, high, default) in SETTINGS.items():
         value = given.get(name)
         try:
@@ -65,6 +78,9 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         if not low <= chosen[name] <= high:
             message = _("%(name)s must lie between %(low)s and %(high)s.") % {"name": name, "low": low, "high": high}
             raise InvalidSetting(message, param=name)
+    if chosen["method"] == "preference" and chosen["dropout"]:
+        message = _("Preferences are learned without dropout: the model is compared with itself as it began. Set it to 0.")
+        raise InvalidSetting(message, param="dropout")
     return chosen
 
 
@@ -92,7 +108,7 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
     data = {"file": file.sha256, "base": base.artifact.digest, "adapter": None}
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
     validation = dispatch.create(
-        Job.Kind.VALIDATION, params={**data, "use": USE, "max_length": chosen["max_length"], "name": file.name}, **of
+        Job.Kind.VALIDATION, params={**data, "use": chosen["method"], "max_length": chosen["max_length"], "name": file.name}, **of
     )
     job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
     _reserve(user, cause=job.cause, steps=most_steps(file, chosen))

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from store.accounts.models import Publisher, User
 from store.catalog.models import Listing, Version
 from store.errors import DomainError
-from store.jobs.finetunes import SETTINGS, trainable_bases
+from store.jobs.finetunes import CHOICES, SETTINGS, trainable_bases
 from store.jobs.models import UploadedFile
 
 OFFERED_FILES = 50
@@ -59,6 +59,14 @@ class DataForm(RefusableForm):
 class SettingsForm(RefusableForm):
     """How it is trained. The bounds are those of `finetunes.SETTINGS`; every default is a good first try."""
 
+    method = forms.ChoiceField(
+        label=_("What the examples say"),
+        choices=[("supervised", _("What to answer")), ("preference", _("Which of two answers is better (DPO)"))],
+        widget=forms.RadioSelect,
+        help_text=_(
+            "For the second, every line has a prompt, a chosen and a rejected answer; a tenth of the usual learning rate is a good start."
+        ),
+    )
     epochs = forms.IntegerField(
         label=_("Epochs"), help_text=_("How often every example is read. More learns the data better, and sooner or later by heart.")
     )
@@ -68,6 +76,16 @@ class SettingsForm(RefusableForm):
     batch_size = forms.IntegerField(label=_("Examples per step"), help_text=_("More makes each step steadier and slower."))
     rank = forms.IntegerField(label=_("Rank"), help_text=_("The size of the adapter. 8 suits style and format, 32 new knowledge."))
     alpha = forms.FloatField(label=_("Alpha"), help_text=_("How strongly the adapter speaks; twice the rank is usual."))
+    rank_stabilised = forms.BooleanField(
+        label=_("Rank-stabilised"),
+        required=False,
+        help_text=_("Divides alpha by the rank's root: for ranks from 32, which else learn little."),
+    )
+    targets = forms.ChoiceField(
+        label=_("Where the adapter is"),
+        choices=[("all", _("Beside all layers of the model")), ("attention", _("Beside its attention alone"))],
+        help_text=_("All learns best; the attention alone makes a smaller adapter."),
+    )
     max_length = forms.IntegerField(
         label=_("Longest example"), help_text=_("In tokens. Longer examples are left out, never cut, and counted.")
     )
@@ -76,14 +94,25 @@ class SettingsForm(RefusableForm):
         help_text=_("The share of examples kept aside to measure on, at most 100. The adapter that does best on them is kept."),
     )
     dropout = forms.FloatField(label=_("Dropout"), help_text=_("A little, such as 0.05, helps against learning few examples by heart."))
+    beta = forms.FloatField(
+        label=_("Beta"),
+        help_text=_("Of preferences: how near the model stays to the one it began as. Lower learns more of them, and forgets more."),
+    )
+    patience = forms.IntegerField(
+        label=_("Patience"),
+        help_text=_("So many measurements in a row without a better one end the training early; 0 never does. Its best is kept."),
+    )
     seed = forms.IntegerField(
         label=_("Seed"), help_text=_("The same seed, data and settings give the same adapter on the same kind of machine.")
     )
 
-    first = ("epochs", "learning_rate", "batch_size")
+    first = ("method", "epochs", "learning_rate", "batch_size")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["initial"] = {name: default for name, (_k, _l, _h, default) in SETTINGS.items()} | kwargs.get("initial", {})
+        defaults = {name: default for name, (_k, _l, _h, default) in SETTINGS.items()} | {
+            name: values[0] for name, values in CHOICES.items()
+        }
+        kwargs["initial"] = defaults | kwargs.get("initial", {})
         super().__init__(*args, **kwargs)
         for name, (kind, low, high, _default) in SETTINGS.items():
             self.fields[name].widget.attrs |= {"min": low, "max": high, "step": 1 if kind is int else "any"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from inference.objectives import Preference
 from inference.recipe import Recipe, Scope
 from inference.tokenizer import Tokenizer
 from inference.trainable import TrainableLora
-from inference.training import Training
+from inference.training import Training, run
 from tests.inference.job_bench import CITIES, SETTINGS, Place, Told
 
 RECIPE = Recipe.from_json({**SETTINGS, "method": "preference", "learning_rate": 1e-2})
@@ -50,10 +51,10 @@ def training(place: Place, told: Told, recipe: Recipe = RECIPE, *, segment_s: fl
 @pytest.mark.parametrize("scope", ["adapter", "weights"])
 def test_the_first_loss_is_ln_2(place: Place, scope: str) -> None:
     told = Told()
-    run = training(place, told, replace(RECIPE, scope=Scope(scope)))
+    learning = training(place, told, replace(RECIPE, scope=Scope(scope)))
 
-    run.begin()
-    run.to_the_end()
+    learning.begin()
+    learning.to_the_end()
 
     assert told.events[0]["validation_loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert told.events[1]["loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -61,25 +62,38 @@ def test_the_first_loss_is_ln_2(place: Place, scope: str) -> None:
 
 def test_the_chosen_answers_become_the_likelier_ones(place: Place) -> None:
     told = Told()
-    run = training(place, told)
+    learning = training(place, told)
 
-    run.begin()
-    run.to_the_end()
-    result = run.result()
+    learning.begin()
+    learning.to_the_end()
+    result = learning.result()
 
     assert told.events[-1]["loss"] < 0.4
     assert result["validation_loss"] < result["base_validation_loss"] - 0.1
     assert (result["base_validation_loss"], result["validation_accuracy"]) == (pytest.approx(math.log(2), abs=1e-6), 1.0)
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_job_learns_them_from_a_file(place: Place, form: str) -> None:
+    rows = [{"prompt": f"Where is {city}?", "chosen": f"In {city}land.", "rejected": "I do not know."} for city in CITIES]
+    table = ["prompt,chosen,rejected", *(",".join(row.values()) for row in rows)]
+    place.data = place.put_data(line.encode() for line in (table if form == "csv" else map(json.dumps, rows)))
+    task = place.finetune(changes={"method": "preference"})
+
+    result = run(replace(task, params={**task.params, "name": f"cities.{form}"}), place.bench(Told(), segment_s=60))
+
+    assert (result["examples"], result["held_out"]) == (8, 2)
+    assert result["validation_loss"] < result["base_validation_loss"]
+
+
 def test_the_loss_is_that_of_the_paper_with_the_logits_of_transformers(place: Place, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    run = training(place, Told())
-    run.begin()
-    run.to_the_end()
-    adapter = place.artifacts.materialise(run.result()["manifest"], place.cache)
+    learning = training(place, Told())
+    learning.begin()
+    learning.to_the_end()
+    adapter = place.artifacts.materialise(learning.result()["manifest"], place.cache)
     start = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     pair = pairs_of(place)[3]
 
@@ -98,7 +112,7 @@ def test_the_loss_is_that_of_the_paper_with_the_logits_of_transformers(place: Pl
     lora = TrainableLora(model, RECIPE)
     ours = Preference(model, lora, [pair], [], beta=RECIPE.beta)
     ours.begin(lambda: None)
-    lora.restore(run._best or {})
+    lora.restore(learning._best or {})
     (loss,) = ours.parts([0])
     torch.testing.assert_close(loss.detach(), theirs, rtol=1e-4, atol=1e-5)
 
@@ -129,11 +143,11 @@ def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(
     checkpoint, segment, result = None, 0, None
     while result is None:
         told = Told(pause_at=1)
-        run = training(place, told, segment_s=0, job="job_b", checkpoint=checkpoint, segment=segment)
-        run.begin()
+        learning = training(place, told, segment_s=0, job="job_b", checkpoint=checkpoint, segment=segment)
+        learning.begin()
         try:
-            run.to_the_end()
-            result = run.result()
+            learning.to_the_end()
+            result = learning.result()
         except Paused:
             checkpoint, segment = told.segments[-1]["checkpoint"], segment + 1
 

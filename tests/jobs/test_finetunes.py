@@ -180,7 +180,12 @@ def test_the_data_is_checked_before_the_training_is_queued(scene: Scene) -> None
         "max_length": 512,
         "validation_share": 0.1,
         "dropout": 0.0,
+        "beta": 0.1,
+        "patience": 0,
         "seed": 0,
+        "method": "supervised",
+        "targets": "all",
+        "rank_stabilised": False,
     }
     assert message["params"]["file"] == scene.file.sha256
 
@@ -211,6 +216,11 @@ def test_a_file_with_a_bad_line_ends_the_fine_tune_before_it_was_queued_and_its_
         ({"epochs": 51}, "epochs"),
         ({"validation_share": 0.9}, "validation_share"),
         ({"pickle": 1}, "pickle"),
+        ({"method": "magic"}, "method"),
+        ({"targets": ["all"]}, "targets"),
+        ({"rank_stabilised": "yes"}, "rank_stabilised"),
+        ({"beta": 0}, "beta"),
+        ({"method": "preference", "dropout": 0.1}, "dropout"),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused_by_name_and_nothing_is_written(scene: Scene, wrong: dict[str, Any], param: str) -> None:
