@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from inference.protocol import Form, Grammar
+from inference.tool_calls import Wanted, lark
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -48,9 +49,9 @@ class GrammarTooSlow(GrammarRefused):
     """It held up whoever else is served."""
 
 
-def compiled(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
-    """Where an answer begins. Raises GrammarRefused."""
-    matcher = LLMatcher(vocabulary, _source(grammar), log_level=0, limits=LIMITS)
+def compiled(grammar: Grammar, vocabulary: LLTokenizer, tokens: Collection[str] = ()) -> LLMatcher:
+    """Where an answer begins. tokens: texts that are a token of their own to the model. Raises GrammarRefused."""
+    matcher = LLMatcher(vocabulary, _source(grammar, tokens), log_level=0, limits=LIMITS)
     if matcher.is_error():
         raise GrammarRefused(_said(matcher))
     return matcher
@@ -100,17 +101,31 @@ def says_nothing(allowed: bytes, eos: int) -> bool:
     return not int.from_bytes(allowed, "little") & ~eos
 
 
-def _source(grammar: Grammar) -> str:
+def schemas_of_calls(grammar: Grammar) -> dict[str, Grammar]:
+    """The rules for the arguments of each function that the answer may call. Raises GrammarRefused."""
+    return {name: Grammar(Form.JSON_SCHEMA, schema) for name, schema in _wanted(grammar).functions.items()}
+
+
+def _source(grammar: Grammar, tokens: Collection[str]) -> str:
     """The rule as the library reads it."""
     match grammar.kind:
         case Form.REGEX:
             return LLMatcher.grammar_from_regex(str(grammar.value))
         case Form.CHOICE:
             return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in grammar.value))
+        case Form.TOOLS:
+            return lark(_wanted(grammar), {OPTIONS_IN_SCHEMA: JSON_STYLE}, tokens)
     schema = str(grammar.value) or ANY_OBJECT
     if OPTIONS_IN_SCHEMA in json.loads(schema):
         raise GrammarRefused(f'Unimplemented keys: ["{OPTIONS_IN_SCHEMA}"]')
     return LLMatcher.grammar_from_json_schema(schema, overrides=JSON_STYLE)
+
+
+def _wanted(grammar: Grammar) -> Wanted:
+    try:
+        return Wanted.from_json(json.loads(str(grammar.value)))
+    except ValueError as error:
+        raise GrammarRefused(str(error)) from error
 
 
 def _said(matcher: LLMatcher) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from llguidance import LLTokenizer
 
-from inference.grammar import NO_TEXT, GrammarRefused, compiled, next_allowed, says_nothing
-from inference.protocol import Grammar
+from inference.grammar import NO_TEXT, GrammarRefused, compiled, next_allowed, says_nothing, schemas_of_calls
+from inference.protocol import Form, Grammar
 
 WITHIN_S = 2  # of processor time, beginning to end
 WAITED_S = 30.0  # where other processes take the processor
@@ -66,8 +66,20 @@ class Bytes:
         return list(text.encode() if isinstance(text, str) else text)
 
 
-def follow(grammar: Grammar) -> None:
-    """Raises GrammarRefused."""
+def judge(grammar: Grammar) -> None:
+    """Follows a rule, or what it is made of. Raises GrammarRefused."""
+    if grammar.kind != Form.TOOLS:
+        _follow(grammar)
+        return
+    for name, arguments in schemas_of_calls(grammar).items():  # which lie too far behind the beginning of the whole
+        try:
+            _follow(arguments)
+        except GrammarRefused as error:
+            raise GrammarRefused(f"{name}: {error}") from error
+    _follow(grammar)
+
+
+def _follow(grammar: Grammar) -> None:
     matcher = compiled(grammar, LLTokenizer(Bytes()))  # type: ignore[arg-type]
     choose = random.Random(1)
     for step in range(STEPS):
@@ -88,15 +100,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     outcomes: list[str] = []  # one: why the rule is refused, "" when it is not
 
-    def judge() -> None:
+    def note() -> None:
         try:
-            follow(grammar)
+            judge(grammar)
             outcomes.append("")
         except GrammarRefused as error:
             outcomes.append(str(error))
 
     threading.stack_size(STACK_BYTES)
-    judging = threading.Thread(target=judge)
+    judging = threading.Thread(target=note)
     judging.start()
     judging.join()
     if not outcomes:

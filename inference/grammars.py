@@ -85,7 +85,7 @@ class Grammars:
         require_bounded(grammar)
         self.prepare()
         assert self._vocabulary is not None
-        matcher = compiled(grammar, self._vocabulary)
+        matcher = compiled(grammar, self._vocabulary, self._tokenizer.written_tokens)
         return Compiled(matcher, next_allowed(matcher), self._eos_ids)
 
     def _read_vocabulary(self) -> LLTokenizer:

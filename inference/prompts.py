@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from inference.protocol import FailureCode, GenerationRequest, InvalidSampling, SamplingParams
 from inference.tokenizer import TemplateFailed
 
-Render = Callable[[Sequence[Mapping[str, str]]], list[int]]  # raises TemplateFailed
-
 NOBODY = "\ue000"  # a user's message nobody writes, to find where a version's own part of a prompt ends
+
+
+class Render(Protocol):
+    """Makes the prompt for a conversation. Raises TemplateFailed."""
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]: ...
 
 
 class RequestRefused(ValueError):
@@ -51,7 +55,7 @@ def prompt_of(request: GenerationRequest, render: Render, *, vocab_size: int, co
 
 def _rendered(request: GenerationRequest, render: Render, vocab_size: int) -> list[int]:
     try:
-        prompt = render(request.messages)
+        prompt = render(request.messages, tools=request.tools)
     except TemplateFailed as error:
         raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
     if not prompt or max(prompt) >= vocab_size:

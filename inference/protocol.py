@@ -1,6 +1,6 @@
 """What the store and the GPU workers say to each other: queues, task names, keys and messages.
 
-The only module of this package that the store imports. It needs nothing but the standard library, so a web process
+With `tool_calls` all that the store imports of this package. It needs nothing but the standard library, so a web process
 that imports it loads no torch. Every message is a frozen dataclass of JSON values; `to_json` and `from_json` are the
 wire form used in Celery task arguments and in Valkey streams.
 """
@@ -112,8 +112,6 @@ class InvalidSampling(ValueError):
     def __init__(self, name: str, value: object, allowed: str) -> None:
         super().__init__(f"{name} is {str(value)[:80]!r}; it must be {allowed}.")
         self.name = name
-        self.value = value
-        self.allowed = allowed
 
 
 MAX_CHOICES = 128
@@ -145,6 +143,7 @@ class Form(StrEnum):
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
     CHOICE = "choice"
+    TOOLS = "tools"  # calls of functions, as inference.tool_calls has them
 
 
 MAX_SCHEMA_CHARS = 32_768
@@ -157,8 +156,8 @@ MAX_CHOSEN_FROM_CHARS = 32_768  # of all texts together
 class Grammar(Message):
     """The rule that a whole answer follows; each of its tokens is chosen among those that keep it possible.
 
-    `value` is a JSON schema, an object or the text of one; a regular expression; the texts to choose from; nothing for
-    Form.JSON. Raises InvalidSampling. Whether a rule is supported is found out by who compiles it.
+    `value` is a JSON schema, an object or the text of one; a regular expression; the texts to choose from; tool_calls.Wanted
+    as an object; nothing for Form.JSON. Raises InvalidSampling. Whether a rule is supported is found out by who compiles it.
     """
 
     kind: str  # Form
@@ -170,15 +169,13 @@ class Grammar(Message):
         object.__setattr__(self, "value", _READERS[self.kind](self.value))
 
 
-def _schema(value: Any) -> str:
+def _json_object(name: str, value: Any) -> str:
     try:
-        schema = json.loads(value) if isinstance(value, str) and len(value) <= MAX_SCHEMA_CHARS else value
-        text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        found = json.loads(value) if isinstance(value, str) and len(value) <= MAX_SCHEMA_CHARS else value
+        text = json.dumps({**found}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # of what is no object: a TypeError
     except (RecursionError, TypeError, ValueError) as error:
-        raise InvalidSampling("grammar.json_schema", value, "a JSON schema") from error
-    if not isinstance(schema, dict):
-        raise InvalidSampling("grammar.json_schema", value, "a JSON schema: an object")
-    return _rule("grammar.json_schema", text, MAX_SCHEMA_CHARS)
+        raise InvalidSampling(name, value, "a JSON object") from error
+    return _rule(name, text, MAX_SCHEMA_CHARS)
 
 
 def _chosen_from(value: Any) -> tuple[str, ...]:
@@ -196,9 +193,10 @@ def _rule(name: str, value: Any, most: int) -> str:
 
 _READERS: dict[str, Callable[[Any], str | tuple[str, ...]]] = {
     Form.JSON: lambda _value: "",
-    Form.JSON_SCHEMA: _schema,
+    Form.JSON_SCHEMA: lambda value: _json_object("grammar.json_schema", value),
     Form.REGEX: lambda value: _rule("grammar.regex", value, MAX_REGEX_CHARS),
     Form.CHOICE: _chosen_from,
+    Form.TOOLS: lambda value: _json_object("grammar.tools", value),
 }
 
 
@@ -298,12 +296,13 @@ class GenerationRequest(Message):
     base: str  # sha256 of the base version's manifest
     version: str  # public id of the version asked for
     tenant: str
-    messages: list[dict[str, str]]  # {"role": system | user | assistant, "content": text}
+    messages: list[dict[str, Any]]  # {"role": system | user | assistant | tool, "content": text, "tool_calls"?, "tool_call_id"?}
     sampling: dict[str, Any]  # SamplingParams.to_json()
     deadline: float  # unix time after which nobody waits for the answer
     adapter: str | None = None  # sha256 of the adapter's manifest
     own_messages: int = 0
     prompt_tokens: list[int] | None = None
+    tools: list[dict[str, Any]] | None = None  # functions that the model is told of, as OpenAI describes them
     attempt: int = 1
     priority: str = Priority.INTERACTIVE
     leased: bool = True  # False: runs to its end though nobody reads

@@ -5,7 +5,7 @@ inside loops nor the length of a text, and a tokenizer's pattern may backtrack f
 hold up everybody's answers. The process loads what rendering needs, no torch, and forks: the kernel ends the fork that needs too
 long, and the next is there at once.
 
-Wire form, one JSON object per line. In: {"number", "messages"}. Out: first {"ready"} or {"unfit": message}, then for each line
+Wire form, one JSON object per line. In: {"number", "messages", "tools"}. Out: first {"ready"} or {"unfit": message}, then for each line
 {"number", "tokens"} or {"number", "refused": message}, or {"overstepped"} when the fork has died of it.
 """
 
@@ -69,12 +69,12 @@ class Renderer:
         with theirs:
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment, cwd=root)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def render(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
         """The prompt for a conversation, as tokens. Raises TemplateFailed, at the latest a second after the time allowed."""
         self.start()
         try:
             self._await_ready()
-            return self._ask(messages)
+            return self._ask({"messages": list(messages), "tools": None if tools is None else list(tools)})
         except TemplateFailed:
             raise
         except (OSError, ValueError) as error:  # silent, ended, or no JSON
@@ -100,11 +100,11 @@ class Renderer:
             raise TemplateFailed(f"The model's prompt could not be made: {said.get('unfit')}")
         self._ready = True
 
-    def _ask(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def _ask(self, conversation: Mapping[str, Any]) -> list[int]:
         until = time.monotonic() + self._within_s + LATE_S
         number = next(self._numbers)
         self._line.settimeout(self._within_s)
-        self._line.sendall(json.dumps({"number": number, "messages": list(messages)}).encode() + b"\n")
+        self._line.sendall(json.dumps({"number": number, **conversation}).encode() + b"\n")
         while "overstepped" not in (said := self._read(until)):
             if said.get("number") != number:  # asked before
                 continue
@@ -166,7 +166,7 @@ def _serve(tokenizer: Tokenizer, output: TextIO, within_s: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, within_s)  # whose signal ends the process, whatever it does
         asked = json.loads(line)
         try:
-            answer: dict[str, Any] = {"tokens": tokenizer.render(asked["messages"])}
+            answer: dict[str, Any] = {"tokens": tokenizer.render(asked["messages"], tools=asked["tools"])}
         except TemplateFailed as error:
             if isinstance(error.__cause__, MemoryError):
                 os._exit(1)

@@ -11,11 +11,13 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
+from inference import tool_prompts
 from inference.vocabulary import Vocabulary
 
 MAX_TOKENIZER_BYTES = 128 * 1024 * 1024
@@ -47,7 +49,9 @@ class Tokenizer:
         self._specials = dict(specials)
         self.eos_ids = eos_ids
         self.vocab_size: int = max(tokens.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        marks = [added.content for added in tokens.get_added_tokens_decoder().values() if added.special]
+        added = tokens.get_added_tokens_decoder().values()
+        self.written_tokens = frozenset(token.content for token in added if not token.special)  # added to those of plain text
+        marks = [token.content for token in added if token.special]
         self.vocabulary = Vocabulary(tokens)
         self._marks = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True)))) if marks else None
 
@@ -96,27 +100,47 @@ class Tokenizer:
         """The text without special tokens. Bytes that are no character become U+FFFD."""
         return self._tokens.decode(list(tokens), skip_special_tokens=True)
 
-    def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> list[int]:
-        """The prompt for a conversation, as tokens. Raises TemplateFailed."""
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
+        """The prompt for a conversation, as tokens. tools: functions that the model may call. Raises TemplateFailed."""
+        if tools or any(tool_prompts.is_of_calls(message) for message in messages):
+            messages, tools = (tool_prompts.for_template if self._knows_tools else tool_prompts.in_words)(messages, tools)
         mark = secrets.token_hex(8)
         spelled: list[str] = []
         if self._marks is not None:
-            messages = [{**message, "content": self._set_aside(message["content"], mark, spelled)} for message in messages]
-        text = self._render_text(messages, add_generation_prompt)
+            messages, tools = self._set_aside([messages, tools], mark, spelled)
+        text = self._render_text(messages, add_generation_prompt, tools)
         try:
             return self._encode_with_spelled(text, mark, spelled) if spelled else self.encode(text)
         except TokenizerError as error:
             raise TemplateFailed(f"The model's prompt could not be made: {error}") from error
 
-    def _set_aside(self, content: str, mark: str, spelled: list[str]) -> str:
-        """The content with each special token it spells out replaced by a mark, those gathered in `spelled`."""
+    @cached_property
+    def _knows_tools(self) -> bool:
+        """Whether the model's own template tells of tools, and of calls in the form in which they are read."""
+        if "tools" not in self._template:
+            return False
+        try:
+            return tool_prompts.is_told_by(lambda messages, tools: self._render_text(messages, False, tools))
+        except TemplateFailed:
+            return False
+
+    def _set_aside(self, value: Any, mark: str, spelled: list[str]) -> Any:
+        """The JSON value with each special token that its texts spell out replaced by a mark, those gathered in `spelled`."""
+        if isinstance(value, Mapping):
+            return {self._set_aside(name, mark, spelled): self._set_aside(entry, mark, spelled) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._set_aside(entry, mark, spelled) for entry in value]
+        if not isinstance(value, str):
+            return value
 
         def replace(match: re.Match[str]) -> str:
             spelled.append(match.group())
             return f"\ue000{mark}:{len(spelled) - 1}\ue001"
 
         assert self._marks is not None
-        return self._marks.sub(replace, content)
+        return self._marks.sub(replace, value)
 
     def _encode_with_spelled(self, text: str, mark: str, spelled: Sequence[str]) -> list[int]:
         found: list[int] = []
@@ -132,12 +156,18 @@ class Tokenizer:
         finally:
             self._tokens.encode_special_tokens = False
 
-    def _render_text(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
+    def _render_text(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
             (text,), _ = render_jinja_template(
-                [list(messages)], chat_template=self._template, add_generation_prompt=add_generation_prompt, **self._specials
+                [list(messages)],
+                tools=list(tools) if tools else None,
+                chat_template=self._template,
+                add_generation_prompt=add_generation_prompt,
+                **self._specials,
             )
         except Exception as error:  # whatever a stranger's template can raise
             raise TemplateFailed(f"The model's chat template refused the conversation: {error}") from error
