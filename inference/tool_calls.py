@@ -52,7 +52,9 @@ class Wanted:
             wanted = cls(**value)
             names = list(wanted.functions)
             if not 1 <= len(names) <= MAX_FUNCTIONS or not all(NAME.fullmatch(name) for name in names):
-                raise ValueError(f"there must be 1 to {MAX_FUNCTIONS} functions, each with a name of the letters a to z, digits, '_' and '-'")
+                raise ValueError(
+                    f"there must be 1 to {MAX_FUNCTIONS} functions, each with a name of the letters a to z, digits, '_' and '-'"
+                )
             if not all(isinstance(schema, dict) for schema in wanted.functions.values()):
                 raise ValueError("the arguments of a function must have a JSON schema")
         except (AttributeError, TypeError) as error:
