@@ -36,8 +36,10 @@ CALL = in_words("weather", '{"town": "Ulm"}')
 # As the templates of Qwen and of others trained on Hermes: tools and calls in that form, in their own words.
 KNOWS_TOOLS = (
     "{% if tools %}{{ '<|im_start|>system\\nTools:' }}{% for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}{{ '<|im_end|>\\n' }}"
-    "{% endif %}{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content }}{% for call in message.tool_calls %}"
-    "{{ '<tool_call>\\n{\"name\": \"' + call.function.name + '\", \"arguments\": ' + (call.function.arguments | tojson) + '}\\n</tool_call>' }}"
+    "{% endif %}{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content }}"
+    "{% for call in message.tool_calls %}"
+    '{{ \'<tool_call>\\n{"name": "\' + call.function.name }}'
+    "{{ '\", \"arguments\": ' + (call.function.arguments | tojson) + '}\\n</tool_call>' }}"
     "{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 OTHER_FORM = KNOWS_TOOLS.replace("<tool_call>", "[TOOL_CALLS]")
