@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_however_an_answer_is_cut_into_pieces_it_says_the_same(text: str, calls:
     whole = (text + "\n".join(in_words(*call) for call in calls))[:end]
     at = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
 
-    assert read(*(whole[a:b] for a, b in zip(at, at[1:], strict=False))) == read(whole) == read(*whole)
+    assert read(*(whole[a:b] for a, b in pairwise(at))) == read(whole) == read(*whole)
 
 
 @given(text=free, calls=st.lists(called, min_size=1, max_size=3), missing=st.integers(1, 20))
