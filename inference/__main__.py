@@ -10,6 +10,9 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 
+from inference.datasets import Use
+from inference.recipe import Scope, Targets
+
 WRONG = 2  # what argparse exits with, too
 INTERRUPTED = 130
 MODEL_HELP = "folder with config.json, tokenizer.json and safetensors, or 'smollm2' for the packaged SmolLM2-135M-Instruct"
@@ -35,7 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description="Use a GPT model once, without a store.")
     acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|evaluate")
     _add_generate(acts.add_parser("generate", help="answer prompts", description="Answers prompts; one answer is shown as it is made."))
-    _add_train(acts.add_parser("train", help="fine-tune with LoRA", description="Trains a LoRA adapter on chats; writes a PEFT folder."))
+    _add_train(
+        acts.add_parser(
+            "train", help="fine-tune", description="Trains an adapter, written as a PEFT folder, or all weights, as a Hugging Face one."
+        )
+    )
     _add_evaluate(
         acts.add_parser("evaluate", help="perplexity of a text", description="Log-likelihood and perplexity of a text or JSONL file.")
     )
@@ -62,12 +69,20 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("data", help='JSONL: each line {"messages": [{"role", "content"}, …]}, the assistant last')
-    parser.add_argument("out", help="folder for the adapter; must not exist yet")
+    parser.add_argument(
+        "data", help='JSONL with "messages" (the assistant last), with prompt and completion, or as --method says; CSV; text'
+    )
+    parser.add_argument("out", help="folder for the result; must not exist yet")
+    parser.add_argument("--method", choices=[*Use], default=argparse.SUPPRESS, help="what is learned: answers, preferences (DPO) or text")
+    parser.add_argument(
+        "--scope", choices=[*Scope], default=argparse.SUPPRESS, help="what is changed: a LoRA adapter beside the weights, or they"
+    )
+    parser.add_argument("--targets", choices=[*Targets], default=argparse.SUPPRESS, help="where the adapter is")
+    parser.add_argument("--rank-stabilised", action="store_true", default=argparse.SUPPRESS)
     whole = _positive(int)
-    for name in ("rank", "epochs", "batch-size", "max-length"):
+    for name in ("patience", "rank", "epochs", "batch-size", "max-length"):
         parser.add_argument(f"--{name}", type=whole, default=argparse.SUPPRESS)
-    for name in ("alpha", "learning-rate"):
+    for name in ("alpha", "beta", "learning-rate"):
         parser.add_argument(f"--{name}", type=_positive(float), default=argparse.SUPPRESS)
     for name in ("dropout", "validation-share"):
         parser.add_argument(f"--{name}", type=_share, default=argparse.SUPPRESS)

@@ -8,7 +8,7 @@ is trained on in pieces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,11 +21,11 @@ from inference.sources import container_of, read
 
 
 class Use(StrEnum):
-    """What a file is to be trained with; each takes formats of its own."""
+    """What is learned from a file; each takes formats of its own."""
 
-    SUPERVISED = "supervised"
-    PREFERENCE = "preference"
-    TEXT = "text"
+    SUPERVISED = "supervised"  # what to answer
+    PREFERENCE = "preference"  # which of two answers is better
+    TEXT = "text"  # how a text goes on
 
 
 FORMATS = {
@@ -105,6 +105,16 @@ def load_texts(path: Path, tokenizer: ChatTokenizer, *, max_length: int, name: s
     return [found for found in _loaded(path, tokenizer, max_length, Use.TEXT, name) if isinstance(found, Example)]
 
 
+def load(path: Path, tokenizer: ChatTokenizer, *, max_length: int, use: Use, name: str = "") -> list[Example] | list[Pair]:
+    """What is learned from the file. Raises UnusableDataset as `load_examples` does."""
+    loaders: dict[Use, Callable[..., list[Example] | list[Pair]]] = {
+        Use.SUPERVISED: load_examples,
+        Use.PREFERENCE: load_pairs,
+        Use.TEXT: load_texts,
+    }
+    return loaders[use](path, tokenizer, max_length=max_length, name=name)
+
+
 def _loaded(path: Path, tokenizer: ChatTokenizer, max_length: int, use: Use, name: str) -> list[Example | Pair]:
     loaded: list[Example | Pair] = []
     for found in scan(path, tokenizer, max_length=max_length, use=use, name=name):
@@ -120,12 +130,12 @@ def _loaded(path: Path, tokenizer: ChatTokenizer, max_length: int, use: Use, nam
 # ---------------------------------------------------------------- validation
 
 
-def validate(path: Path, tokenizer: ChatTokenizer, *, max_length: int, use: Use | str = Use.SUPERVISED, name: str = "") -> DatasetReport:
+def validate(path: Path, tokenizer: ChatTokenizer, *, max_length: int, use: Use = Use.SUPERVISED, name: str = "") -> DatasetReport:
     """Reads the whole file once, keeping counts, a digest per example and the first problems in memory."""
     tally = Tally()
-    for found in scan(path, tokenizer, max_length=max_length, use=Use(use), name=name):
+    for found in scan(path, tokenizer, max_length=max_length, use=use, name=name):
         if isinstance(found, Problem):
             tally.add_problem(found)
         else:
             tally.add(found.record, found.encoded, tokenizer)
-    return tally.report(str(container_of(path, name=name)), str(Use(use)))
+    return tally.report(str(container_of(path, name=name)), str(use))

@@ -1,4 +1,4 @@
-"""The runner on CUDA: attention over block tables in one kernel call, steps that only decode as CUDA graphs."""
+"""The runner on CUDA: attention over block tables in one kernel call per layer."""
 
 from __future__ import annotations
 

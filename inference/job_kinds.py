@@ -37,7 +37,7 @@ def validate(task: JobTask, bench: Workbench) -> dict[str, Any]:
     tokenizer = _Watched(bench.tokenizer(base), bench)
     path = bench.file(task.params["file"])
     bench.channel.progress("validating", done=0.0)
-    use, name = task.params.get("use", datasets.Use.SUPERVISED), task.params.get("name", "")
+    use, name = datasets.Use(task.params.get("use", "supervised")), task.params.get("name", "")
     report = datasets.validate(path, tokenizer, max_length=min(int(task.params["max_length"]), context_length), use=use, name=name)
     return report.to_json()
 

@@ -203,10 +203,7 @@ _READERS: dict[str, Callable[[Any], str | tuple[str, ...]]] = {
 @dataclass(frozen=True)
 class SamplingParams(Message):
     """How the next token is chosen. Names and meanings are OpenAI's; `top_k`, `min_p`, `min_tokens`, `ignore_eos`,
-    `logprobs` and `prompt_logprobs` are vLLM's.
-
-    Raises InvalidSampling for a value that cannot be used.
-    """
+    `logprobs` and `prompt_logprobs` are vLLM's. Raises InvalidSampling for a value that cannot be used."""
 
     max_tokens: int = 256
     temperature: float = 1.0  # 0 is greedy
@@ -307,6 +304,10 @@ class GenerationRequest(Message):
     priority: str = Priority.INTERACTIVE
     leased: bool = True  # False: runs to its end though nobody reads
     trace: str = ""  # the web request's id, for the logs
+
+    def to_json(self) -> dict[str, Any]:
+        """Without `tools` where there are none: a worker from before there were any reads it."""
+        return {name: value for name, value in super().to_json().items() if name != "tools" or value is not None}
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,11 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from inference.datasets import Use
 from inference.job_process import JobError
 
 WARMUP_SHARE = 0.05
 LAST_RATE_SHARE = 0.1  # the cosine ends here, not at zero: the last examples teach too
-
-
-class Method(StrEnum):
-    """What the examples say."""
-
-    SUPERVISED = "supervised"  # what to answer
-    PREFERENCE = "preference"  # which of two answers is better
 
 
 class Scope(StrEnum):
@@ -39,7 +33,7 @@ class Targets(StrEnum):
 class Recipe:
     """How a fine-tune is run."""
 
-    method: Method = Method.SUPERVISED
+    method: Use = Use.SUPERVISED
     scope: Scope = Scope.ADAPTER
     beta: float = 0.1  # of a preference: how far the model may leave the one it started as; higher is nearer
     rank: int = 8
@@ -60,14 +54,14 @@ class Recipe:
         """Raises JobError for a setting or a value that is not known, and for what does not go together."""
         if unknown := sorted(value.keys() - {field.name for field in fields(cls)}):
             raise JobError("setting_unknown", f"The worker does not know the setting {unknown[0]!r}; it may be older than the store.")
-        named = {"method": Method, "scope": Scope, "targets": Targets}
+        named = {"method": Use, "scope": Scope, "targets": Targets}
         try:
             chosen = {name: kind(value[name]) for name, kind in named.items() if name in value}
         except ValueError as error:
             raise JobError(
                 "setting_unknown", f"The worker does not know a setting's value: {error}; it may be older than the store."
             ) from error
-        if chosen.get("method") == Method.PREFERENCE and value.get("dropout"):
+        if chosen.get("method") == Use.PREFERENCE and value.get("dropout"):
             raise JobError("setting_unusable", "Preferences are learned without dropout: the start and the model are compared.")
         return cls(**{**value, **chosen})
 

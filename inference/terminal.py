@@ -18,7 +18,7 @@ from inference import packaged
 from inference.artifacts import ArtifactStore
 from inference.checkpoint import CheckpointError, load_gpt
 from inference.config import GPTConfig, UnsupportedModel
-from inference.datasets import UnusableDataset, load_examples
+from inference.datasets import UnusableDataset, load
 from inference.engine import RequestRefused
 from inference.job_process import Channel, JobError
 from inference.library import Engine, Output
@@ -191,9 +191,9 @@ def train(options: argparse.Namespace) -> None:
     if out.exists():
         raise WrongInput(f"{out} exists already; name a folder that does not")
     chosen = {field.name for field in fields(Recipe)}
-    recipe = Recipe(**{name: value for name, value in vars(options).items() if name in chosen})
+    recipe = Recipe.from_json({name: value for name, value in vars(options).items() if name in chosen})
     folder = folder_of(options.model)
-    examples = load_examples(Path(options.data), Tokenizer.from_folder(folder), max_length=recipe.max_length)
+    examples = load(Path(options.data), Tokenizer.from_folder(folder), max_length=recipe.max_length, use=recipe.method)
     model = load_gpt(folder, dtype=numbers_of(folder), device=device_of())
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as work:
@@ -206,7 +206,7 @@ def train(options: argparse.Namespace) -> None:
         result = training.result()
         shutil.move(place / RESULT, out)
     del result["manifest"]
-    print(json.dumps({"adapter": str(out), **result}))
+    print(json.dumps({str(recipe.scope): str(out), **result}))
 
 
 # ---------------------------------------------------------------- evaluate

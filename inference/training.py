@@ -21,12 +21,12 @@ from torch import Tensor
 
 from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
 from inference.config import GPTConfig
-from inference.datasets import Example, Pair, UnusableDataset, load_examples, load_pairs
+from inference.datasets import Example, Pair, UnusableDataset, Use, load
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
 from inference.protocol import JobTask
-from inference.recipe import Method, Recipe, Scope
+from inference.recipe import Recipe, Scope
 from inference.trainable import Trainable, trainable_of
 from inference.workbench import Workbench
 
@@ -47,10 +47,9 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     base = bench.folder(task.params["base"])
     tokenizer = bench.tokenizer(base)
     bench.channel.progress("reading")
-    load = load_pairs if recipe.method == Method.PREFERENCE else load_examples
     try:
         file, name = bench.file(task.params["file"]), task.params.get("name", "")
-        examples = load(file, tokenizer, max_length=recipe.max_length, name=name)
+        examples = load(file, tokenizer, max_length=recipe.max_length, use=recipe.method, name=name)
     except UnusableDataset as error:
         raise JobError("data_unusable", f"The file cannot be trained on: {error}", detail=asdict(error.problem)) from error
     model = bench.model(base, room_bytes=_room(GPTConfig.from_folder(base), recipe))
@@ -62,14 +61,14 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
 
 def _room(config: GPTConfig, recipe: Recipe) -> int:
     sizes = {"layers": config.layers, "hidden": config.hidden_size, "inner": config.intermediate_size, "vocabulary": config.vocab_size}
-    longest = recipe.max_length * (2 if recipe.method == Method.PREFERENCE else 1)
+    longest = recipe.max_length * (2 if recipe.method == Use.PREFERENCE else 1)
     learned = LEARNED_BYTES * config.parameter_count if recipe.scope == Scope.WEIGHTS else 0
     return learned + room_bytes(max(PASS_TOKENS, longest), **sizes)
 
 
 def objective_of(recipe: Recipe, model: GPT, trainable: Trainable, examples: list[Example] | list[Pair]) -> Objective:
     train, held_out = split(examples, recipe)
-    if recipe.method == Method.PREFERENCE:
+    if recipe.method == Use.PREFERENCE:
         return Preference(model, trainable, train, held_out, beta=recipe.beta)  # type: ignore[arg-type]
     return Supervised(model, trainable, train, held_out)  # type: ignore[arg-type]
 

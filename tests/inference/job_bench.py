@@ -29,6 +29,9 @@ def chat_file(path: Path, lines: Iterable[bytes] | None = None) -> Path:
     return path
 
 
+PREFERENCES = [{"prompt": f"Where is {c}?", "chosen": f"In {c}land.", "rejected": "I do not know."} for c in CITIES]
+
+
 class Told:
     """A channel without a process at its other end; it can be told to pause or to cancel at a segment."""
 
@@ -95,5 +98,7 @@ class Place:
         params = {"file": self.data, "base": self.base, "adapter": None, "settings": {**SETTINGS, **(changes or {})}}
         return JobTask(**{"job": job, "attempt": 1, "kind": "finetune", "params": params, **fields})
 
-    def adapter_bytes(self, manifest: str) -> bytes:
-        return (self.artifacts.materialise(manifest, self.cache) / "adapter_model.safetensors").read_bytes()
+    def learned_bytes(self, manifest: str) -> bytes:
+        """The weights of a result: an adapter's or a model's."""
+        (file,) = self.artifacts.materialise(manifest, self.cache).glob("*.safetensors")
+        return file.read_bytes()

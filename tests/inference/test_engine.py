@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +369,14 @@ def test_cuda_gives_the_same_greedy_text(folder: Path, engine: EngineCore) -> No
     expected = texts(run(engine, *(a_request(prompt) for prompt in PROMPTS)))
 
     assert texts(run(an_engine(folder, device="cuda"), *(a_request(prompt) for prompt in PROMPTS))) == expected
+
+
+def test_a_request_without_functions_is_what_a_worker_from_before_there_were_any_reads() -> None:
+    request, tools = a_request("Hello!"), [{"type": "function", "function": {"name": "weather"}}]
+
+    assert "tools" not in request.to_json()
+    assert replace(request, tools=tools).to_json()["tools"] == tools
+    assert all(GenerationRequest.from_json(each.to_json()) == each for each in (request, replace(request, tools=tools)))
 
 
 def test_the_protocol_comes_without_torch() -> None:

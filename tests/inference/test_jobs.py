@@ -68,7 +68,7 @@ def undisturbed(place: Place) -> bytes:
     """The adapter of a run that nothing happened to, in a child process of its own."""
     store = OneJobStore()
     jobs.run(place.finetune(), store, place=at(place, segment_s=60.0))
-    return place.adapter_bytes(store.outcomes[0].result["manifest"])
+    return place.learned_bytes(store.outcomes[0].result["manifest"])
 
 
 def children() -> list[int]:
@@ -98,7 +98,7 @@ def test_a_run_killed_in_mid_flight_resumes_to_the_same_bits(place: Place, undis
     assert (died.code, died.retriable, died.detail) == ("process_died", True, {"status": -9})
     assert [segment.number for segment in store.segments] == list(range(8))
     assert [event["step"] for segment in store.segments for event in segment.events] == list(range(9))
-    assert place.adapter_bytes(store.outcomes[0].result["manifest"]) == undisturbed
+    assert place.learned_bytes(store.outcomes[0].result["manifest"]) == undisturbed
 
 
 def test_a_second_delivery_does_nothing(place: Place) -> None:

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 
 from inference.checkpoint import load_gpt
 from inference.datasets import Example, Pair, encode
-from inference.job_process import JobError, Paused
+from inference.job_process import JobError
 from inference.objectives import Preference
 from inference.recipe import Recipe, Scope
 from inference.tokenizer import Tokenizer
 from inference.trainable import TrainableLora
 from inference.training import Training, run
-from tests.inference.job_bench import CITIES, SETTINGS, Place, Told
+from tests.inference.job_bench import CITIES, PREFERENCES, SETTINGS, Place, Told
 
 RECIPE = Recipe.from_json({**SETTINGS, "method": "preference", "learning_rate": 1e-2})
 
@@ -75,9 +75,8 @@ def test_the_chosen_answers_become_the_likelier_ones(place: Place) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_a_job_learns_them_from_a_file(place: Place, form: str) -> None:
-    rows = [{"prompt": f"Where is {city}?", "chosen": f"In {city}land.", "rejected": "I do not know."} for city in CITIES]
-    table = ["prompt,chosen,rejected", *(",".join(row.values()) for row in rows)]
-    place.data = place.put_data(line.encode() for line in (table if form == "csv" else map(json.dumps, rows)))
+    table = ["prompt,chosen,rejected", *(",".join(row.values()) for row in PREFERENCES)]
+    place.data = place.put_data(line.encode() for line in (table if form == "csv" else map(json.dumps, PREFERENCES)))
     task = place.finetune(changes={"method": "preference"})
 
     result = run(replace(task, params={**task.params, "name": f"cities.{form}"}), place.bench(Told(), segment_s=60))
@@ -132,27 +131,6 @@ def test_the_losses_of_pairs_do_not_depend_on_how_they_are_grouped(place: Place,
     assert len(alone) == 10
     assert together == pytest.approx(sum(alone), rel=1e-5)
     assert together != pytest.approx(math.log(2), abs=1e-2)
-
-
-def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(place: Place) -> None:
-    whole = training(place, Told())
-    whole.begin()
-    whole.to_the_end()
-    expected = whole.result()
-
-    checkpoint, segment, result = None, 0, None
-    while result is None:
-        told = Told(pause_at=1)
-        learning = training(place, told, segment_s=0, job="job_b", checkpoint=checkpoint, segment=segment)
-        learning.begin()
-        try:
-            learning.to_the_end()
-            result = learning.result()
-        except Paused:
-            checkpoint, segment = told.segments[-1]["checkpoint"], segment + 1
-
-    assert segment == expected["steps"]
-    assert place.adapter_bytes(result["manifest"]) == place.adapter_bytes(expected["manifest"])
 
 
 def test_dropout_is_refused() -> None:

@@ -306,6 +306,16 @@ def test_a_versions_own_part_is_shared_and_a_tenants_is_not() -> None:
     assert pool.used == 0
 
 
+def test_in_larger_blocks_tenants_still_share_only_whole_blocks_of_a_versions_own_part() -> None:
+    pool = BlockPool(32, block_size=256)
+    tokens = list(range(1000))
+    leave_behind(pool, Scope(None, "v1", "alice", 300), tokens)
+
+    assert cached(pool, Scope(None, "v1", "alice", 300), tokens) == 768
+    assert cached(pool, Scope(None, "v1", "bob", 300), tokens) == 256
+    assert cached(pool, Scope(None, "v1", "bob", 255), tokens) == 0
+
+
 def test_the_longest_unused_goes_first_and_from_its_end() -> None:
     pool = BlockPool(6)
     scope = Scope(None, "v", "t")

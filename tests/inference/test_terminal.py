@@ -89,6 +89,7 @@ def test_a_file_of_prompts_and_conversations_gives_an_object_for_each(
         (["generate", "MODEL", "Hello!", "--adapter", "nowhere"], "there is no adapter folder 'nowhere'"),
         (["generate", "MODEL", "--file", "nowhere"], "No such file"),
         (["train", "MODEL", "nowhere", "out"], "No such file"),
+        (["train", "MODEL", "nowhere", "out", "--method", "preference", "--dropout", "0.1"], "without dropout"),
         (["train", "MODEL", "chats.jsonl", "MODEL"], "exists already"),
         (["evaluate", "MODEL", "nowhere"], "No such file"),
     ],
@@ -130,6 +131,22 @@ def test_a_trained_adapter_says_what_it_was_taught(folder: Path, tmp_path: Path,
     assert {path.name for path in out.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     assert capsys.readouterr().out.startswith("rate it")
     assert {path.name for path in tmp_path.iterdir()} == {"chats.jsonl", "adapter"}
+
+
+def test_all_weights_learn_a_text_and_the_result_is_a_model_like_any_other(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "tale.txt", tmp_path / "model"
+    data.write_text("\n\n".join(["Once upon a time."] * 20))
+    settings = ["--method", "text", "--scope", "weights", "--epochs", "6", "--learning-rate", "0.01"]
+
+    assert main(["train", str(folder), str(data), str(out), *settings]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert main(["generate", str(out), "Once upon", *GREEDY]) == 0
+
+    assert (result["weights"], result["scope"]) == (str(out), "weights")
+    assert result["validation_loss"] < result["base_validation_loss"] / 2
+    assert capsys.readouterr().out.startswith(" a time.")
 
 
 def test_a_text_is_scored_as_the_library_scores_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from inference.recipe import Recipe
 from inference.tokenizer import Tokenizer
 from inference.trainable import TrainableLora
 from inference.training import run
-from tests.inference.job_bench import Place, Told, chat_line
+from tests.inference.job_bench import PREFERENCES, Place, Told, chat_line
 
 
 @pytest.fixture
@@ -56,22 +56,24 @@ def test_packed_examples_have_the_losses_they_have_alone(place: Place, tmp_path:
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(place: Place) -> None:
-    dropout = {"dropout": 0.1}
-    whole = run(place.finetune(changes=dropout), place.bench(Told(), segment_s=60))
+@pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"scope": "weights", "learning_rate": 2e-3}, {"method": "preference"}], ids=str)
+def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(place: Place, changes: dict[str, Any]) -> None:
+    if "method" in changes:
+        place.data = place.put_data(json.dumps(row).encode() for row in PREFERENCES)
+    whole = run(place.finetune(changes=changes), place.bench(Told(), segment_s=60))
 
     checkpoint, segment, result = None, 0, None
     while result is None:
         told = Told(pause_at=1)
-        task = place.finetune(job="job_b", changes=dropout, checkpoint=checkpoint, segment=segment)
+        task = place.finetune(job="job_b", changes=changes, checkpoint=checkpoint, segment=segment)
         try:
             result = run(task, place.bench(told))
         except Paused:
             checkpoint, segment = told.segments[-1]["checkpoint"], segment + 1
 
     assert segment == 8
-    assert place.adapter_bytes(result["manifest"]) == place.adapter_bytes(whole["manifest"])
-    measured = ("train_loss", "validation_loss", "base_validation_loss", "best_step", "tokens")
+    assert place.learned_bytes(result["manifest"]) == place.learned_bytes(whole["manifest"])
+    measured = ("train_loss", "validation_loss", "base_validation_loss", "validation_accuracy", "best_step", "tokens")
     assert {name: result[name] for name in measured} == {name: whole[name] for name in measured}
 
 

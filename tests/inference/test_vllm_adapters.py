@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from inference.protocol import Delta, FailureCode, Finished
-from inference.tokenizer import Tokenizer
+from inference.protocol import Delta, FailureCode, Finished, GenerationRequest
+from inference.vllm_engine import VllmEngine
 from tests.inference.asking import Outcome, a_request
 from tests.inference.serving import wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base
-from tests.inference.vllm_asking import END, answered, engine_at, within_time
-from tests.inference.vllm_fake import MODEL, Script, VllmFake, vllm_fake
+from tests.inference.vllm_asking import answered, engine_at, within_time
+from tests.inference.vllm_fake import MODEL, VllmFake
 
 ADAPTERS = ["a" * 64, "b" * 64, "c" * 64]
 
@@ -26,17 +25,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def adapter_folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_adapter(tmp_path_factory.mktemp("adapter"), base)
-
-
-@pytest.fixture(scope="module")
-def words(base: Path) -> Callable[[str], list[int]]:
-    return Tokenizer.from_folder(base).encode
-
-
-@pytest.fixture
-def fake(words: Callable[[str], list[int]]) -> Iterator[VllmFake]:
-    with vllm_fake(Script([[*words("Paris is it."), END]])) as server:
-        yield server
 
 
 def test_an_adapter_is_loaded_once_under_its_digest(fake: VllmFake, base: Path, adapter_folder: Path) -> None:
@@ -78,15 +66,21 @@ def test_the_adapter_unused_the_longest_makes_room(fake: VllmFake, base: Path, a
     assert (engine.stats()["adapters"], engine.stats()["adapter_evictions"]) == (2, 1)
 
 
-def test_an_adapter_in_use_is_not_unloaded_and_who_waits_for_its_place_gets_it_afterwards(
-    fake: VllmFake, base: Path, adapter_folder: Path
-) -> None:
+def one_answered_and_one_waiting(fake: VllmFake, base: Path, folder: Path) -> tuple[VllmEngine, GenerationRequest, GenerationRequest]:
+    """Where there is room for one adapter: a request being answered with it, and one for another adapter."""
     fake.script.hold_after = 1
     engine = engine_at(fake, base, max_adapters=1)
     first, second = a_request(adapter=ADAPTERS[0]), a_request(adapter=ADAPTERS[1])
-    engine.submit(first, adapter_folder=adapter_folder)
+    engine.submit(first, adapter_folder=folder)
     within_time(engine, until=lambda events: any(isinstance(event, Delta) for event in events))
-    engine.submit(second, adapter_folder=adapter_folder)
+    engine.submit(second, adapter_folder=folder)
+    return engine, first, second
+
+
+def test_an_adapter_in_use_is_not_unloaded_and_who_waits_for_its_place_gets_it_afterwards(
+    fake: VllmFake, base: Path, adapter_folder: Path
+) -> None:
+    engine, first, second = one_answered_and_one_waiting(fake, base, adapter_folder)
     engine.step()
     assert fake.calls == [("load", ADAPTERS[0])]
 
@@ -99,12 +93,7 @@ def test_an_adapter_in_use_is_not_unloaded_and_who_waits_for_its_place_gets_it_a
 
 
 def test_a_request_cancelled_while_its_adapter_waits_for_a_place_is_never_sent(fake: VllmFake, base: Path, adapter_folder: Path) -> None:
-    fake.script.hold_after = 1
-    engine = engine_at(fake, base, max_adapters=1)
-    first, second = a_request(adapter=ADAPTERS[0]), a_request(adapter=ADAPTERS[1])
-    engine.submit(first, adapter_folder=adapter_folder)
-    within_time(engine, until=lambda events: any(isinstance(event, Delta) for event in events))
-    engine.submit(second, adapter_folder=adapter_folder)
+    engine, first, second = one_answered_and_one_waiting(fake, base, adapter_folder)
 
     engine.cancel(second.id)
     engine.cancel(first.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from inference.artifacts import ArtifactStore
 from inference.engine import EngineCore
 from inference.prompts import RequestRefused
 from inference.protocol import CANCELLED, Delta, FailureCode, Finished, Grammar, engine_key
-from inference.tokenizer import Tokenizer
 from inference.vllm_choice import VllmChoice
 from inference.vllm_engine import VllmEngine, VllmOptions
 from inference.vllm_server import VllmFailed
@@ -35,17 +34,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def core(base: Path) -> EngineCore:
     """Our own engine, whose answers the server is told to give."""
     return an_engine(base)
-
-
-@pytest.fixture(scope="module")
-def words(base: Path) -> Callable[[str], list[int]]:
-    return Tokenizer.from_folder(base).encode
-
-
-@pytest.fixture
-def fake(words: Callable[[str], list[int]]) -> Iterator[VllmFake]:
-    with vllm_fake(Script([[*words("Paris is it."), END]])) as server:
-        yield server
 
 
 def told(events: list[tuple[str, Any]]) -> list[dict[str, Any]]:

@@ -124,9 +124,10 @@ def test_no_file_has_more_steps_than_are_held_for_it(scene: Scene, name: str, li
 
 def test_the_files_of_a_publisher_take_no_more_room_together_than_is_allowed(scene: Scene, settings: Any) -> None:
     settings.UPLOADED_BYTES_PER_PUBLISHER = len(LINE) * 10  # of which the scene's own file takes 4
+    nobodys = LINE.swapcase() * 7  # bytes that no other test keeps
 
     with pytest.raises(StorageFull) as refused:
-        scene.put(LINE * 7)
+        scene.put(nobodys)
     exactly = scene.put(LINE * 6)
     again, other_name = scene.put(LINE * 6), scene.put(LINE * 6, name="same-bytes.jsonl")
 
@@ -137,7 +138,7 @@ def test_the_files_of_a_publisher_take_no_more_room_together_than_is_allowed(sce
     assert (again, other_name.sha256) == (exactly, exactly.sha256)
     assert files.kept_bytes(scene.publisher) == len(LINE) * 10
     with pytest.raises(ArtifactRejected):
-        artifacts.read_blob(hashlib.sha256(LINE * 7).hexdigest(), max_bytes=1000)
+        artifacts.read_blob(hashlib.sha256(nobodys).hexdigest(), max_bytes=1000)
     assert Scene().put(LINE * 6).sha256 == exactly.sha256  # another publisher has room of its own
 
 
