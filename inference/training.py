@@ -110,7 +110,7 @@ class Training:
         self._state = State()
         self._events: list[dict[str, Any]] = []
         self._unsaid: list[dict[str, Any]] = []
-        self._said_at = 0.0
+        self._said_stage, self._said_at = "", 0.0
         self._segment = task.segment
         self._checkpoint = task.checkpoint
 
@@ -251,11 +251,11 @@ class Training:
 
     def _say(self, stage: str) -> None:
         self._bench.channel.raise_if_cancelled()
-        if time.monotonic() - self._said_at < SAID_EVERY_S:
+        if stage == self._said_stage and time.monotonic() - self._said_at < SAID_EVERY_S:
             return
         self._bench.channel.progress(stage, done=self._done, step=self._state.step, steps=self._steps, events=self._unsaid)
         self._unsaid = []
-        self._said_at = time.monotonic()
+        self._said_stage, self._said_at = stage, time.monotonic()
 
     # ------------------------------------------------------------ checkpoints
 
