@@ -22,7 +22,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as an engine process has 
 
 from inference.engine import EngineCore, EngineOptions
 from inference.precision import usual_dtype
-from inference.protocol import Delta, Finished, GenerationRequest, SamplingParams
+from inference.protocol import Delta, Finished, GenerationRequest
+from inference.sampling_params import SamplingParams
 
 PROMPT = (
     "Note {number}. The ferry leaves the harbour at seven in the morning and returns at nine in the evening. Tickets are sold on board, "

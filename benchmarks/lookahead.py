@@ -18,7 +18,8 @@ import torch
 from benchmarks.peers.ours import check_native
 from benchmarks.workload import TEXT
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, Finished, GenerationRequest, SamplingParams
+from inference.protocol import Delta, Finished, GenerationRequest
+from inference.sampling_params import SamplingParams
 
 CHAT = (
     "What is the capital of France, and what is it known for?",

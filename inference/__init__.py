@@ -10,9 +10,9 @@ from typing import Any
 
 _HOMES = {
     "Engine": "inference.library",
-    "Form": "inference.protocol",
-    "Grammar": "inference.protocol",
-    "SamplingParams": "inference.protocol",
+    "Form": "inference.sampling_params",
+    "Grammar": "inference.sampling_params",
+    "SamplingParams": "inference.sampling_params",
     "EngineCore": "inference.engine",
     "EngineOptions": "inference.engine",
     "RequestRefused": "inference.engine",

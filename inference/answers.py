@@ -18,9 +18,10 @@ from inference.adapters import Hold
 from inference.detokenizer import Detokenizer
 from inference.grammars import Compiled
 from inference.lora import Adapter
-from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, SamplingParams, Usage
+from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, Usage
 from inference.reading import Reader, TokenLogprob
 from inference.sampling import Choice
+from inference.sampling_params import SamplingParams
 from inference.scheduler import Sequence
 from inference.speculation import Drafts
 from inference.tokenizer import Tokenizer

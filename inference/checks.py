@@ -26,8 +26,9 @@ from inference.job_process import JobError
 from inference.lora import Adapter
 from inference.lora_settings import AdapterError
 from inference.prompts import RequestRefused
-from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask, SamplingParams
+from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, JobTask
 from inference.renderer import Renderer
+from inference.sampling_params import SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from inference.workbench import Workbench, device_of
 

@@ -40,12 +40,12 @@ from inference.protocol import (
     Finished,
     GenerationRequest,
     Message,
-    SamplingParams,
     engine_key,
     holders_key,
     lease_key,
     precision_key,
 )
+from inference.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from inference.prompts import Render

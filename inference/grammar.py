@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from inference.protocol import Form, Grammar
+from inference.sampling_params import Form, Grammar
 from inference.tool_calls import Wanted, lark
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pathlib import Path
 from llguidance import LLTokenizer
 
 from inference.grammar import NO_TEXT, GrammarRefused, compiled, next_allowed, says_nothing, schemas_of_calls
-from inference.protocol import Form, Grammar
+from inference.sampling_params import Form, Grammar
 
 WITHIN_S = 2  # of processor time, beginning to end
 WAITED_S = 30.0  # where other processes take the processor

@@ -19,7 +19,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from inference.grammar import Constraint, GrammarRefused, compiled, next_allowed
 from inference.grammar_trial import TrialOverdue, require_bounded
-from inference.protocol import Grammar
+from inference.sampling_params import Grammar
 from inference.tokenizer import Tokenizer
 
 KEPT = 32  # rules; the trial lets one have at most 64 MB

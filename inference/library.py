@@ -23,8 +23,9 @@ from typing import Any, Self
 
 from inference.answers import Answer, Branch
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, SamplingParams, Started, Usage
+from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
+from inference.sampling_params import SamplingParams
 
 Prompt = str | Sequence[int]
 

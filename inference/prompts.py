@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from inference.protocol import FailureCode, GenerationRequest, InvalidSampling, SamplingParams
+from inference.protocol import FailureCode, GenerationRequest
+from inference.sampling_params import InvalidSampling, SamplingParams
 from inference.tokenizer import TemplateFailed
 
 NOBODY = "\ue000"  # a user's message nobody writes, to find where a version's own part of a prompt ends

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.grammar import Constraint
-from inference.protocol import SamplingParams
+from inference.sampling_params import SamplingParams
 
 WINDOW = 64
 GROUP = 8  # rows drawn together on processors: what they need beside the logits stays in the cache

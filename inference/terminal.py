@@ -23,9 +23,10 @@ from inference.engine import RequestRefused
 from inference.job_process import Channel, JobError
 from inference.library import Engine, Output
 from inference.lora_settings import AdapterError
-from inference.protocol import FinishReason, InvalidSampling, JobTask, SamplingParams
+from inference.protocol import FinishReason, JobTask
 from inference.reading import TokenLogprob
 from inference.recipe import Recipe
+from inference.sampling_params import InvalidSampling, SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from inference.training import RESULT, Training
 from inference.workbench import Workbench, device_of, numbers_of

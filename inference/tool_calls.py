@@ -5,7 +5,7 @@
     </tool_call>
 
 It is that of Hermes, on which many models were trained. Text may stand before the first call, nothing behind it but further ones.
-With `protocol` all that the store imports of this package; it needs nothing but the standard library.
+With `protocol` and `sampling_params` all that the store imports of this package; it needs nothing but the standard library.
 """
 
 from __future__ import annotations

@@ -23,17 +23,9 @@ from inference.config import GPTConfig
 from inference.detokenizer import Detokenizer
 from inference.lora_settings import AdapterError
 from inference.prompts import Render, RequestRefused, prompt_of, sampling_of
-from inference.protocol import (
-    Delta,
-    FailureCode,
-    Finished,
-    FinishReason,
-    GenerationRequest,
-    SamplingParams,
-    Started,
-    Usage,
-)
+from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import TokenLogprob
+from inference.sampling_params import SamplingParams
 from inference.tokenizer import Tokenizer
 from inference.vllm_adapters import Unwanted, VllmAdapters, source_of
 from inference.vllm_request import check_known, completion_body, is_greedy

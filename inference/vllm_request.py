@@ -10,7 +10,8 @@ from collections.abc import Collection
 from typing import Any
 
 from inference.prompts import RequestRefused
-from inference.protocol import FailureCode, GenerationRequest, SamplingParams
+from inference.protocol import FailureCode, GenerationRequest
+from inference.sampling_params import SamplingParams
 
 MAX_TEMPERATURE = 2.0  # what vLLM allows
 LEAST_TOP_P = 1e-6  # vLLM allows no 0, which leaves the most probable token

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, GenerationRequest, SamplingParams
+from inference.protocol import Delta, GenerationRequest
+from inference.sampling_params import SamplingParams
 
 OUTPUTS = Path(__file__).parent.parent / "store" / "pages" / "demo" / "outputs"
 

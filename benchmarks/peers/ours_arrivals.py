@@ -13,7 +13,8 @@ import torch
 from benchmarks.peers.lines import serve
 from benchmarks.peers.ours import check_native
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, Priority, SamplingParams
+from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, Priority
+from inference.sampling_params import SamplingParams
 
 LONGEST_PAUSE_S = 1.0
 WITHIN_S = 3600

@@ -14,7 +14,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, FailureCode, GenerationRequest, SamplingParams
+from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, FailureCode, GenerationRequest
+from inference.sampling_params import SamplingParams
 from store import ratelimit
 from store.accounts.models import ApiKey, User
 from store.accounts.public_ids import new_public_id
@@ -37,6 +38,7 @@ def admit(
     *,
     messages: Any,
     sampling: SamplingParams | Mapping[str, Any],
+    tools: list[dict[str, Any]] | None = None,
     user: User | Any,
     visitor: str = "",
     api_key: ApiKey | None = None,
@@ -44,12 +46,13 @@ def admit(
 ) -> Request:
     """The admitted request, whose events can be read from now on. Nothing is written when it raises.
 
+    tools: functions that the model is told of; that it may call them is up to the sampling's grammar.
     Raises UnknownModel, BadMessages, BadSampling, TooMany and its kinds, SignInNeeded, InsufficientCredit, NoWorker.
     """
     person = user if isinstance(user, User) else None
     if not Version.objects.usable_by(user).filter(pk=version.pk).exists():
         raise UnknownModel(param="model")
-    asked = reading.checked(messages)
+    asked = reading.checked(messages, tools)
     params = reading.sampling_for(version, sampling)
     due = prices.due(version, person)
     if not due.price.is_free and person is None:
@@ -70,6 +73,7 @@ def admit(
         deadline=deadline,
         adapter=adapter.artifact.digest if adapter and adapter.artifact else None,
         own_messages=own,
+        tools=tools or None,
         trace=str(structlog.contextvars.get_contextvars().get("request_id", "")),
     )
     with places.taken_for(order), transaction.atomic():
@@ -86,9 +90,8 @@ def admit(
             deadline_at=timezone.now() + timedelta(seconds=settings.GENERATION_TIMEOUT_S),
         )
         if person and not due.price.is_free:
-            _reserve(
-                request, person, due, prompt_tokens=reading.most_prompt_tokens(version, complete), max_tokens=params.n * params.max_tokens
-            )
+            most_tokens = reading.most_prompt_tokens(version, complete, tools)
+            _reserve(request, person, due, prompt_tokens=most_tokens, max_tokens=params.n * params.max_tokens)
         transaction.on_commit(partial(_begin, order))
     return request
 

@@ -47,6 +47,31 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content, **more}]}
 
 
+A_CALL = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+RETURNED = {"role": "tool", "tool_call_id": "call_1", "content": "12:00"}
+NOW, THEN = ({"type": "function", "function": {"name": name}} for name in ("now", "then"))
+
+
+def called(name: str, arguments: Any = "{}") -> dict[str, Any]:
+    return {**A_CALL, "function": {"name": name, "arguments": arguments}}
+
+
+def calling(calls: Any, *after: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "Late?"}, {"role": "assistant", "tool_calls": calls}, *after]}
+
+
+def tool(**function: Any) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": function}]}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"properties": nested(levels - 1)} if levels else {}
+
+
+def allowed(mode: str, *tools: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
 @pytest.mark.parametrize(
     ("change", "code", "param"),
     [
@@ -58,7 +83,8 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
         ({"messages": []}, "invalid_value", "messages"),
         ({"messages": [{"role": "user", "content": "a"}] * 201}, "invalid_value", "messages"),
         ({"messages": ["Hello"]}, "invalid_type", "messages[0]"),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "invalid_value", "messages[0].role"),
+        ({"messages": [{"role": "function", "content": "a"}]}, "invalid_value", "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "call_1"}]}, "invalid_messages", "messages[0].tool_call_id"),
         ({"messages": [{"content": "a"}]}, "invalid_value", "messages[0].role"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "invalid_messages", "messages[0].role"),
         (said(7), "invalid_type", "messages[0].content"),
@@ -92,7 +118,54 @@ def said(content: Any, **more: Any) -> dict[str, Any]:
         ({"n": 5}, "invalid_value", "n"),
         ({"n": 0}, "invalid_value", "n"),
         ({"n": "2"}, "invalid_type", "n"),
-        ({"tools": [{"type": "function"}]}, "unsupported_parameter", "tools"),
+        (calling(7), "invalid_type", "messages[1].tool_calls"),
+        (calling([7]), "invalid_type", "messages[1].tool_calls[0]"),
+        (calling([A_CALL] * 129), "invalid_value", "messages[1].tool_calls"),
+        (calling([{**A_CALL, "type": "custom"}]), "unsupported_parameter", "messages[1].tool_calls[0].type"),
+        (calling([{**A_CALL, "id": None}]), "invalid_type", "messages[1].tool_calls[0].id"),
+        (calling([{**A_CALL, "function": "now"}]), "invalid_type", "messages[1].tool_calls[0].function"),
+        (calling([called("right now")]), "invalid_value", "messages[1].tool_calls[0].function.name"),
+        (calling([called("now", 7)]), "invalid_type", "messages[1].tool_calls[0].function.arguments"),
+        (calling([called("now", "{")]), "invalid_messages", "messages[1].tool_calls[0].function.arguments"),
+        (calling([called("now", "[]")]), "invalid_messages", "messages[1].tool_calls[0].function.arguments"),
+        (calling([called("now", '{"a": "\x7f"}')]), "invalid_messages", "messages[1].tool_calls[0].function.arguments"),
+        (calling([called("now", '{"a":' * 65 + "1" + "}" * 65)]), "invalid_messages", "messages[1].tool_calls[0].function.arguments"),
+        (calling([called("now", '{"a":' * 5000 + "1" + "}" * 5000)]), "invalid_messages", "messages[1].tool_calls[0].function.arguments"),
+        (calling([A_CALL]), "invalid_messages", "messages[1].role"),
+        (calling([A_CALL], {"role": "user", "content": "And?"}), "invalid_messages", "messages[1]"),
+        (calling([A_CALL, {**A_CALL, "id": "call_2"}], RETURNED), "invalid_messages", "messages[2]"),
+        (calling([A_CALL], RETURNED, RETURNED), "invalid_messages", "messages[3].tool_call_id"),
+        (calling([A_CALL], {**RETURNED, "tool_call_id": "call_2"}), "invalid_messages", "messages[2].tool_call_id"),
+        (calling([A_CALL], {**RETURNED, "tool_call_id": None}), "invalid_type", "messages[2].tool_call_id"),
+        (calling([A_CALL], {**RETURNED, "content": None}), "invalid_type", "messages[2].content"),
+        ({"tools": {}}, "invalid_type", "tools"),
+        ({"tools": ["now"]}, "invalid_type", "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "invalid_type", "tools[0].function"),
+        (tool(), "missing_required_parameter", "tools[0].function.name"),
+        (tool(name="right now"), "invalid_value", "tools[0].function.name"),
+        (tool(name="n" * 65), "invalid_value", "tools[0].function.name"),
+        (tool(name="now", description=7), "invalid_type", "tools[0].function.description"),
+        (tool(name="now", strict="yes"), "invalid_type", "tools[0].function.strict"),
+        (tool(name="now", arguments={}), "unknown_parameter", "tools[0].function.arguments"),
+        (tool(name="now", parameters=[]), "invalid_type", "tools[0].function.parameters"),
+        (tool(name="now", parameters={"type": "string"}), "invalid_value", "tools[0].function.parameters.type"),
+        (tool(name="now", parameters=nested(65)), "invalid_value", "tools[0].function.parameters"),
+        (tool(name="now", parameters={"properties": {"a": {"enum": ["x" * 32_768]}}}), "invalid_value", "tools"),
+        ({"tools": [NOW, NOW]}, "invalid_value", "tools[1].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)]}, "invalid_value", "tools"),
+        ({"tools": [NOW], "tool_choice": "never"}, "invalid_value", "tool_choice"),
+        ({"tools": [NOW], "tool_choice": 1}, "invalid_type", "tool_choice"),
+        ({"tools": [NOW], "tool_choice": {"type": "function"}}, "invalid_type", "tool_choice.function"),
+        ({"tools": [NOW], "tool_choice": THEN}, "invalid_value", "tool_choice.function.name"),
+        ({"tools": [NOW], "tool_choice": allowed("none", NOW)}, "invalid_value", "tool_choice.allowed_tools.mode"),
+        ({"tools": [NOW], "tool_choice": allowed("auto")}, "invalid_value", "tool_choice.allowed_tools.tools"),
+        ({"tools": [NOW], "tool_choice": allowed("auto", THEN)}, "invalid_value", "tool_choice.allowed_tools.tools[0].function.name"),
+        ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+        ({"tool_choice": THEN}, "invalid_value", "tool_choice"),
+        ({"tools": [NOW], "parallel_tool_calls": "yes"}, "invalid_type", "parallel_tool_calls"),
+        ({"tools": [NOW], "response_format": {"type": "json_object"}}, "invalid_value", "response_format"),
+        ({**tool(name="now", description="x" * 4_000), **said("y" * 31_000)}, "invalid_messages", "messages"),
         ({"response_format": "json"}, "invalid_type", "response_format"),
         ({"response_format": {"type": "xml"}}, "invalid_value", "response_format.type"),
         ({"response_format": {"type": "json_object", "json_schema": {}}}, "unknown_parameter", "response_format.json_schema"),

@@ -12,8 +12,9 @@ import torch
 from inference.checkpoint import load_gpt
 from inference.engine import EngineCore, EngineOptions
 from inference.model import GPT
-from inference.protocol import Delta, Finished, GenerationRequest, SamplingParams, Started
+from inference.protocol import Delta, Finished, GenerationRequest, Started
 from inference.runner import Runner
+from inference.sampling_params import SamplingParams
 from inference.tokenizer import Tokenizer
 
 PROMPTS = ("Hello!", "What is the capital of France?", "你好", "Tell me " * 40, "a" * 90, "rate it", "😀", "Water boils")

@@ -15,7 +15,8 @@ import redis
 from inference.delivery import Delivery, connect
 from inference.engines import EngineHouse, Engines
 from inference.precision import Precision
-from inference.protocol import LEASE_S, GenerationRequest, SamplingParams, lease_key, stream_key
+from inference.protocol import LEASE_S, GenerationRequest, lease_key, stream_key
+from inference.sampling_params import SamplingParams
 
 
 def wait_until(condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:

@@ -21,9 +21,10 @@ from inference.answers import Answer
 from inference.engine import EngineCore
 from inference.native import NativeRunner
 from inference.prompts import RequestRefused
-from inference.protocol import FailureCode, Finished, FinishReason, Form, GenerationRequest, Grammar, Priority, Started
+from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, Priority, Started
 from inference.reading import MeanPool, Reader
 from inference.runner import TorchRunner
+from inference.sampling_params import Form, Grammar
 from tests.inference.asking import PROMPTS, a_request, an_engine, an_engine_with, finish, run, texts
 from tests.inference.serving import wait_until
 from tests.inference.tiny import tiny_adapter, tiny_base, write_json

@@ -16,18 +16,8 @@ from filelock import FileLock
 from inference.artifacts import ArtifactStore
 from inference.engines import Engines
 from inference.precision import Precision
-from inference.protocol import (
-    CANCELLED,
-    Form,
-    GenerationRequest,
-    Grammar,
-    SamplingParams,
-    engine_key,
-    holders_key,
-    lease_key,
-    precision_key,
-    stream_key,
-)
+from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, precision_key, stream_key
+from inference.sampling_params import Form, Grammar, SamplingParams
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
 from tests.inference.templates import HUGE, NESTED, for_those_who_say, with_template
 from tests.inference.tiny import tiny_adapter, tiny_base

@@ -17,8 +17,9 @@ from inference.grammar import Constraint, GrammarRefused, GrammarTooSlow
 from inference.grammars import Grammars
 from inference.model import GPT
 from inference.native import NativeRunner
-from inference.protocol import FailureCode, FinishReason, Form, Grammar, InvalidSampling, SamplingParams
+from inference.protocol import FailureCode, FinishReason
 from inference.runner import Runner, TorchRunner
+from inference.sampling_params import Form, Grammar, InvalidSampling, SamplingParams
 from inference.tokenizer import Tokenizer
 from tests.inference.asking import PROMPTS, Outcome, a_request, an_engine, an_engine_with, finish, outcomes, run, texts
 from tests.inference.tiny import tiny_base, write_json

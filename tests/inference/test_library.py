@@ -15,7 +15,8 @@ import transformers
 
 from inference import Engine, Form, Grammar, SamplingParams
 from inference.prompts import RequestRefused
-from inference.protocol import FailureCode, FinishReason, InvalidSampling
+from inference.protocol import FailureCode, FinishReason
+from inference.sampling_params import InvalidSampling
 from tests.inference.tiny import tiny_adapter, tiny_base
 
 PROMPTS = ("Hello!", "What is the capital of France?", "你好", "Tell me " * 40, "rate it")

@@ -15,8 +15,9 @@ from inference.config import GPTConfig
 from inference.engine import EngineCore, EngineOptions
 from inference.evaluation import paragraphs
 from inference.model import GPT
-from inference.protocol import Finished, FinishReason, GenerationRequest, SamplingParams
+from inference.protocol import Finished, FinishReason, GenerationRequest
 from inference.quantised import FEW_ROWS, Int8Embedding, Int8Linear, quantise
+from inference.sampling_params import SamplingParams
 from inference.tokenizer import Tokenizer
 from tests.inference.tiny import tiny_base
 

@@ -14,8 +14,8 @@ from inference import Engine, SamplingParams
 from inference.checkpoint import load_gpt
 from inference.engine import EngineCore, EngineOptions
 from inference.native import NativeRunner
-from inference.protocol import Form, Grammar
 from inference.runner import TorchRunner
+from inference.sampling_params import Form, Grammar
 from inference.tokenizer import Tokenizer
 from tests.inference.asking import a_request, an_engine, run
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inference import sampling
-from inference.protocol import SamplingParams
 from inference.sampling import Choice, Sampler
+from inference.sampling_params import SamplingParams
 
 VOCABULARY = 300
 EOS = 7

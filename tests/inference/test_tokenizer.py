@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from inference.engine import EngineCore, EngineOptions, RequestRefused
-from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, SamplingParams
+from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest
+from inference.sampling_params import SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from tests.inference.tiny import CHAT_TEMPLATE, tiny_base, write_json
 

@@ -17,8 +17,9 @@ from llguidance import LLTokenizer
 from inference.engine import EngineCore
 from inference.grammar import compiled
 from inference.grammar_trial import Bytes
-from inference.protocol import FailureCode, FinishReason, Form, Grammar
+from inference.protocol import FailureCode, FinishReason
 from inference.renderer import Renderer
+from inference.sampling_params import Form, Grammar
 from inference.tokenizer import Tokenizer
 from inference.tool_calls import CLOSING, OPENING, CallReader, Said, Wanted, in_words
 from tests.inference.asking import Outcome, a_request, an_engine, run

@@ -13,7 +13,8 @@ import pytest
 from inference.artifacts import ArtifactStore
 from inference.engine import EngineCore
 from inference.prompts import RequestRefused
-from inference.protocol import CANCELLED, Delta, FailureCode, Finished, Grammar, engine_key
+from inference.protocol import CANCELLED, Delta, FailureCode, Finished, engine_key
+from inference.sampling_params import Grammar
 from inference.vllm_choice import VllmChoice
 from inference.vllm_engine import VllmEngine, VllmOptions
 from inference.vllm_server import VllmFailed

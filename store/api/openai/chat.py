@@ -21,10 +21,11 @@ from store.accounts.models import User
 from store.api.authentication import ApiKeyAuthentication, key_of
 from store.api.errors import translated
 from store.api.openai import shapes
-from store.api.openai.chunks import DONE, Answer, Spoken, failure_of, sse, sse_error
+from store.api.openai.chunks import DONE, Answer, failure_of, sse, sse_error
 from store.api.openai.endpoint import endpoint
 from store.api.openai.parameters import ChatParameters, read_body, read_parameters
 from store.api.openai.parameters import schema as parameters_schema
+from store.api.openai.spoken import Spoken
 from store.catalog import naming
 from store.generation import admission, streams
 from store.generation.models import Request
@@ -57,7 +58,13 @@ def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
         version = naming.resolve(parameters.model, key.user)
         try:
             asked = admission.admit(
-                version, messages=parameters.messages, sampling=parameters.sampling, user=key.user, api_key=key, source=Request.Source.API
+                version,
+                messages=parameters.messages,
+                sampling=parameters.sampling,
+                tools=parameters.tools.told if parameters.tools else None,
+                user=key.user,
+                api_key=key,
+                source=Request.Source.API,
             )
         finally:
             request.answer_headers = _rate_headers(key.user)  # type: ignore[attr-defined]
@@ -79,8 +86,12 @@ def _rate_headers(user: User) -> dict[str, str]:
     }
 
 
+def _choices(asked: Request, parameters: ChatParameters) -> list[Spoken]:
+    return [Spoken(asked.public_id, number, parameters.tools) for number in range(parameters.choices)]
+
+
 async def _whole(asked: Request, answer: Answer, parameters: ChatParameters) -> HttpResponseBase:
-    spoken = [Spoken(number) for number in range(parameters.choices)]
+    spoken = _choices(asked, parameters)
     finished: dict[str, Any] = {}
     try:
         async for _entry, event in streams.read(asked.public_id):
@@ -93,6 +104,8 @@ async def _whole(asked: Request, answer: Answer, parameters: ChatParameters) -> 
             await streams.cancel(asked.public_id)
     if failure := failure_of(finished, rule=parameters.rule):
         raise failure
+    for one in spoken:
+        one.end(finished["reason"])
     return JsonResponse(answer.completion(spoken, finished), json_dumps_params={"ensure_ascii": False})
 
 
@@ -121,25 +134,27 @@ async def _chunks(
     asked: Request, answer: Answer, parameters: ChatParameters, first: dict[str, Any], events: Events
 ) -> AsyncIterator[bytes]:
     ended = False
-    open_choices = list(range(parameters.choices))
+    spoken = _choices(asked, parameters)
     try:
-        for number in open_choices:
-            yield sse(answer.chunk(number, {"role": "assistant", "content": ""}))
+        for one in spoken:
+            yield sse(answer.chunk(one.number, {"role": "assistant", "content": ""}))
         async for event in _following(first, events):
             if event["type"] == "delta":
-                number = event.get("choice", 0)
-                if event["text"] or event.get("logprobs"):
-                    yield sse(answer.chunk(number, {"content": event["text"]}, logprobs=event.get("logprobs")))
-                if event.get("reason"):
-                    open_choices.remove(number)
-                    yield sse(answer.chunk(number, {}, finish_reason=event["reason"]))
+                one = spoken[event.get("choice", 0)]
+                added, logprobs = one.hear(event), event.get("logprobs")
+                if added or logprobs:
+                    yield sse(answer.chunk(one.number, added or {"content": ""}, logprobs=logprobs))
+                if one.finish_reason:
+                    yield sse(answer.chunk(one.number, {}, finish_reason=one.finish_reason))
             elif event["type"] == "finished":
                 ended = True
                 if failure := failure_of(event, rule=parameters.rule):
                     yield sse_error(failure)
                     return
-                for number in open_choices:
-                    yield sse(answer.chunk(number, {}, finish_reason=event["reason"]))
+                for one in (one for one in spoken if one.finish_reason is None):
+                    if added := one.end(event["reason"]):
+                        yield sse(answer.chunk(one.number, added))
+                    yield sse(answer.chunk(one.number, {}, finish_reason=one.finish_reason))
                 if parameters.include_usage:
                     yield sse(answer.usage_chunk(event))
         yield DONE

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from inference.protocol import FailureCode, FinishReason
 from store.api.errors import envelope
+from store.api.openai.spoken import Spoken
 from store.errors import DomainError
 from store.generation import failures
 
@@ -52,22 +53,6 @@ def usage_of(finished: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Spoken:
-    """What one choice has said."""
-
-    number: int
-    text: str = ""
-    reason: str | None = None  # why it ended, when it did before its request
-    logprobs: list[dict[str, Any]] | None = None
-
-    def hear(self, delta: Mapping[str, Any]) -> None:
-        self.text += delta["text"]
-        if found := delta.get("logprobs"):
-            self.logprobs = [*(self.logprobs or []), *found]
-        self.reason = delta.get("reason")
-
-
 @dataclass(frozen=True)
 class Answer:
     """What all objects of one answer have in common."""
@@ -81,16 +66,16 @@ class Answer:
         choices = [
             {
                 "index": one.number,
-                "message": {"role": "assistant", "content": one.text, "refusal": None},
+                "message": one.message(),
                 "logprobs": _logprobs(one.logprobs),
-                "finish_reason": one.reason or finished["reason"],
+                "finish_reason": one.finish_reason,
             }
             for one in spoken
         ]
         return self._object("chat.completion", choices) | {"usage": usage_of(finished)}
 
     def chunk(
-        self, number: int, delta: dict[str, str], *, logprobs: list[dict[str, Any]] | None = None, finish_reason: str | None = None
+        self, number: int, delta: Mapping[str, Any], *, logprobs: list[dict[str, Any]] | None = None, finish_reason: str | None = None
     ) -> dict[str, Any]:
         """A piece of the choice with this number."""
         choice = {"index": number, "delta": delta, "logprobs": _logprobs(logprobs), "finish_reason": finish_reason}

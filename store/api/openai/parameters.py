@@ -12,8 +12,9 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from inference.protocol import MAX_BIASED_TOKENS, MAX_TOP_LOGPROBS
+from inference.sampling_params import MAX_BIASED_TOKENS, MAX_TOP_LOGPROBS
 from store.api.errors import InvalidValue
+from store.api.openai import conversation
 from store.api.openai.fields import (
     Biases,
     Field,
@@ -31,9 +32,9 @@ from store.api.openai.fields import (
 )
 from store.api.openai.rules import RULES, read_rule
 from store.api.openai.rules import schemas as rule_schemas
-from store.generation.messages import MAX_MESSAGES
+from store.api.openai.tools import TOOLS, Tools, read_tools
+from store.api.openai.tools import schemas as tool_schemas
 
-MAX_PARTS = 64  # of one message
 MAX_CHOICES = 4
 _SEED = 2**63
 
@@ -58,7 +59,6 @@ ACCEPTED: dict[str, Field] = {
     "store": Flag(),
     "safety_identifier": Text(512),
     "prompt_cache_key": Text(512),
-    "parallel_tool_calls": Flag(),
 }
 # Not supported, except when they say what happens anyway.
 REFUSED: dict[str, tuple[Any, ...]] = {
@@ -72,12 +72,9 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt_cache_retention": (),
     "reasoning_effort": ("none",),
     "service_tier": ("auto", "default"),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "verbosity": (),
     "web_search_options": (),
 }
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
 class InvalidJson(InvalidValue):
@@ -87,10 +84,11 @@ class InvalidJson(InvalidValue):
 @dataclass(frozen=True)
 class ChatParameters:
     model: str
-    messages: list[dict[str, str]]  # {"role": system | user | assistant, "content": text}
+    messages: list[dict[str, Any]]  # as store.generation.messages checks them
     sampling: dict[str, Any] = field(default_factory=dict)  # only what was asked for, under SamplingParams' names
     stream: bool = False
     include_usage: bool = False
+    tools: Tools | None = None
     rule: str = ""  # the parameter that holds the rule of the answer, which the engine may refuse; "" for none
 
     @property
@@ -128,33 +126,29 @@ def read_parameters(body: Mapping[str, Any]) -> ChatParameters:
             kind.read(given[name], name)
     stream = Flag().read(given.get("stream", False), "stream")
     sampling = _sampling(given)
+    if (tools := read_tools(given)) is not None:
+        if "grammar" in sampling:
+            wrong = _("'%(param)s' and 'tools' can't both be given; with 'tool_choice' \"none\" nothing is called.")
+            raise InvalidValue(wrong % {"param": _rule_of(given)}, param=_rule_of(given))
+        sampling["grammar"] = tools.rule.to_json()
     return ChatParameters(
         model=Text(200, min_chars=1).read(given["model"], "model"),
-        messages=_messages(given["messages"]),
+        messages=conversation.read_messages(given["messages"]),
         sampling=sampling,
         stream=stream,
         include_usage=_include_usage(given, stream=stream),
-        rule=next(name for name in reversed(RULES) if name in given) if "grammar" in sampling else "",
+        tools=tools,
+        rule="tools" if tools else _rule_of(given) if "grammar" in sampling else "",
     )
 
 
 def schema() -> Schema:
     """The request as JSON Schema, from the same table that reads it."""
-    part = {"type": "object", "required": ["type", "text"], "properties": {"type": {"enum": ["text"]}, "text": {"type": "string"}}}
-    message = {
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {
-            "role": {"type": "string", "enum": list(_ROLES)},
-            "content": {"oneOf": [{"type": "string"}, {"type": "array", "items": part}]},
-            "name": {"type": "string"},
-        },
-    }
     at_most = format_lazy(gettext_lazy("an answer ends after {count} at the latest"), count=settings.MAX_COMPLETION_TOKENS)
     options = {"type": "object", "properties": {"include_usage": {"type": "boolean"}}}
     properties: Schema = {
         "model": {"type": "string"},
-        "messages": {"type": "array", "items": message, "minItems": 1, "maxItems": MAX_MESSAGES},
+        "messages": conversation.schema(),
         "stream": {"type": "boolean", "default": False},
         "stream_options": options,
         "max_completion_tokens": {"type": "integer", "minimum": 1, "description": at_most},
@@ -162,7 +156,7 @@ def schema() -> Schema:
     }
     for name, kind in (SAMPLING | LOGPROBS | ACCEPTED).items():
         properties[name] = kind.schema()
-    return {"type": "object", "required": ["model", "messages"], "properties": properties | rule_schemas()}
+    return {"type": "object", "required": ["model", "messages"], "properties": properties | rule_schemas() | tool_schemas()}
 
 
 # ---------------------------------------------------------------- one parameter each
@@ -172,7 +166,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_USED = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", *SAMPLING, *LOGPROBS, *RULES, *ACCEPTED}
+_USED = {
+    *("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
+    *(*SAMPLING, *LOGPROBS, *RULES, *TOOLS, *ACCEPTED),
+}
 
 
 def _refuse_unsupported(name: str, value: Any) -> None:
@@ -216,48 +213,6 @@ def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:
     return bool(options.get("include_usage", False))
 
 
-def _messages(value: Any) -> list[dict[str, str]]:
-    if not isinstance(value, list):
-        raise wrong_type("messages", "array")
-    if not 1 <= len(value) <= MAX_MESSAGES:
-        raise InvalidValue(_("'messages' must hold 1 to %(most)s messages.") % {"most": MAX_MESSAGES}, param="messages")
-    return [_message(message, f"messages[{i}]") for i, message in enumerate(value)]
-
-
-def _message(value: Any, param: str) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise wrong_type(param, "object")
-    for name in value:
-        if name not in ("role", "content", "name", "refusal") and value[name]:
-            raise Unsupported(
-                _("'%(param)s' is not supported by this store.") % {"param": f"{param}.{name[:60]}"}, param=f"{param}.{name[:60]}"
-            )
-    role = value.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise InvalidValue(
-            _("'%(param)s' must be one of %(roles)s.") % {"param": f"{param}.role", "roles": ", ".join(_ROLES)}, param=f"{param}.role"
-        )
-    if value.get("name") is not None:
-        Text(64).read(value["name"], f"{param}.name")
-    return {"role": _ROLES[role], "content": _content(value.get("content"), f"{param}.content")}
-
-
-def _content(value: Any, param: str) -> str:
-    text = Text(settings.MAX_PROMPT_CHARS)
-    if isinstance(value, str):
-        return text.read(value, param)
-    if not isinstance(value, list):
-        raise wrong_type(param, "string | array")
-    if not 1 <= len(value) <= MAX_PARTS:
-        raise InvalidValue(_("'%(param)s' must hold 1 to %(most)s parts.") % {"param": param, "most": MAX_PARTS}, param=param)
-    return text.read("\n".join(_part(part, f"{param}[{i}]") for i, part in enumerate(value)), param)
-
-
-def _part(value: Any, param: str) -> str:
-    if not isinstance(value, dict):
-        raise wrong_type(param, "object")
-    if value.get("type") != "text":
-        raise Unsupported(
-            _("'%(param)s' must be a text part; this store's GPTs read nothing else.") % {"param": param}, param=f"{param}.type"
-        )
-    return Text(settings.MAX_PROMPT_CHARS).read(value.get("text"), f"{param}.text")
+def _rule_of(given: Mapping[str, Any]) -> str:
+    """Which parameter holds the answer's rule."""
+    return next(name for name in reversed(RULES) if name in given)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from inference.protocol import (
+from inference.sampling_params import (
     MAX_CHOSEN_FROM,
     MAX_CHOSEN_FROM_CHARS,
     MAX_REGEX_CHARS,

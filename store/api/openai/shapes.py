@@ -41,7 +41,12 @@ USAGE = _object(
         "completion_tokens_details": _object({"reasoning_tokens": _COUNT}),
     }
 )
-_FINISH: Schema = {"type": "string", "enum": ["stop", "length"]}
+_FINISH: Schema = {"type": "string", "enum": ["stop", "length", "tool_calls"]}
+_FUNCTION: Schema = {
+    "name": _TEXT,
+    "arguments": _TEXT | {"description": _("JSON, whole once the answer has ended with the reason tool_calls")},
+}
+_CALL: Schema = {"id": _TEXT, "type": {"enum": ["function"]}}
 _SHARE: Schema = {"token": _TEXT, "logprob": {"type": "number"}, "bytes": {"type": "array", "items": _COUNT}}
 LOGPROBS = _object(
     {
@@ -67,7 +72,13 @@ COMPLETION = _object(
                 {
                     "index": _COUNT,
                     "message": _object(
-                        {"role": {"enum": ["assistant"]}, "content": _TEXT, "refusal": {"type": "string", "nullable": True}}
+                        {
+                            "role": {"enum": ["assistant"]},
+                            "content": _TEXT | {"nullable": True},
+                            "refusal": {"type": "string", "nullable": True},
+                            "tool_calls": {"type": "array", "items": _object(_CALL | {"function": _object(_FUNCTION)})},
+                        },
+                        "tool_calls",
                     ),
                     "logprobs": LOGPROBS,
                     "finish_reason": _FINISH,
@@ -77,6 +88,7 @@ COMPLETION = _object(
         "usage": USAGE,
     }
 )
+_PIECE_OF_CALL = _object({"index": _COUNT} | _CALL | {"function": _object(_FUNCTION, "name")}, "id", "type")
 CHUNK = _object(
     {
         "id": _TEXT,
@@ -89,7 +101,10 @@ CHUNK = _object(
             "items": _object(
                 {
                     "index": _COUNT,
-                    "delta": _object({"role": {"enum": ["assistant"]}, "content": _TEXT}, "role", "content"),
+                    "delta": _object(
+                        {"role": {"enum": ["assistant"]}, "content": _TEXT, "tool_calls": {"type": "array", "items": _PIECE_OF_CALL}},
+                        *("role", "content", "tool_calls"),
+                    ),
                     "logprobs": LOGPROBS,
                     "finish_reason": _FINISH | {"nullable": True},
                 }
