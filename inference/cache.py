@@ -1,10 +1,11 @@
 """Which blocks of the key-value store belong to whom: one pool, with reference counts and a cache of prefixes.
 
-A block holds the keys and values of as many consecutive tokens of one sequence as the pool says. Full blocks can be found again by what
-they hold: each has a key chained from all tokens before it, rooted in the adapter and the version asked for (the base is
-the engine's own), so a block is only ever reused behind exactly the tokens it was computed behind. From the first block
-that holds more than the version's own messages the key contains the tenant too, and with it all that follow: a version's
-instructions are computed once for all who use it, and nobody can learn from what is cached what another tenant wrote.
+A block holds the keys and values of consecutive tokens of one sequence, as many as the pool says. Full blocks can be
+found again by what they hold: each has a key chained from all tokens before it, rooted in the adapter and the version
+asked for (the base is the engine's own), so a block is only ever reused behind exactly the tokens it was computed
+behind. From the first block that holds more than the version's own messages the key contains the tenant too, and with
+it all that follow: a version's instructions are computed once for all who use it, and nobody can learn from what is
+cached what another tenant wrote.
 
 Every block is in one of three states: referenced by sequences, cached without a reference (evicted when room is needed,
 the longest unused first), or free. A block that becomes free is listed in `freed` to be zeroed before it is used again.

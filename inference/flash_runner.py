@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import structlog
+from torch import Tensor
 
 from inference.attention import Piece
+from inference.graphs import DecodingGraphs
+from inference.lora import Adapter
 from inference.model import GPT, Attention
 from inference.runner import Runner, TorchRunner
 from inference.varlen import PAGE_SIZE, Kernel, StepTables, VarlenAttention, check_pages, flash_kernel, kernel_refusal
@@ -32,6 +35,11 @@ class FlashRunner(TorchRunner):
         super().__init__(model, blocks)
         check_pages(self._store)
         self._kernel = kernel or flash_kernel()
+        self._graphs = DecodingGraphs(model, self._store, self._kernel, self._stacks)
+
+    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
+        replayed = self._graphs.hidden(tokens, pieces, adapters)
+        return super().hidden(tokens, pieces, adapters) if replayed is None else replayed
 
     def _attention(self, pieces: Sequence[Piece]) -> Attention:
         return VarlenAttention(self._store, StepTables.of(pieces, self._store), self._kernel)

@@ -120,7 +120,7 @@ class Stacks:
         self._device = device
         self._dtype = torch.float32 if device.type == "cpu" else dtype
         self._budget_bytes = budget_bytes
-        self._stacks: dict[Layout, _Stack] = {}
+        self._stacks: dict[Layout, Stack] = {}
         self._arrivals = _Arrivals(device) if device.type == "cuda" else None
         self._copies = 0
 
@@ -156,6 +156,20 @@ class Stacks:
             parts += self._parts(layout, {adapter: rows[adapter] for adapter in adapters}, busy=alike)
         return LoraBatch(parts, dtype=self._dtype)
 
+    def placed(self, adapters: Sequence[Adapter | None]) -> tuple[Stack, list[int | None]] | None:
+        """The stack in which all of a step's adapters stand, and in which of its rows; None when no single one has them all."""
+        different = dict.fromkeys(adapter for adapter in adapters if adapter is not None)
+        layouts = {adapter.layout: None for adapter in different}
+        if len(layouts) != 1:
+            return None
+        (layout,) = layouts
+        if (stack := self._stack(layout, len(different), busy=layouts)) is None:
+            return None
+        places = stack.place(list(different), self._here)
+        if len(places) < len(different):
+            return None
+        return stack, [None if adapter is None else places[adapter] for adapter in adapters]
+
     def _parts(
         self, layout: Layout, rows: Mapping[Adapter, Sequence[range]], *, busy: Mapping[Layout, object]
     ) -> list[_Alone | _SideBySide]:
@@ -173,7 +187,7 @@ class Stacks:
                 parts.append(_Alone(self._views(adapter, stack, places), self._rows(its)))
         return parts
 
-    def _views(self, adapter: Adapter, stack: _Stack | None, places: Mapping[Adapter, int]) -> Views:
+    def _views(self, adapter: Adapter, stack: Stack | None, places: Mapping[Adapter, int]) -> Views:
         if self._arrivals is None:
             return adapter.parts
         if stack is not None and adapter in places:
@@ -189,7 +203,7 @@ class Stacks:
             return slice(its[0].start, its[-1].stop)
         return torch.tensor(list(chain.from_iterable(its)), device=self._device)
 
-    def _stack(self, layout: Layout, wanted: int, *, busy: Mapping[Layout, object]) -> _Stack | None:
+    def _stack(self, layout: Layout, wanted: int, *, busy: Mapping[Layout, object]) -> Stack | None:
         """The layout's stack, made anew when it is too small; None when there is no room for one of some use."""
         stack = self._stacks.get(layout)
         rows = min(max(SMALLEST_STACK, 1 << (wanted - 1).bit_length()), MOST_IN_STACK)
@@ -205,14 +219,14 @@ class Stacks:
             return stack
         if stack is not None:
             self._drop(layout)
-        self._stacks[layout] = _Stack(layout, rows, dtype=self._dtype, device=self._device)
+        self._stacks[layout] = Stack(layout, rows, dtype=self._dtype, device=self._device)
         return self._stacks[layout]
 
     def _drop(self, layout: Layout) -> None:
         self._copies += self._stacks.pop(layout).copies
 
 
-class _Stack:
+class Stack:
     """Adapters of one layout in the rows of one tensor."""
 
     def __init__(self, layout: Layout, rows: int, *, dtype: torch.dtype, device: torch.device) -> None:

@@ -66,6 +66,7 @@ def written_out_kernel(
         q = query[rows].transpose(0, 1).double()  # [heads, n, d]
         count = q.shape[1]
         assert count <= max_q
+        assert blocks[0] != 0 or used == 1  # nobody's block is read only by padding, and no further than it must be
         assert count <= used <= min(max_k, block_table.shape[1] * key.shape[1])
         table = blocks[: -(-used // key.shape[1])]
         keys, values = (part[table].flatten(0, 1)[:used].repeat_interleave(group, 1).transpose(0, 1).double() for part in (key, value))
