@@ -1,8 +1,8 @@
 """What the store and the GPU workers say to each other: queues, task names, keys and messages.
 
-With `sampling_params` and `tool_calls` all that the store imports of this package. It needs nothing but the standard
-library, so a web process that imports it loads no torch. Every message is a frozen dataclass of JSON values; `to_json` and `from_json` are the
-wire form used in Celery task arguments and in Valkey streams.
+With `sampling_params` and `tool_calls` all that the store imports of this package. It needs nothing but the standard library,
+so a web process that imports it loads no torch. Every message is a frozen dataclass of JSON values; `to_json` and `from_json`
+are the wire form used in Celery task arguments and in Valkey streams.
 """
 
 from __future__ import annotations

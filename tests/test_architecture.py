@@ -13,4 +13,6 @@ def test_the_store_may_import_no_module_of_inference_but_the_protocol_and_the_fo
     (contract,) = [c for c in contracts if c["name"] == "the store knows of inference only the protocol and the form of calls"]
     modules = {f"inference.{path.stem}" for path in (Path(settings.BASE_DIR) / "inference").glob("*.py")}
 
-    assert modules - {"inference.__init__", "inference.protocol", "inference.sampling_params", "inference.tool_calls"} <= set(contract["forbidden_modules"])
+    assert modules - {"inference.__init__", "inference.protocol", "inference.sampling_params", "inference.tool_calls"} <= set(
+        contract["forbidden_modules"]
+    )
