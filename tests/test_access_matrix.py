@@ -56,6 +56,8 @@ REVIEWERS = always(reviewers(200))
 REVIEWED = always(reviewers(200), *SUBMITTED)
 ACT_REVIEWERS = always(reviewers(302))
 IN_REVIEW = always(reviewers(409), *SUBMITTED) | {"sealed": reviewers(302)}
+OPERATORS = always(row(404, visitor=LOGIN, operator=200))
+ACT_OPERATORS = always(row(404, visitor=LOGIN, operator=302))
 MEMBERS = always(row(404, visitor=LOGIN, member=200, maintainer=200, owner=200))
 EDITORS = always(editors(200))
 ACT_EDITORS = always(editors(302))
@@ -196,6 +198,9 @@ TABLE: dict[str, Entry] = {
     "pages:developers": Entry(PUBLIC),
     "pages:about": Entry(PUBLIC),
     "pages:policy": Entry(PUBLIC),
+    "pages:operations": Entry(OPERATORS),
+    "pages:operations_cancel": Entry(act=ACT_OPERATORS, path=thing("waiting job")),
+    "pages:operations_retry": Entry(act=ACT_OPERATORS, path=thing("cancelled job")),
     "set_language": Entry(act=always(row(302)), body=fixed(language="zh-hans"), writes=False),
     # the studio
     "pages:studio": Entry(always(row(200, visitor=LOGIN, member=302, maintainer=302, owner=302))),  # on to their only publisher

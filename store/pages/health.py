@@ -17,23 +17,21 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from kombu.exceptions import KombuError
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from inference import protocol
 from store.celery import app
 from store.generation import workers
 from store.generation.models import Request
 from store.jobs.models import Job
+from store.pages import queues as waiting_in
 from store.valkey import client
 
 log = structlog.get_logger(__name__)
 WINDOW = timedelta(minutes=5)  # what is counted of requests: few rows through an index, however many there ever were
 ROLES = ("generation", "jobs")
-QUEUES = ("store", protocol.EVENTS_QUEUE, protocol.LOAD_QUEUE, protocol.TRAINING_QUEUE, protocol.CHECKS_QUEUE)
 
 
 class NotReady(Exception):
@@ -176,16 +174,6 @@ class StoreCollector(Collector):
 
     def _queues(self) -> Metric:
         queues = GaugeMetricFamily("gptstore_queue_messages", "Messages that wait in a queue.", labels=["queue"])
-        bases = {key.split(":")[1] for key in client().scan_iter(protocol.holders_key("*"), count=200)}
-        with app.connection_for_read(connect_timeout=2) as broker:
-            for queue in [*QUEUES, *(protocol.base_queue(base) for base in bases)]:
-                queues.add_metric([queue], _depth(broker, queue))
+        for queue, depth in waiting_in.depths().items():
+            queues.add_metric([queue], depth)
         return queues
-
-
-def _depth(broker: Any, queue: str) -> int:
-    try:
-        with broker.channel() as channel:
-            return int(channel.queue_declare(queue, passive=True).message_count)
-    except (KombuError, *broker.channel_errors):
-        return 0  # nobody has sent anything there yet

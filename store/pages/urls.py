@@ -1,6 +1,6 @@
 from django.urls import path
 
-from store.pages import downloads, listing_page, views
+from store.pages import downloads, listing_page, operations, views
 from store.pages.studio import changing, making, overview
 
 app_name = "pages"
@@ -13,6 +13,9 @@ urlpatterns = [
     path("developers/", views.developers, name="developers"),
     path("about/", views.about, name="about"),
     path("review-policy/", views.policy, name="policy"),
+    path("operations/", operations.show, name="operations"),
+    path("operations/jobs/<str:public_id>/cancel/", operations.cancel, name="operations_cancel"),
+    path("operations/jobs/<str:public_id>/retry/", operations.retry, name="operations_retry"),
     path("studio/", overview.overview, name="studio"),
     path("studio/new-publisher/", making.new_publisher, name="studio_new_publisher"),
     path("studio/publishers/<str:slug>/", overview.publisher, name="studio_publisher"),

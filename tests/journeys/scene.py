@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 from django.utils import timezone
 
@@ -64,7 +65,7 @@ def build_scene(base: Version) -> Scene:
             **_pages_of_finetunes(owner, publisher, base),
         },
         reviewer=reviewer,
-        reviewers_pages=_pages_of_reviews(waiting, sent_back),
+        reviewers_pages=_pages_of_reviews(waiting, sent_back) | _pages_of_operations(reviewer, publisher),
     )
 
 
@@ -143,6 +144,21 @@ def _pages_of_reviews(waiting: Submission, sent_back: Submission) -> dict[str, s
         "empty conversations": reverse("playground:chat"),
         "empty studio": reverse("pages:studio"),
     }
+
+
+def _pages_of_operations(operator: User, publisher: Publisher) -> dict[str, str]:
+    """The reviewer runs the store too. One job has failed in the depths of the code."""
+    User.objects.filter(pk=operator.pk).update(is_staff=True)
+    operator.user_permissions.add(*Permission.objects.filter(codename__in=["view_job", "change_job"], content_type__app_label="jobs"))
+    traceback = "Traceback (most recent call last):\n" + '  File "inference/training.py", line 200, in _step\n' * 12
+    failed: dict[str, Any] = {
+        "error": "It ended in a way nobody foresaw. " * 8,
+        "error_code": "internal",
+        "error_detail": {"traceback": traceback},
+    }
+    Job.objects.create(kind=Job.Kind.CHECK, state=Job.State.FAILED, publisher=publisher, finished_at=timezone.now(), **failed)
+    address = reverse("pages:operations")
+    return {"operations": address, "operations waiting": f"{address}?show=waiting", "operations failed": f"{address}?show=failed"}
 
 
 # ---------------------------------------------------------------- what stands on them

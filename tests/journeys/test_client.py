@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import openai
 import pytest
 
@@ -71,6 +74,32 @@ def test_a_client_that_hangs_up_stops_the_engine(client: openai.OpenAI) -> None:
     row = wait_until(lambda: Request.objects.filter(public_id=request).exclude(state="admitted").first())
     assert (row.state, row.finish_reason) == ("cancelled", "cancelled")
     assert row.completion_tokens < 1500
+
+
+PLACE = {"type": "object", "properties": {"town": {"type": "string", "maxLength": 30}, "unit": {"enum": ["celsius", "fahrenheit"]}}}
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tells the weather of a town.",
+        "parameters": {**PLACE, "required": ["town", "unit"], "additionalProperties": False},
+    },
+}
+
+
+def test_a_function_is_called_with_what_was_asked_and_its_result_answered_from(client: openai.OpenAI) -> None:
+    asked: Any = {"model": base_of(client), "tools": [WEATHER], "temperature": 0, "max_tokens": 80}
+    question: Any = {"role": "user", "content": "How warm is it in Tokyo, in celsius?"}
+
+    with client.chat.completions.stream(messages=[question], tool_choice="required", **asked) as stream:
+        choice = stream.get_final_completion().choices[0]
+    (call,) = choice.message.tool_calls or []
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": '{"temperature": 31, "sky": "clear"}'}
+    answer = client.chat.completions.create(messages=[question, choice.message, result], **asked).choices[0]
+
+    assert choice.finish_reason == "tool_calls"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"town": "Tokyo", "unit": "celsius"})
+    assert "31" in (answer.message.content or "")
 
 
 @pytest.mark.parametrize(
