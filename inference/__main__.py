@@ -1,6 +1,7 @@
-"""`python -m inference generate|train|evaluate`: a model folder used once from a terminal, without a store.
+"""`python -m inference generate|train|pretrain|evaluate`: a model folder used once from a terminal, without a store.
 
-Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work.
+Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work, `inference.desk`
+that of training.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ WRONG = 2  # what argparse exits with, too
 INTERRUPTED = 130
 MODEL_HELP = "folder with config.json, tokenizer.json and safetensors, or 'smollm2' for the packaged SmolLM2-135M-Instruct"
 DTYPES = ("bfloat16", "float32", "int8")
+SHAPE = {
+    "layers": "blocks of attention and MLP",
+    "hidden": "width of the stream; a multiple of twice the heads",
+    "heads": "of each attention",
+    "context": "most tokens it can see",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,11 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description="Use a GPT model once, without a store.")
-    acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|evaluate")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|pretrain|evaluate")
     _add_generate(acts.add_parser("generate", help="answer prompts", description="Answers prompts; one answer is shown as it is made."))
     _add_train(
         acts.add_parser(
             "train", help="fine-tune", description="Trains an adapter, written as a PEFT folder, or all weights, as a Hugging Face one."
+        )
+    )
+    _add_pretrain(
+        acts.add_parser(
+            "pretrain", help="begin a model from nothing", description="Trains a tokenizer on a text, then a Llama with random weights."
         )
     )
     _add_evaluate(
@@ -79,13 +91,29 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--targets", choices=[*Targets], default=argparse.SUPPRESS, help="where the adapter is")
     parser.add_argument("--rank-stabilised", action="store_true", default=argparse.SUPPRESS)
-    whole = _positive(int)
-    for name in ("patience", "rank", "epochs", "batch-size", "max-length"):
-        parser.add_argument(f"--{name}", type=whole, default=argparse.SUPPRESS)
-    for name in ("alpha", "beta", "learning-rate"):
+    for name in ("alpha", "beta"):
         parser.add_argument(f"--{name}", type=_positive(float), default=argparse.SUPPRESS)
-    for name in ("dropout", "validation-share"):
-        parser.add_argument(f"--{name}", type=_share, default=argparse.SUPPRESS)
+    parser.add_argument("--rank", type=_positive(int), default=argparse.SUPPRESS)
+    parser.add_argument("--dropout", type=_share, default=argparse.SUPPRESS)
+    _add_course(parser)
+
+
+def _add_pretrain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="corpus", help='text whose documents stand apart by empty lines; JSONL or CSV with "text"')
+    parser.add_argument("out", help="folder for the model; must not exist yet")
+    shape = parser.add_argument_group("shape")
+    for name, meaning in SHAPE.items():
+        shape.add_argument(f"--{name}", type=_positive(int), default=argparse.SUPPRESS, help=meaning)
+    shape.add_argument("--vocab", type=_positive(int), dest="vocabulary", default=argparse.SUPPRESS, help="most tokens of the tokenizer")
+    _add_course(parser)
+
+
+def _add_course(parser: argparse.ArgumentParser) -> None:
+    """How a run goes, whatever it trains."""
+    for name in ("patience", "epochs", "batch-size", "max-length"):
+        parser.add_argument(f"--{name}", type=_positive(int), default=argparse.SUPPRESS)
+    parser.add_argument("--learning-rate", type=_positive(float), default=argparse.SUPPRESS)
+    parser.add_argument("--validation-share", type=_share, default=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=argparse.SUPPRESS)
 
 

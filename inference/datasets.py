@@ -115,6 +115,16 @@ def load(path: Path, tokenizer: ChatTokenizer, *, max_length: int, use: Use, nam
     return loaders[use](path, tokenizer, max_length=max_length, name=name)
 
 
+def texts(path: Path, *, name: str = "") -> Iterator[str]:
+    """All texts as they stand in the file; one of MAX_PART_CHARS and more comes in parts. Raises UnusableDataset at the first error."""
+    for record in read(path, name=name):
+        if isinstance(record, Problem):
+            raise UnusableDataset(record)
+        if not isinstance(record, Document):
+            raise UnusableDataset(_wrong_format(record, Use.TEXT))
+        yield record.text
+
+
 def _loaded(path: Path, tokenizer: ChatTokenizer, max_length: int, use: Use, name: str) -> list[Example | Pair]:
     loaded: list[Example | Pair] = []
     for found in scan(path, tokenizer, max_length=max_length, use=use, name=name):

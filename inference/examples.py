@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,6 +62,16 @@ class Pair:
 def length(example: Example | Pair) -> int:
     """In tokens; of a pair, that of its longer side."""
     return example.longest if isinstance(example, Pair) else len(example.tokens)
+
+
+def digest(examples: Sequence[Example] | Sequence[Pair]) -> str:
+    """Names what is learned: the tokens in their order, and which of them are trained."""
+    found = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        for side in (example.chosen, example.rejected) if isinstance(example, Pair) else (example,):
+            found.update(array("q", [len(side.tokens), *side.tokens]).tobytes())
+            found.update(bytes(side.trained))
+    return found.hexdigest()
 
 
 def encode(messages: Messages, tokenizer: ChatTokenizer, *, line: int = 0) -> Example:

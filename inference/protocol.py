@@ -214,6 +214,7 @@ class Finished(Message):
 class JobKind(StrEnum):
     VALIDATION = "validation"
     FINETUNE = "finetune"
+    PRETRAINING = "pretraining"
     CHECK = "check"
 
 

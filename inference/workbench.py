@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from inference.checkpoint import CheckpointError, check, load_gpt
 from inference.config import GPTConfig, UnsupportedModel
 from inference.job_process import Channel, JobError, Order
 from inference.model import GPT
+from inference.problems import UnusableDataset
 from inference.tokenizer import Tokenizer, TokenizerError
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _computes_bfloat16() -> bool:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns what can be wrong with artifacts and models into the reason a job ends with."""
+    """Turns what can be wrong with artifacts, models and data into the reason a job ends with."""
     try:
         yield
     except ArtifactUnreachable as error:
@@ -103,3 +104,5 @@ def explained() -> Iterator[None]:
         raise JobError("artifact_unusable", f"A file of the job cannot be used: {error}.") from error
     except (CheckpointError, UnsupportedModel, TokenizerError) as error:
         raise JobError("base_unusable", f"The base cannot be used: {error}.") from error
+    except UnusableDataset as error:
+        raise JobError("data_unusable", f"The file cannot be trained on: {error}", detail=asdict(error.problem)) from error

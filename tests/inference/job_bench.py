@@ -71,10 +71,11 @@ class Place:
     base: str = ""
     data: str = ""
     benches: int = field(default=0)
+    context: int = 2048
 
     def __post_init__(self) -> None:
         self.artifacts = ArtifactStore(self.url)
-        self.base = self.artifacts.put_folder(tiny_base(self.folder / "base")).digest
+        self.base = self.artifacts.put_folder(tiny_base(self.folder / "base", max_position_embeddings=self.context)).digest
         self.data = self.put_data()
 
     @property
@@ -97,6 +98,12 @@ class Place:
     def finetune(self, *, job: str = "job_a", changes: Mapping[str, Any] | None = None, **fields: Any) -> JobTask:
         params = {"file": self.data, "base": self.base, "adapter": None, "settings": {**SETTINGS, **(changes or {})}}
         return JobTask(**{"job": job, "attempt": 1, "kind": "finetune", "params": params, **fields})
+
+    def pretraining(
+        self, *, shape: Mapping[str, Any], job: str = "job_a", changes: Mapping[str, Any] | None = None, **fields: Any
+    ) -> JobTask:
+        params = {"file": self.data, "name": "corpus.txt", "shape": dict(shape), "settings": dict(changes or {})}
+        return JobTask(**{"job": job, "attempt": 1, "kind": "pretraining", "params": params, **fields})
 
     def learned_bytes(self, manifest: str) -> bytes:
         """The weights of a result: an adapter's or a model's."""

@@ -23,7 +23,7 @@ from inference.recipe import Recipe
 from inference.tokenizer import Tokenizer
 from inference.trainable import TrainableLora
 from inference.training import run
-from tests.inference.job_bench import PREFERENCES, Place, Told, chat_line
+from tests.inference.job_bench import CITIES, PREFERENCES, Place, Told, chat_line
 
 
 @pytest.fixture
@@ -182,6 +182,15 @@ def test_what_is_held_out_depends_on_the_seed_alone(place: Place, tmp_path: Path
     assert (len(train), len(held_out)) == (9, 1)
     assert split(examples, Recipe(seed=7)) == (train, held_out)
     assert split(examples[:1], Recipe()) == (examples[:1], [])
+
+
+def test_what_the_model_cannot_reach_is_left_out_whatever_the_settings_allow(tmp_path: Path) -> None:
+    place = Place(tmp_path, context=64)
+    place.data = place.put_data([*(chat_line(f"Where is {c}?", "There.") for c in CITIES), chat_line("x " * 60, "y")])
+
+    result = run(place.finetune(changes={"max_length": 4096}), place.bench(Told(), segment_s=60))
+
+    assert result["examples"] + result["held_out"] == 10
 
 
 def test_a_bad_line_ends_the_job_with_its_place(place: Place) -> None:
