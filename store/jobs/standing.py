@@ -167,6 +167,11 @@ class Standing:
         measured = [event for event in self.events if "validation_loss" in event and event["step"] > 0]
         return min(measured, key=lambda event: event["validation_loss"], default={})
 
+    @property
+    def preferred_percent(self) -> int:
+        """Of the held-out pairs, at the step of `held_out`: those whose chosen answer the model has come to prefer."""
+        return round(100 * float(self.held_out["validation_accuracy"]))
+
     @cached_property
     def base_loss(self) -> float | None:
         return next((event["validation_loss"] for event in self.events if event["step"] == 0 and "validation_loss" in event), None)

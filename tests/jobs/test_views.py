@@ -105,6 +105,21 @@ def test_the_page_of_a_running_job_shows_how_far_it_is_and_its_curve(scene: Scen
     assert reverse("jobs:pause", args=[job.public_id]) not in page
 
 
+def test_the_page_tells_how_often_the_chosen_answer_is_preferred_where_that_was_measured(scene: Scene) -> None:
+    job = running(scene, segments=0)
+    steps = [segment_of(job, number, done=0.1) for number in range(2)]
+    for said, found in zip(steps, ({}, {"validation_loss": 0.61, "validation_accuracy": 0.8333}), strict=True):
+        said.events[0].update(found)
+    client, path = signed_in(scene.owner), reverse("jobs:job", args=[job.public_id])
+
+    claims.segment(steps[0])
+    before = client.get(path).content.decode()
+    claims.segment(steps[1])
+
+    assert "preferred" not in before
+    assert "the chosen answer preferred in 83%" in client.get(path).content.decode()
+
+
 def test_what_is_live_beyond_the_last_segment_is_drawn_too_and_survives_its_loss(scene: Scene) -> None:
     job = running(scene)
     said = {"type": "progress", "stage": "training", "done": 0.3, "step": 3, "steps": 10, "events": segment_of(job, 2).events}
