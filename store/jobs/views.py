@@ -24,6 +24,7 @@ from store.catalog import listings
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
 from store.jobs import dispatch, files, finetunes, progress
+from store.jobs.estimates import estimate
 from store.jobs.forms import DataForm, RefusableForm, SettingsForm, VersionForm, version_of
 from store.jobs.models import Job, UploadedFile
 from store.jobs.standing import Standing, rows
@@ -118,7 +119,7 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
     if chosen is None or version is None:
         raise NotFound
     form = SettingsForm(request.POST or None, initial=_used_before(request, owner))
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and form.is_valid() and "estimate" not in request.POST:
         try:
             job = finetunes.start(_person(request), owner, base=version, file=chosen, settings=form.cleaned_data)
         except DomainError as error:
@@ -126,7 +127,9 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
         else:
             return redirect("jobs:job", job.public_id)
     context = {"form": form, "publisher": owner, "base": version, "file": chosen, "steps": wizard_steps(2)}
-    context["cost_micro"] = finetunes.price_micro(finetunes.most_steps(chosen, form.initial))
+    stand = form.cleaned_data if form.is_bound and form.is_valid() else form.initial  # as the values stand
+    context["cost_micro"] = finetunes.price_micro(finetunes.most_steps(chosen, stand))
+    context["estimate"] = estimate(chosen, version, stand)
     return render(request, "jobs/choose_settings.html", context, status=422 if form.errors else 200)
 
 

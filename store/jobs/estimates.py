@@ -1,0 +1,54 @@
+"""What a fine-tune will probably take: its tokens and steps from the file, its time from what earlier runs took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from store.catalog.models import Version
+from store.jobs.finetunes import MAX_STEPS, price_micro
+from store.jobs.models import Job, UploadedFile
+
+BYTES_PER_TOKEN = 4  # of English text; a guess, used until the file has been checked against the base
+BYTES_PER_EXAMPLE = 400  # likewise
+RUNS = 5  # the last ones, whose pace is taken
+
+
+@dataclass(frozen=True)
+class Estimate:
+    steps: int
+    tokens: int  # of all epochs
+    seconds: float | None  # of training, not of waiting for a worker; None while no run on this base has ended
+    cost_micro: int
+    counted: bool  # the file was checked with this base's tokenizer; else steps and tokens are a guess from its size
+
+
+def estimate(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> Estimate:
+    """For checked settings. Held-out examples are measured, not trained on, which costs about a third of training on them."""
+    report = _report(file, base, settings)
+    examples = report["examples"] if report else max(file.size_bytes // BYTES_PER_EXAMPLE, 1)
+    tokens = report["tokens"] if report else max(file.size_bytes // BYTES_PER_TOKEN, 1)
+    trained = 1 - settings["validation_share"]
+    steps = min(max(math.ceil(examples * trained / settings["batch_size"]), 1) * settings["epochs"], MAX_STEPS)
+    read = math.ceil(tokens * trained) * settings["epochs"]
+    pace = tokens_per_s(base, settings["method"])
+    return Estimate(steps, read, read / pace if pace else None, price_micro(steps), counted=report is not None)
+
+
+def tokens_per_s(base: Version, method: str) -> float | None:
+    """The median pace of the last runs of this kind on the base; None when there were none."""
+    ended = Job.objects.filter(kind=Job.Kind.FINETUNE, state=Job.State.SUCCEEDED, subject=base.public_id, params__settings__method=method)
+    results = ended.order_by("-id").values_list("result", flat=True)[:RUNS]
+    paces = [result["tokens"] / result["seconds"] for result in results if result.get("tokens") and result.get("seconds")]
+    return median(paces) if paces else None
+
+
+def _report(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the last check of this file for this base found, if it found it good for the same use."""
+    checks = Job.objects.filter(kind=Job.Kind.VALIDATION, state=Job.State.SUCCEEDED, subject=base.public_id, publisher=file.publisher)
+    checked = checks.filter(params__file=file.sha256, params__use=settings["method"], params__max_length=settings["max_length"])
+    report = checked.order_by("-id").values_list("result", flat=True).first()
+    return report if report and report.get("valid") and report.get("examples") else None
