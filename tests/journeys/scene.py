@@ -25,6 +25,7 @@ from store.playground.models import Conversation
 from store.ratings import rating
 from store.ratings.models import Flag, Rating
 from tests import making
+from tests.jobs.test_views import DESCRIBED
 from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
 from tests.moderation import acting
 
@@ -110,7 +111,7 @@ def _pages_of_finetunes(owner: User, publisher: Publisher, base: Version) -> dic
     unfit = _finetune(
         owner, publisher, base, file, report=REPORT | {"valid": False, "error_count": 1, "problem_count": 1, "problems": [PROBLEM]}
     )
-    done, running = (_finetune(owner, publisher, base, file, report=REPORT | {"preview": PREVIEW}) for _ in range(2))
+    done, running = (_finetune(owner, publisher, base, file, report=DESCRIBED | REPORT | {"preview": PREVIEW}) for _ in range(2))
     claims.claim(claim_of(done))
     claims.segment(segment_of(done, 0))
     claims.finished(outcome_of(done, result={"manifest": making.make_artifact().digest, "steps": 1, "validation_loss": 1.5}))
