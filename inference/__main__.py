@@ -24,6 +24,7 @@ SHAPE = {
     "heads": "of each attention",
     "context": "most tokens it can see",
 }
+SUITES = ("perplexity", "summarise", "translate", "answer", "knowledge", "chat", "code", "json", "refusal", "toxicity", "bias", "speed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     _add_evaluate(
-        acts.add_parser("evaluate", help="perplexity of a text", description="Log-likelihood and perplexity of a text or JSONL file.")
+        acts.add_parser(
+            "evaluate",
+            help="perplexity of a text, or suites",
+            description="Log-likelihood and perplexity of a text or JSONL file, or suites of items with their metrics.",
+        )
     )
     return parser
 
@@ -119,8 +124,18 @@ def _add_course(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("file", help='a text, or JSONL (by its name): each line a text, {"text": text} or {"messages": […]}')
-    parser.add_argument("--adapter", help="PEFT LoRA folder")
+    parser.add_argument("file", nargs="?", help='a text, or JSONL (by its name): each line a text, {"text": text} or {"messages": […]}')
+    parser.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help=f'instead of a text, also several times: all, {", ".join(SUITES)}, or JSONL with {{"prompt", "expected"}}, '
+        '{"context", "choices", "answer"} or {"text"} on each line',
+    )
+    parser.add_argument("--limit", type=_positive(int), help="of a suite at most so many items")
+    parser.add_argument("--system", help="instructions before each question of a suite")
+    parser.add_argument("--adapter", help="PEFT LoRA folder; suites are put to the base as well, to compare")
     parser.add_argument("--against", choices=DTYPES, help="the same again in these numbers, to compare")
     parser.add_argument("--tokens", action="store_true", help="also the log-probability of each token, tab-separated")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and dtype")

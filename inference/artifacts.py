@@ -316,6 +316,11 @@ def _require_sha256(value: str) -> None:
         raise ArtifactCorrupt(f"{value!r} is not a sha256")
 
 
+def manifest_of(folder: Path) -> Manifest:
+    """What names the folder's files, wherever they lie; nothing is stored."""
+    return Manifest(tuple(_describe(folder / path, path) for path in _relative_files(folder)))
+
+
 def _describe(source: Path, path: str) -> ManifestFile:
     """Reads the file once for both of its digests."""
     size = source.stat().st_size

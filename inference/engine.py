@@ -120,6 +120,11 @@ class EngineCore:
         return min(self.config.context_length, self._pool.total * self._pool.block_size)
 
     @property
+    def runner_name(self) -> str:
+        """What computes its steps: torch, flash or native."""
+        return self._runner.name
+
+    @property
     def has_work(self) -> bool:
         return bool(self._answers or self._events)
 

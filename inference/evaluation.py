@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from inference import intervals
 from inference.attention import CausalAttention
 from inference.lora import Adapter
 from inference.lora_batch import LoraBatch
@@ -21,8 +22,7 @@ from inference.model import GPT
 from inference.tokenizer import Tokenizer
 
 TEXT = Path(__file__).parent / "texts" / "english.txt"
-DRAWS = 2000
-SEED = 1
+DRAWS, SEED = intervals.DRAWS, intervals.SEED
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,9 @@ class Scores:
     tokens: torch.Tensor  # int64 [paragraphs]
 
     def perplexity(self) -> Perplexity:
-        draws = _draws(len(self.losses))
-        drawn = (self.losses[draws].sum(1) / self.tokens[draws].sum(1)).exp()
-        low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return Perplexity(float((self.losses.sum() / self.tokens.sum()).exp()), low, high)
+        draws = intervals.draws(len(self.losses))
+        found = intervals.middle((self.losses[draws].sum(1) / self.tokens[draws].sum(1)).exp())
+        return Perplexity(float((self.losses.sum() / self.tokens.sum()).exp()), found.low, found.high)
 
 
 @cache
@@ -56,11 +55,6 @@ def paragraphs() -> tuple[str, ...]:
 @cache
 def text_sha256() -> str:
     return hashlib.sha256(TEXT.read_bytes()).hexdigest()
-
-
-def _draws(count: int) -> torch.Tensor:
-    """The same draws for a model and its base: their difference is then of the model, not of the draw. int64 [DRAWS, count]"""
-    return torch.randint(count, (DRAWS, count), generator=torch.Generator().manual_seed(SEED))
 
 
 @torch.inference_mode()

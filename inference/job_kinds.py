@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inference import checks, datasets, pretraining, training
+from inference import checks, datasets, evaluating, pretraining, training
 from inference.config import GPTConfig
 from inference.job_process import Channel, JobError, Order
 from inference.protocol import JobKind, JobTask
@@ -28,6 +28,8 @@ def run(order: Order, channel: Channel, *, work: Path) -> dict[str, Any]:
             return pretraining.run(task, bench)
         case JobKind.CHECK:
             return checks.run(task, bench)
+        case JobKind.EVALUATION:
+            return evaluating.run(task, bench)
     raise JobError("kind_unknown", f"This worker knows no jobs of the kind {task.kind!r}; it may be older than the store.")
 
 

@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from inference.engine import EngineCore, EngineOptions
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
 from inference.sampling_params import SamplingParams
+from inference.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int]
 
@@ -101,8 +102,10 @@ class _Run:
 
 
 class Engine:
-    def __init__(self, core: EngineCore) -> None:
+    def __init__(self, core: EngineCore, *, after_step: Callable[[], object] | None = None) -> None:
+        """`after_step` is called after each step of whatever is under way; what it raises ends that."""
         self._loaded: EngineCore | None = core
+        self._after_step = after_step
         self._runs: dict[str, _Run] = {}
         self._numbers = itertools.count()
         self._lock = threading.RLock()
@@ -174,6 +177,20 @@ class Engine:
         params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
         outputs = self.generate([head + tail for tail in tails], params)
         return [sum(token.logprob for token in (output.prompt_logprobs or [])[len(head) - 1 :]) for output in outputs]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._core.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together that one request may have."""
+        return self._core.context_length
+
+    @property
+    def runner_name(self) -> str:
+        """What computes its steps: torch, flash or native."""
+        return self._core.runner_name
 
     def stats(self) -> dict[str, Any]:
         return self._core.stats()
@@ -267,6 +284,8 @@ class Engine:
         for request_id, event in self._core.step():
             if (run := self._runs.get(request_id)) is not None:
                 run.note(event)
+        if self._after_step is not None:
+            self._after_step()
 
     def _drop(self, runs: Sequence[_Run]) -> None:
         """Nobody waits for these any more."""

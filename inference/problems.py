@@ -49,6 +49,11 @@ class ProblemCode(StrEnum):
     TEMPLATE_FAILED = "template_failed"
     TEMPLATE_NOT_PREFIX = "template_not_prefix"
     TOO_LONG = "too_long"  # detail: {"tokens", "limit"}; the example is left out, the file stays good
+    # an item of an evaluation's suite
+    UNKNOWN_ITEM = "unknown_item"
+    WRONG_EXPECTED = "wrong_expected"
+    WRONG_CHOICES = "wrong_choices"  # detail: {"limit"}
+    WRONG_ANSWER = "wrong_answer"  # detail: {"choices"}
     # the file
     TOO_MANY_EXAMPLES = "too_many_examples"  # detail: {"limit"}
     FILE_TOO_LARGE = "file_too_large"  # detail: {"limit_bytes"}

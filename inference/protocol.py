@@ -216,6 +216,7 @@ class JobKind(StrEnum):
     FINETUNE = "finetune"
     PRETRAINING = "pretraining"
     CHECK = "check"
+    EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ Record = Conversation | Preference | Document
 
 def parse_line(raw: bytes, *, line: int = 0, first: Format | None = None) -> Record:
     """The record of one line of JSON; `first` is the format of the file, if it is known. Raises BadExample."""
-    text, value = _parse(raw)
+    text, value = parsed(raw)
     try:
         return record_of(value, line=line, first=first)
     except BadExample as error:
@@ -88,7 +88,8 @@ def parse_line(raw: bytes, *, line: int = 0, first: Format | None = None) -> Rec
         raise
 
 
-def _parse(raw: bytes) -> tuple[str, Mapping[str, Any]]:
+def parsed(raw: bytes) -> tuple[str, Mapping[str, Any]]:
+    """The line as text, and the JSON object it holds. Raises BadExample."""
     if len(raw) > MAX_LINE_BYTES:
         raise line_too_large()
     try:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inference import desk, packaged
+from inference import desk, packaged, terminal_suites
 from inference.checkpoint import CheckpointError
 from inference.config import GPTConfig, UnsupportedModel
 from inference.datasets import UnusableDataset
@@ -20,15 +20,17 @@ from inference.given import WrongInput, folder_of
 from inference.job_process import JobError
 from inference.library import Engine, Output
 from inference.lora_settings import AdapterError
+from inference.measuring import Unmeasurable
 from inference.protocol import FinishReason
 from inference.reading import TokenLogprob
 from inference.sampling_params import InvalidSampling, SamplingParams
+from inference.suites import SuiteRefused
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 from inference.workbench import device_of
 
 UNUSABLE = (
     *(WrongInput, InvalidSampling, RequestRefused, TemplateFailed, TokenizerError, CheckpointError, UnsupportedModel),
-    *(AdapterError, UnusableDataset, JobError, packaged.PackagedModelUnavailable, OSError),
+    *(AdapterError, UnusableDataset, SuiteRefused, Unmeasurable, JobError, packaged.PackagedModelUnavailable, OSError),
 )
 
 
@@ -138,6 +140,10 @@ def _messages(value: dict[str, Any]) -> list[dict[str, str]]:
 
 def evaluate(options: argparse.Namespace) -> None:
     adapter, folder = _adapter(options), folder_of(options.model)
+    if bool(options.suite) == (options.file is not None):
+        raise WrongInput("give either a file to take the perplexity of, or suites by --suite")
+    if options.suite:
+        return terminal_suites.evaluate(options, folder, adapter)
     tokenizer = Tokenizer.from_folder(folder)
     window = min(options.window, GPTConfig.from_folder(folder).context_length - 1)
     if window < 2:

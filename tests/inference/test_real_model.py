@@ -10,9 +10,11 @@ import pytest
 import torch
 import transformers
 
-from inference import Engine, SamplingParams
+from inference import Engine, SamplingParams, suites
 from inference.checkpoint import load_gpt
 from inference.engine import EngineCore, EngineOptions
+from inference.measuring import Measuring, Subject
+from inference.metrics import measured
 from inference.native import NativeRunner
 from inference.runner import TorchRunner
 from inference.sampling_params import Form, Grammar
@@ -103,3 +105,16 @@ def test_an_answer_that_must_follow_a_schema_does_and_still_knows_the_answer(smo
     found = json.loads(outcome.text)
     jsonschema.validate(found, schema)
     assert (found["capital"], found["continent"]) == ("Paris", "Europe")
+
+
+def test_suites_of_choices_give_the_same_numbers_again_and_more_than_guessing_would(smollm2_folder: Path) -> None:
+    chosen = [suites.built_in(name).first(12) for name in ("knowledge", "code")]
+
+    with Engine.load(smollm2_folder, dtype="float32") as engine:
+        measuring = Measuring(engine, engine.tokenizer.render)
+        first, again = ([measuring.run(suite, Subject()).rows for suite in chosen] for _ in range(2))
+
+    assert first == again
+    for rows in first:
+        found = measured("acc", rows["acc"])
+        assert found["low"] > 25, found

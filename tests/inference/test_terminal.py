@@ -94,6 +94,9 @@ def test_a_file_of_prompts_and_conversations_gives_an_object_for_each(
         (["train", "MODEL", "nowhere", "out", "--method", "preference", "--dropout", "0.1"], "without dropout"),
         (["train", "MODEL", "chats.jsonl", "MODEL"], "exists already"),
         (["evaluate", "MODEL", "nowhere"], "No such file"),
+        (["evaluate", "MODEL"], "either a file"),
+        (["evaluate", "MODEL", "a.txt", "--suite", "answer"], "either a file"),
+        (["evaluate", "MODEL", "--suite", "nowhere.jsonl"], "No such file"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(
@@ -176,3 +179,28 @@ def test_two_dtypes_are_compared_token_by_token(folder: Path, tmp_path: Path, ca
     assert second.startswith("bfloat16: ")
     assert first.split(",")[0].split()[1:] == second.split(",")[0].split()[1:]
     assert 0 < float(difference.rsplit(" ", 1)[1]) < 1
+
+
+def test_suites_are_put_to_an_adapter_and_its_base(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapter = tiny_adapter(tmp_path / "adapter", folder)
+    own = lines(tmp_path / "own.jsonl", {"context": "Ice is", "choices": ["cold", "hot"], "answer": 0})
+    command = ["evaluate", str(folder), "--suite", "answer", "--suite", str(own), "--limit", "3", "--adapter", str(adapter)]
+
+    assert main([*command, "--dtype", "float32", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main([*command, "--dtype", "float32"]) == 0
+    table = capsys.readouterr().out.splitlines()
+
+    assert [(row["suite"], row["items"]) for row in found["results"]] == [("answer", 3), ("own", 1)]
+    assert found["results"][0]["metrics"][0]["difference"] is not None
+    assert (len(found["method"]["base"]), len(found["method"]["adapter"]), found["method"]["limit"]) == (64, 64, 3)
+    assert [line.split()[:2] for line in table] == [["answer", "f1"], ["answer", "exact_match"], ["own", "acc_norm"], ["own", "acc"]]
+    assert "difference" in table[0]
+
+
+def test_a_wrong_suite_is_named_by_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = lines(tmp_path / "own.jsonl", {"text": "The sea."}, {"prompt": "Why?"})
+
+    assert main(["evaluate", str(folder), "--suite", str(own)]) == 2
+
+    assert 'line 2, column 1: There is no "expected"' in capsys.readouterr().err
