@@ -1,4 +1,6 @@
-"""The process a job runs in: `python -m inference.job_process`, started fresh for each attempt by `inference.jobs`.
+"""The process a job runs in: `python -m inference.job_process`, one for each attempt, started by `inference.jobs`.
+
+That may be before its job comes: until then it only loads what jobs need, which takes seconds.
 
 Wire form, one line each. In: first an order as JSON (`Order`), later the words `recorded`, `pause` and `cancel`.
 Out: JSON objects whose `type` is progress, segment, result, paused, cancelled or error. After a segment the child waits
@@ -73,7 +75,10 @@ class Channel:
         self._cancelled = threading.Event()
 
     def read_order(self) -> Order:
-        return Order.from_json(json.loads(self._orders.readline()))
+        """Waits for it. Ends the process when the input ends before it comes."""
+        if not (line := self._orders.readline()):
+            os._exit(0)
+        return Order.from_json(json.loads(line))
 
     def listen(self) -> None:
         """Obeys further lines from a thread of its own until the input ends, then ends the process."""
@@ -137,7 +142,7 @@ def take_standard_output() -> TextIO:
 
 def work(order: Order, channel: Channel) -> dict[str, Any]:
     """The event that ends the job."""
-    from inference import job_kinds  # loads torch, so only after this process has taken its priority and threads
+    from inference import job_kinds  # loads torch, so not with this module, and only once the process has its priority
 
     try:
         with tempfile.TemporaryDirectory(prefix="job-") as folder:
@@ -165,10 +170,12 @@ def _failure(code: str, message: str, *, detail: Mapping[str, Any] | None = None
 
 def main() -> None:
     events = take_standard_output()
+    os.nice(LOWEST_PRIORITY)
+    import inference.job_kinds  # noqa: F401 so that the order finds it loaded
+
     channel = Channel(sys.stdin, events)
     order = channel.read_order()
     die_with(order.parent)
-    os.nice(LOWEST_PRIORITY)
     channel.listen()
     channel.send(work(order, channel))
     events.flush()

@@ -142,12 +142,13 @@ class Place:
     hung_after_s: float = HUNG_AFTER_S
     retry_first_s: float = RETRY_FIRST_S
     stopping: threading.Event = field(default_factory=threading.Event)  # set: end the segment under way, then leave the job
+    spare: Spare | None = None  # None: a process is started when its job comes
 
 
 class Child:
-    """A job process and the lines it says."""
+    """A job process, which waits for its order, and the lines it says."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
@@ -165,6 +166,8 @@ class Child:
         assert self._process.stdout is not None
         self._input: IO[str] = self._process.stdin
         threading.Thread(target=self._read, args=(self._process.stdout,), name="job-output", daemon=True).start()
+
+    def begin(self, order: Order) -> None:
         self.tell(json.dumps(order.to_json()))
 
     def _read(self, output: IO[str]) -> None:
@@ -175,6 +178,10 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
 
     def tell(self, line: str) -> None:
         try:
@@ -190,6 +197,26 @@ class Child:
 
     def wait(self) -> int:
         return self._process.wait()
+
+
+class Spare:
+    """A job process that is there before its job: loading torch takes seconds, in which a person waits for the first step.
+
+    It serves one attempt and is then made anew, so no job finds anything of another's.
+    """
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+
+    def prepare(self) -> None:
+        if self._child is None or not self._child.lives:
+            self._child = Child()
+
+    def take(self) -> Child:
+        self.prepare()
+        child, self._child = self._child, None
+        assert child is not None
+        return child
 
 
 def run(task: JobTask, send: StoreClient, *, place: Place) -> None:
@@ -211,11 +238,14 @@ def run(task: JobTask, send: StoreClient, *, place: Place) -> None:
         memory_bytes=place.memory_bytes,
         segment_s=place.segment_s,
     )
-    child = Child(order)
+    child = place.spare.take() if place.spare else Child()
     try:
+        child.begin(order)
         _Attempt(task, claim, send=send, place=place, child=child).follow()
     finally:
         child.kill()
+        if place.spare and not place.stopping.is_set():
+            place.spare.prepare()
 
 
 class _Attempt:

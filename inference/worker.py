@@ -179,6 +179,10 @@ class Worker:
         return Intake(self._app, worker=self.settings.name, engines=self.engines, delivery=self.delivery, valkey=self.valkey)
 
     @cached_property
+    def spare(self) -> jobs.Spare:
+        return jobs.Spare()
+
+    @cached_property
     def jobs_place(self) -> jobs.Place:
         return jobs.Place(
             worker=self.settings.name,
@@ -188,6 +192,7 @@ class Worker:
             memory_bytes=self.settings.memory_bytes,
             segment_s=self.settings.checkpoint_s,
             stopping=self.stopping,
+            spare=self.spare,
         )
 
     def begin(self) -> None:
@@ -196,7 +201,7 @@ class Worker:
             self._build_native()
             self.intake  # noqa: B018 made before the first request, so that two do not make it at once
         else:
-            self.jobs_place  # noqa: B018
+            self.spare.prepare()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         log.info(
             "worker ready",

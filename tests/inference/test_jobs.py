@@ -206,3 +206,42 @@ def test_a_file_that_is_missing_ends_the_job_with_its_reason(place: Place) -> No
     jobs.run(replace(task, params={**task.params, "file": "0" * 64}), store, place=at(place))
 
     assert (store.outcomes[0].code, store.outcomes[0].retriable) == ("artifact_unusable", False)
+
+
+def test_each_attempt_finds_a_process_ready_that_nobody_used_before(place: Place) -> None:
+    spare = jobs.Spare()
+    spare.prepare()
+    (ready,) = children()
+    stores = [OneJobStore(), OneJobStore()]
+
+    used = []
+    for store in stores:
+        used += children()
+        jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, spare=spare))
+
+    assert used[0] == ready
+    assert len({*used, *children()}) == 3
+    assert all(store.succeeded for store in stores)
+    spare.take().kill()
+
+
+def test_a_spare_process_that_died_is_replaced(place: Place) -> None:
+    spare = jobs.Spare()
+    spare.prepare()
+    (ready,) = children()
+    os.kill(ready, signal.SIGKILL)
+    os.waitid(os.P_PID, ready, os.WEXITED | os.WNOWAIT)
+    store = OneJobStore()
+
+    jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, spare=spare))
+
+    assert store.succeeded
+    spare.take().kill()
+
+
+def test_a_spare_process_ends_with_whoever_started_it() -> None:
+    child = jobs.Child()
+
+    child._input.close()
+
+    assert child.wait() == 0
