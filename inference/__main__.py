@@ -120,6 +120,7 @@ def _add_course(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=_positive(float), default=argparse.SUPPRESS)
     parser.add_argument("--validation-share", type=_share, default=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=argparse.SUPPRESS)
+    parser.add_argument("--recompute", action="store_true", default=argparse.SUPPRESS, help="use less memory and more time")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

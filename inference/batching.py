@@ -112,6 +112,10 @@ def steps_per_epoch(count: int, recipe: Recipe) -> int:
     return math.ceil(count / recipe.batch_size)
 
 
-def room_bytes(model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int) -> int:
-    """About what a pass of so many tokens holds for its gradient: the states of every layer, and the logits."""
-    return model_tokens * layers * 4 * (16 * hidden + 6 * inner) + 3 * 4 * model_tokens * vocabulary
+def room_bytes(model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int, recompute: bool = False) -> int:
+    """About what a pass of so many tokens holds for its gradient: the states of every layer, and the logits. With `recompute` what
+    goes into every layer, and the states of one.
+    """
+    within, between = 4 * (16 * hidden + 6 * inner), 4 * hidden
+    kept = within + layers * between if recompute else layers * within
+    return model_tokens * (kept + 3 * 4 * vocabulary)

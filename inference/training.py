@@ -28,6 +28,7 @@ from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
 from inference.protocol import JobTask
 from inference.recipe import Recipe, Scope
+from inference.recomputing import recompute
 from inference.trainable import Trainable, trainable_of
 from inference.workbench import Workbench, explained
 
@@ -68,7 +69,7 @@ def _room(config: GPTConfig, recipe: Recipe) -> int:
     sizes = {"layers": config.layers, "hidden": config.hidden_size, "inner": config.intermediate_size, "vocabulary": config.vocab_size}
     longest = recipe.max_length * (2 if recipe.method == Use.PREFERENCE else 1)
     learned = LEARNED_BYTES * config.parameter_count if recipe.scope == Scope.WEIGHTS else 0
-    return learned + room_bytes(max(PASS_TOKENS, longest), **sizes)
+    return learned + room_bytes(max(PASS_TOKENS, longest), **sizes, recompute=recipe.recompute)
 
 
 def objective_of(recipe: Recipe, model: GPT, trainable: Trainable, examples: list[Example] | list[Pair]) -> Objective:
@@ -105,6 +106,8 @@ class Training:
         self._task, self._bench, self._recipe, self._model, self._source = task, bench, recipe, model, source
         self._trainable = trainable_of(recipe, model)
         self._trainable.train()
+        if recipe.recompute:
+            recompute(model)
         self._objective = objective_of(recipe, model, self._trainable, examples)
         self._data = digest(examples)
         self._steps = steps_per_epoch(self._objective.train_count, recipe) * recipe.epochs
