@@ -48,7 +48,7 @@ class Recipe:
     validation_share: float = 0.1
     patience: int = 0  # validations in a row without a better one that end the run early; 0: it goes to its end
     seed: int = 1
-    recompute: bool = False  # less memory, and about a third more time (inference.recomputing)
+    recompute: bool = False  # less memory, for the time of a second forward pass (inference.recomputing)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:

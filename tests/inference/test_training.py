@@ -15,10 +15,11 @@ from inference.attention import CausalAttention
 from inference.batching import losses, pack, split
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
-from inference.datasets import load_examples
+from inference.datasets import Example, load_examples
 from inference.job_process import Cancelled, JobError, Paused
 from inference.lora import Adapter
 from inference.lora_batch import LoraBatch
+from inference.objectives import Supervised
 from inference.recipe import Recipe
 from inference.tokenizer import Tokenizer
 from inference.trainable import TrainableLora
@@ -54,6 +55,34 @@ def test_packed_examples_have_the_losses_they_have_alone(place: Place, tmp_path:
     alone = torch.cat([losses(model, pack([example]), None) for example in examples])
     assert len(together) == sum(example.trained_tokens for example in examples)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_packed_example_neither_sees_nor_is_moved_by_its_neighbours(place: Place, tmp_path: Path) -> None:
+    model = load_gpt(tmp_path / "base", dtype=torch.float32)
+    others = [Example(tuple(range(start, start + 30)), (True,) * 30) for start in (3, 200)]
+    mine = Example(tuple(range(100, 140)), (True,) * 40)
+
+    before, after = (losses(model, pack([other, mine, other]), None) for other in others)
+
+    assert torch.equal(before[29:68], after[29:68])
+    assert not torch.equal(before[:29], after[:29])
+    assert len(before) == 29 + 39 + 29  # nobody's first token is said by who stands before
+
+
+@pytest.mark.parametrize("pass_tokens", [1, 40, 100_000])
+def test_the_loss_of_a_step_is_the_mean_over_all_its_trained_tokens_however_they_are_packed(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pass_tokens: int
+) -> None:
+    model = load_gpt(tmp_path / "base", dtype=torch.float32)
+    lengths = [5, 60, 9, 33, 2, 17]
+    examples = [Example(tuple(range(3, 3 + n)), (False,) * (n // 3) + (True,) * (n - n // 3)) for n in lengths]
+    expected = torch.cat([losses(model, pack([example]), None) for example in examples]).mean()
+    monkeypatch.setattr(batching, "PASS_TOKENS", pass_tokens)
+
+    parts = [float(part.detach()) for part in Supervised(model, TrainableLora(model, Recipe()), examples, []).parts(range(6))]
+
+    assert len(parts) == {1: 6, 40: 5, 100_000: 1}[pass_tokens]
+    assert sum(parts) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"scope": "weights", "learning_rate": 2e-3}, {"method": "preference"}], ids=str)
