@@ -17,12 +17,12 @@ from torch import Tensor
 
 from inference.attention import CausalAttention
 from inference.datasets import Example
+from inference.held_out import held_out
 from inference.model import GPT
 from inference.recipe import Recipe
 from inference.trainable import TrainableLora
 
 PASS_TOKENS = 1024  # of one forward pass; a longer example makes a pass of its own
-MAX_HELD_OUT = 100
 MAX_STEPS = 20_000
 
 T = TypeVar("T")
@@ -92,12 +92,8 @@ def mean_loss(model: GPT, examples: Sequence[Example], lora: TrainableLora | Non
 
 def split(examples: Sequence[T], recipe: Recipe) -> tuple[list[T], list[T]]:
     """(for training, held out), by the seed alone."""
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(recipe.seed)).tolist()
-    held = min(round(len(examples) * recipe.validation_share), MAX_HELD_OUT, len(examples) - 1)
-    if recipe.validation_share > 0 and len(examples) > 1:
-        held = max(held, 1)
-    held_out = {order[at] for at in range(held)}
-    return [e for at, e in enumerate(examples) if at not in held_out], [examples[at] for at in sorted(held_out)]
+    held = held_out(len(examples), share=recipe.validation_share, seed=recipe.seed)
+    return [e for at, e in enumerate(examples) if at not in held], [examples[at] for at in sorted(held)]
 
 
 def batch(count: int, recipe: Recipe, step: int) -> list[int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from inference.copies import Copies
 from inference.examples import ChatTokenizer, Example, Pair, length, pair_runs, runs
 from inference.findings import Findings
+from inference.held_out import Overlap, held_out, overlap
 from inference.mentions import Mentions
 from inference.problems import Problem, ProblemCode
 from inference.records import Record
@@ -31,6 +34,7 @@ class DatasetReport:
     examples: int
     skipped: int  # too long for the model or for the settings
     duplicates: int
+    near_duplicates: int  # nearly the same words as an earlier one (`inference.copies`)
     tokens: int
     trained_tokens: int
     longest_tokens: int
@@ -41,6 +45,7 @@ class DatasetReport:
     scripts: dict[str, int]  # letters of each script, the most first
     findings: tuple[dict[str, Any], ...]  # {"kind", "count", "lines"} of each kind in `inference.findings`
     mentions: dict[str, dict[str, int]]  # of groups of people, by axis
+    overlap: Overlap  # of what is held out with what is trained on
     preview: tuple[tuple[dict[str, Any], ...], ...]  # per example, runs of {"text", "trained"}, and "rejected" where it is
 
     @property
@@ -64,6 +69,9 @@ class Tally:
         self.seen: set[bytes] = set()
         self.bins: Counter[int] = Counter()  # by how often SHORTEST_BIN is doubled
         self.findings, self.mentions, self.scripts = Findings(), Mentions(), Scripts()
+        self.copies = Copies()
+        self.record_of = array("L")  # of each example
+        self.line_of = array("L")  # of each record
 
     def add_problem(self, problem: Problem) -> None:
         self.lines = max(self.lines, problem.line)
@@ -86,8 +94,11 @@ class Tally:
             self.findings.read(text, record.line)
             self.mentions.read(text)
             self.scripts.read(text)
+        self.copies.read("\n".join(record.own_texts))
         for example in encoded:
+            self.record_of.append(len(self.line_of))
             self.add_example(example, tokenizer)
+        self.line_of.append(record.line)
 
     def add_example(self, example: Example | Pair, tokenizer: ChatTokenizer) -> None:
         sides = (example.chosen, example.rejected) if isinstance(example, Pair) else (example,)
@@ -100,9 +111,10 @@ class Tally:
         if len(self.preview) < PREVIEWED_EXAMPLES:
             self.preview.append(tuple(pair_runs(example, tokenizer) if isinstance(example, Pair) else runs(example, tokenizer)))
 
-    def report(self, container: str, use: str) -> DatasetReport:
+    def report(self, container: str, use: str, *, validation_share: float, seed: int) -> DatasetReport:
         if not self.examples and not self.error_count:
             self.add_problem(Problem(max(self.lines, 1), 1, ProblemCode.NO_EXAMPLES, "The file has no example that can be trained on."))
+        held = held_out(self.examples, share=validation_share, seed=seed)
         return DatasetReport(
             container=container,
             format=self.format,
@@ -111,6 +123,7 @@ class Tally:
             examples=self.examples,
             skipped=self.skipped,
             duplicates=self.duplicates,
+            near_duplicates=self.copies.near_count,
             tokens=self.tokens,
             trained_tokens=self.trained_tokens,
             longest_tokens=self.longest_tokens,
@@ -121,6 +134,7 @@ class Tally:
             scripts=self.scripts.to_json(),
             findings=tuple(self.findings.to_json()),
             mentions=self.mentions.to_json(),
+            overlap=overlap(self.copies, held, record_of=self.record_of, line_of=self.line_of),
             preview=tuple(self.preview),
         )
 

@@ -140,12 +140,24 @@ def _loaded(path: Path, tokenizer: ChatTokenizer, max_length: int, use: Use, nam
 # ---------------------------------------------------------------- validation
 
 
-def validate(path: Path, tokenizer: ChatTokenizer, *, max_length: int, use: Use = Use.SUPERVISED, name: str = "") -> DatasetReport:
-    """Reads the whole file once, keeping counts, a digest per example and the first problems in memory."""
+def validate(
+    path: Path,
+    tokenizer: ChatTokenizer,
+    *,
+    max_length: int,
+    use: Use = Use.SUPERVISED,
+    name: str = "",
+    validation_share: float = 0.1,
+    seed: int = 1,
+) -> DatasetReport:
+    """Reads the whole file once, keeping counts, a digest and a sketch per record and the first problems in memory.
+
+    `validation_share` and `seed` are those of the run to come: they say which examples it will hold out.
+    """
     tally = Tally()
     for found in scan(path, tokenizer, max_length=max_length, use=use, name=name):
         if isinstance(found, Problem):
             tally.add_problem(found)
         else:
             tally.add(found.record, found.encoded, tokenizer)
-    return tally.report(str(container_of(path, name=name)), str(use))
+    return tally.report(str(container_of(path, name=name)), str(use), validation_share=validation_share, seed=seed)

@@ -42,8 +42,9 @@ def validate(task: JobTask, bench: Workbench) -> dict[str, Any]:
     path = bench.file(task.params["file"])
     bench.channel.progress("validating", done=0.0)
     use, name = datasets.Use(task.params.get("use", "supervised")), task.params.get("name", "")
-    report = datasets.validate(path, tokenizer, max_length=min(int(task.params["max_length"]), context_length), use=use, name=name)
-    return report.to_json()
+    longest = min(int(task.params["max_length"]), context_length)
+    of_run = {setting: task.params[setting] for setting in ("validation_share", "seed") if setting in task.params}
+    return datasets.validate(path, tokenizer, max_length=longest, use=use, name=name, **of_run).to_json()
 
 
 class _Watched:

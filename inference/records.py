@@ -44,6 +44,11 @@ class Conversation:
     def texts(self) -> Iterator[str]:
         return (message["content"] for message in self.messages)
 
+    @property
+    def own_texts(self) -> Iterator[str]:
+        """Without the system's, which often is the same everywhere."""
+        return _own(self.messages)
+
 
 @dataclass(frozen=True)
 class Preference:
@@ -60,6 +65,11 @@ class Preference:
         yield from (message["content"] for message in self.prompt)
         yield from (self.chosen, self.rejected)
 
+    @property
+    def own_texts(self) -> Iterator[str]:
+        yield from _own(self.prompt)
+        yield from (self.chosen, self.rejected)
+
 
 @dataclass(frozen=True)
 class Document:
@@ -73,6 +83,12 @@ class Document:
     @property
     def texts(self) -> Iterator[str]:
         yield self.text
+
+    own_texts = texts
+
+
+def _own(messages: Messages) -> Iterator[str]:
+    return (message["content"] for message in messages if message["role"] != "system")
 
 
 Record = Conversation | Preference | Document
