@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from inference.copies import Copies
 
 MAX_HELD_OUT = 100
@@ -16,6 +14,8 @@ KEPT_LINES = 5
 
 def held_out(count: int, *, share: float, seed: int) -> frozenset[int]:
     """Their numbers, by the seed alone. At least one where a share is asked for, and never all."""
+    import torch  # not above: the command line, which says what can be learned from, loads no torch
+
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     held = min(round(count * share), MAX_HELD_OUT, count - 1)
     if share > 0 and count > 1:

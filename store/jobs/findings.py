@@ -99,6 +99,16 @@ class Finding:
     lines: str
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Of what is held out, how much is trained on all the same."""
+
+    held_out: int
+    exact: int
+    near: int
+    lines: str
+
+
 class Contents:
     """The part of a validation's report that tells what the texts are like. A report may lack any of it."""
 
@@ -137,6 +147,14 @@ class Contents:
             for found in self._report.get("findings") or []
             if found["count"]
         ]
+
+    @property
+    def overlap(self) -> Overlap | None:
+        """Nothing where nothing is held out, and in reports from before it was looked at."""
+        found = self._report.get("overlap") or {}
+        if not found.get("held_out"):
+            return None
+        return Overlap(found["held_out"], found["exact"], found["near"], _listed(found["lines"]))
 
     @property
     def mentions(self) -> list[tuple[str | Promise, list[tuple[str | Promise, int]]]]:

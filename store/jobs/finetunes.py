@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import PurePath
 from typing import Any
 
 from django.conf import settings
@@ -24,7 +25,7 @@ from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
 from store.errors import NotFound
 from store.jobs import dispatch
-from store.jobs.errors import BaseNotTrainable, FileRejected, InvalidSetting, NothingToPublish, TooManyFinetunes
+from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooManyFinetunes
 from store.jobs.models import Job, UploadedFile
 from store.jobs.outcomes import end
 from store.notifications.messages import notify
@@ -32,8 +33,9 @@ from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
 UNDER_WAY = frozenset({Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING})
-LEAST_EXAMPLE_BYTES = len('{"prompt":"a","completion":"b"}') + 1
-LEAST_ROW_BYTES = len("a,b") + 1
+# The shortest examples: with a letter wherever there must be something.
+LEAST_EXAMPLE = {".csv": "a,b\n"}
+LEAST_TEXT = {".csv": "a\n", ".txt": "a\n\n"}
 RESERVED_FOR = timedelta(days=30)  # from someone who paused it; what is under way keeps it
 
 # name: (kind, lowest, highest, default)
@@ -52,9 +54,10 @@ SETTINGS: dict[str, tuple[type, float, float, float]] = {
 }
 # name: the values it can have, the default first
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "method": ("supervised", "preference"),
+    "method": ("supervised", "preference", "text"),
     "targets": ("all", "attention"),
     "rank_stabilised": (False, True),
+    "recompute": (False, True),
 }
 
 
@@ -94,8 +97,7 @@ def trainable_bases(user: User) -> QuerySet[Version]:
 def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile, settings: Mapping[str, Any]) -> Job:
     """The fine-tune job, waiting for its validation. Nothing is written when it raises.
 
-    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, FileRejected, TooManyFinetunes and
-    InsufficientCredit.
+    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, TooManyFinetunes and InsufficientCredit.
     """
     require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     chosen = checked_settings(settings)
@@ -103,23 +105,30 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
         raise BaseNotTrainable(param="base")
     if file.publisher_id != publisher.pk:
         raise InvalidSetting(_("This file belongs to another publisher."), param="file")
-    require_trainable(file.name)
+    _require_suited(file, chosen)
     _require_place(user)
     data = {"file": file.sha256, "base": base.artifact.digest, "adapter": None}
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
-    validation = dispatch.create(
-        Job.Kind.VALIDATION, params={**data, "use": chosen["method"], "max_length": chosen["max_length"], "name": file.name}, **of
-    )
+    looked_at = {name: chosen[name] for name in ("max_length", "validation_share", "seed")}
+    validation = dispatch.create(Job.Kind.VALIDATION, params={**data, **looked_at, "use": chosen["method"], "name": file.name}, **of)
     job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
     _reserve(user, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
 
 
-def require_trainable(name: str) -> None:
-    """Refuses by its name a file that cannot hold what is trained on here; what is in it is for its check to say."""
-    if name.lower().endswith(".txt"):
-        raise FileRejected(_("Plain text has no answers to learn. Bring conversations, or prompts with completions."), param="file")
+def suited_method(file: UploadedFile) -> str:
+    """What a file can be learned for as far as its name tells; what is in it is for its check to say."""
+    return "text" if _suffix(file) == ".txt" else "supervised"
+
+
+def _require_suited(file: UploadedFile, chosen: Mapping[str, Any]) -> None:
+    if _suffix(file) == ".txt" and chosen["method"] != "text":
+        raise InvalidSetting(_("A text file has no answers to learn. Choose how a text goes on, or bring conversations."), param="method")
+
+
+def _suffix(file: UploadedFile) -> str:
+    return PurePath(file.name).suffix.lower()
 
 
 def _require_place(person: User, *, besides: Job | None = None) -> None:
@@ -137,9 +146,12 @@ def _require_place(person: User, *, besides: Job | None = None) -> None:
 
 
 def most_steps(file: UploadedFile, chosen: Mapping[str, Any]) -> int:
-    """The most steps the file can make: no example is shorter than one with a letter on each side."""
-    least = LEAST_ROW_BYTES if file.name.lower().endswith(".csv") else LEAST_EXAMPLE_BYTES
-    examples = max(file.size_bytes // least, 1)
+    """The most steps the file can make."""
+    if chosen.get("method") == "text":
+        least = LEAST_TEXT.get(_suffix(file), '{"text":"a"}\n')
+    else:
+        least = LEAST_EXAMPLE.get(_suffix(file), '{"prompt":"a","completion":"b"}\n')
+    examples = max((file.size_bytes + least.count("\n")) // len(least), 1)  # a file need not end with a line's end
     return min(math.ceil(examples / chosen["batch_size"]) * chosen["epochs"], MAX_STEPS)
 
 

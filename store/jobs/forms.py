@@ -30,7 +30,7 @@ class DataForm(RefusableForm):
     file = forms.FileField(
         label=_("New data file"),
         required=False,
-        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv"}),
+        widget=forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.txt"}),
     )
     earlier = forms.ChoiceField(label=_("Or a file from before"), required=False)
 
@@ -42,7 +42,9 @@ class DataForm(RefusableForm):
         self._choices("base", [(name, version.full_name) for name, version in self.bases.items()])
         named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
         self._choices("earlier", [("", _("None")), *named])
-        self.fields["file"].help_text = _("JSONL or CSV, at most %(size)s.") % {"size": filesizeformat(settings.MAX_UPLOAD_BYTES)}
+        self.fields["file"].help_text = _("JSONL, CSV or plain text, at most %(size)s.") % {
+            "size": filesizeformat(settings.MAX_UPLOAD_BYTES)
+        }
 
     def _choices(self, name: str, choices: list[tuple[Any, Any]]) -> None:
         field = self.fields[name]
@@ -61,10 +63,15 @@ class SettingsForm(RefusableForm):
 
     method = forms.ChoiceField(
         label=_("What the examples say"),
-        choices=[("supervised", _("What to answer")), ("preference", _("Which of two answers is better (DPO)"))],
+        choices=[
+            ("supervised", _("What to answer")),
+            ("preference", _("Which of two answers is better (DPO)")),
+            ("text", _("How a text goes on")),
+        ],
         widget=forms.RadioSelect,
         help_text=_(
-            "For the second, every line has a prompt, a chosen and a rejected answer; a tenth of the usual learning rate is a good start."
+            "For the second, every line has a prompt, a chosen and a rejected answer; a tenth of the usual learning rate is a good start. "
+            "For the third, the file is plain text, or has “text” in every line."
         ),
     )
     epochs = forms.IntegerField(
@@ -101,6 +108,11 @@ class SettingsForm(RefusableForm):
     patience = forms.IntegerField(
         label=_("Patience"),
         help_text=_("So many measurements in a row without a better one end the training early; 0 never does. Its best is kept."),
+    )
+    recompute = forms.BooleanField(
+        label=_("Save memory"),
+        required=False,
+        help_text=_("Computes what is inside each layer twice rather than keeping it. Slower, with the same result; for large bases."),
     )
     seed = forms.IntegerField(
         label=_("Seed"), help_text=_("The same seed, data and settings give the same adapter on the same kind of machine.")

@@ -105,7 +105,6 @@ def _file(user: User, owner: Publisher, form: DataForm) -> UploadedFile:
     brought = form.cleaned_data["file"]
     if not brought:
         return form.earlier_files[form.cleaned_data["earlier"]]
-    finetunes.require_trainable(brought.name or "")
     return files.save(user, owner, name=brought.name or "", stream=brought.file, purpose=UploadedFile.Purpose.FINETUNE)
 
 
@@ -118,7 +117,7 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
     version = finetunes.trainable_bases(_person(request)).filter(public_id=base).first()
     if chosen is None or version is None:
         raise NotFound
-    form = SettingsForm(request.POST or None, initial=_used_before(request, owner))
+    form = SettingsForm(request.POST or None, initial={"method": finetunes.suited_method(chosen)} | _used_before(request, owner))
     if request.method == "POST" and form.is_valid() and "estimate" not in request.POST:
         try:
             job = finetunes.start(_person(request), owner, base=version, file=chosen, settings=form.cleaned_data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -99,27 +100,40 @@ def test_a_file_that_is_too_large_empty_or_of_another_kind_is_refused_and_leaves
     assert UploadedFile.objects.count() == before
 
 
-def test_a_table_is_a_file_to_train_on_and_plain_text_is_none_yet(scene: Scene) -> None:
+def test_tables_and_texts_are_files_to_train_on_each_for_what_it_holds(scene: Scene) -> None:
     scene.file = scene.put(b"prompt,completion\nHi,Hello.\n", name="Chat.CSV")
-    job = scene.start()
+    table = scene.start()
     scene.file = scene.put(b"Once upon a time.", name="tale.TXT")
+    text = scene.start(method="text", seed=7, validation_share=0.2)
 
-    with pytest.raises(FileRejected):
+    with pytest.raises(InvalidSetting) as refused:
         scene.start()
 
-    assert job.after is not None
-    assert (job.after.params["name"], job.after.params["use"]) == ("Chat.CSV", "supervised")
-    assert Job.objects.filter(kind=Job.Kind.FINETUNE).count() == 1
+    assert refused.value.param == "method"
+    assert table.after is not None
+    assert text.after is not None
+    assert (table.after.params["name"], table.after.params["use"]) == ("Chat.CSV", "supervised")
+    looked_at = {name: text.after.params[name] for name in ("name", "use", "seed", "validation_share")}
+    assert looked_at == {"name": "tale.TXT", "use": "text", "seed": 7, "validation_share": 0.2}
+    assert Job.objects.filter(kind=Job.Kind.FINETUNE).count() == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
-    [("a.jsonl", LINE), ("a.jsonl", b'{"prompt":"a","completion":"b"}\n'), ("a.csv", b"a,b\n"), ("a.CSV", b"a,b\n")],
+    ("name", "line", "method"),
+    [
+        ("a.jsonl", LINE, "supervised"),
+        ("a.jsonl", b'{"prompt":"a","completion":"b"}\n', "supervised"),
+        ("a.csv", b"a,b\n", "supervised"),
+        ("a.CSV", b"a,b\n", "supervised"),
+        ("a.jsonl", b'{"text":"a"}\n', "text"),
+        ("a.csv", b"a\n", "text"),
+        ("a.txt", b"a\n\n", "text"),
+    ],
 )
-def test_no_file_has_more_steps_than_are_held_for_it(scene: Scene, name: str, line: bytes) -> None:
-    file = scene.put(line * 1000, name=name)
+def test_no_file_has_more_steps_than_are_held_for_it(scene: Scene, name: str, line: bytes, method: str) -> None:
+    file = scene.put((line * 1001).rstrip(b"\n"), name=name)
 
-    assert finetunes.most_steps(file, {"batch_size": 8, "epochs": 1}) >= 1000 / 8
+    assert finetunes.most_steps(file, {"batch_size": 8, "epochs": 1, "method": method}) >= math.ceil(1001 / 8)
 
 
 def test_the_files_of_a_publisher_take_no_more_room_together_than_is_allowed(scene: Scene, settings: Any) -> None:
@@ -187,6 +201,7 @@ def test_the_data_is_checked_before_the_training_is_queued(scene: Scene) -> None
         "method": "supervised",
         "targets": "all",
         "rank_stabilised": False,
+        "recompute": False,
     }
     assert message["params"]["file"] == scene.file.sha256
 
@@ -220,6 +235,7 @@ def test_a_file_with_a_bad_line_ends_the_fine_tune_before_it_was_queued_and_its_
         ({"method": "magic"}, "method"),
         ({"targets": ["all"]}, "targets"),
         ({"rank_stabilised": "yes"}, "rank_stabilised"),
+        ({"recompute": 2}, "recompute"),
         ({"beta": 0}, "beta"),
         ({"method": "preference", "dropout": 0.1}, "dropout"),
     ],

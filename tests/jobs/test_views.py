@@ -68,7 +68,6 @@ def test_a_maintainer_goes_from_the_file_to_a_running_job(scene: Scene) -> None:
     [
         ({}, "Choose a file to train on."),
         ({"file": SimpleUploadedFile("a.xlsx", b"x")}, "named something.jsonl, .csv or .txt."),
-        ({"file": SimpleUploadedFile("a.txt", b"x")}, "Plain text has no answers to learn."),
         ({"file": SimpleUploadedFile("a.jsonl", b"")}, "empty"),
     ],
 )
@@ -192,6 +191,45 @@ def test_the_page_of_a_file_in_which_nothing_was_found_says_what_was_looked_for(
     assert "None found." in page
     assert "Found by their shape alone" in page
     assert "Who is mentioned" not in page
+
+
+@pytest.mark.parametrize(
+    ("overlap", "said", "chinese"),
+    [
+        ({"held_out": 40, "exact": 3, "near": 1, "lines": [7, 1007]}, "<dt>First in line</dt><dd>7, 1007</dd>", "留出的样本"),
+        ({"held_out": 40, "exact": 0, "near": 0, "lines": []}, "Nothing of 40 examples held out to measure on.", "留出的样本"),
+        ({"held_out": 0, "exact": 0, "near": 0, "lines": []}, "", ""),
+    ],
+)
+def test_the_page_tells_what_is_held_out_and_trained_on_all_the_same(
+    scene: Scene, overlap: dict[str, Any], said: str, chinese: str
+) -> None:
+    job = scene.start()
+    scene.validate(job, DESCRIBED | {"overlap": overlap, "near_duplicates": 12})
+    client = signed_in(scene.owner)
+
+    page = client.get(reverse("jobs:job", args=[job.public_id])).content.decode()
+
+    assert said in page
+    assert ("Held out and trained on" in page) is bool(said)
+    assert chinese in client.get(f"/zh-hans/studio/jobs/{job.public_id}/").content.decode()
+    assert "<dt>Near duplicates</dt><dd>12</dd>" in page
+
+
+def test_a_text_file_is_offered_to_be_learned_as_text(scene: Scene) -> None:
+    client = signed_in(scene.owner)
+    tale = SimpleUploadedFile("tale.txt", b"Once upon a time.")
+
+    chosen = client.post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, "file": tale})
+    form = client.get(chosen["Location"]).context["form"]
+    refused = client.post(chosen["Location"], form.initial | {"method": "supervised"})
+    started = client.post(chosen["Location"], form.initial)
+
+    job = Job.objects.get(kind=Job.Kind.FINETUNE)
+    assert list(refused.context["form"].errors) == ["method"]
+    assert started["Location"] == reverse("jobs:job", args=[job.public_id])
+    assert job.params["settings"]["method"] == "text"
+    assert "Plain text, LoRA" in client.get(started["Location"]).content.decode()
 
 
 def test_a_file_for_another_way_of_training_is_said_in_the_readers_words(scene: Scene) -> None:
