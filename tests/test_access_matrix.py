@@ -268,6 +268,7 @@ TABLE: dict[str, Entry] = {
     "ratings:rate": Entry(RATING, ACT_RATING, path=listing_id, body=fixed(stars=5)),
     # the chat
     "playground:chat": Entry(PUBLIC),
+    "playground:compare": Entry(PUBLIC),
     "playground:new": Entry(always(row(302))),  # nothing named to talk to
     "playground:csrf": Entry(PUBLIC),
     "playground:confirm": Entry(act=TRIED, body=question_to_version, writes=False),

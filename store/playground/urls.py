@@ -1,10 +1,11 @@
 from django.urls import path, re_path
 
-from store.playground.views import acts, events, pages
+from store.playground.views import acts, compare, events, pages
 
 app_name = "playground"
 urlpatterns = [
     path("", pages.chat, name="chat"),
+    path("compare/", compare.compare, name="compare"),
     path("new/", pages.new, name="new"),
     path("csrf/", acts.csrf, name="csrf"),
     path("confirm/", pages.confirm, name="confirm"),

@@ -75,6 +75,7 @@ def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> d
     return {
         "account": reverse("accounts:settings"),
         "security": reverse("accounts:security"),
+        "compare": f"{reverse('playground:compare')}?gpt={live.listing.full_name}&gpt={live.weights().full_name}",
         "keys": reverse("accounts:keys"),
         "publishers": reverse("accounts:publishers"),
         "members": reverse("accounts:members", args=[publisher.slug]),
