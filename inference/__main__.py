@@ -121,6 +121,8 @@ def _add_course(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation-share", type=_share, default=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=argparse.SUPPRESS)
     parser.add_argument("--recompute", action="store_true", default=argparse.SUPPRESS, help="use less memory and more time")
+    parser.add_argument("--checkpoints", metavar="FOLDER", help="keep the last one there; a run that finds one goes on from it")
+    parser.add_argument("--checkpoint-every", type=float, default=300.0, metavar="SECONDS", help="(default: 300)")
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from inference.attention import CausalAttention
 from inference.datasets import Example
 from inference.held_out import held_out
 from inference.model import GPT
+from inference.processes import ALONE, Processes
 from inference.recipe import Recipe
 from inference.trainable import TrainableLora
 
@@ -67,9 +68,10 @@ def grouped(items: Sequence[T], *, size: Callable[[T], int], limit: int) -> Iter
         yield waiting
 
 
-def passes(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """The examples in order, as many in each pass as PASS_TOKENS allow."""
-    return grouped(examples, size=lambda example: len(example.tokens), limit=PASS_TOKENS)
+def passes(examples: Sequence[Example], processes: Processes = ALONE) -> Iterator[list[Example]]:
+    """The examples in order, as many in each pass as PASS_TOKENS allow, or fewer so that there are passes for several processes."""
+    limit = processes.pass_tokens(sum(len(example.tokens) for example in examples), most=PASS_TOKENS)
+    return grouped(examples, size=lambda example: len(example.tokens), limit=limit)
 
 
 def losses(model: GPT, packed: Packed, lora: TrainableLora | None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from inference.batching import PASS_TOKENS, grouped, losses, mean_loss, pack, passes
 from inference.datasets import Example, Pair
 from inference.model import GPT
+from inference.processes import ALONE, Processes
 from inference.trainable import Trainable
 
 
@@ -34,7 +35,7 @@ class Objective(Protocol):
     def take_up(self, kept: Mapping[str, Tensor]) -> None: ...
 
     def parts(self, numbers: Sequence[int]) -> Iterator[Tensor]:
-        """The loss of these training examples in parts, each with its graph."""
+        """The loss of these training examples in parts, each with its graph: of several processes, this one's (`Processes.share`)."""
         ...
 
     def judge(self, after_pass: Callable[[], object]) -> dict[str, float]:
@@ -49,7 +50,10 @@ class Objective(Protocol):
 class Supervised:
     """Mean cross-entropy of a trained token."""
 
-    def __init__(self, model: GPT, trainable: Trainable, train: Sequence[Example], held_out: Sequence[Example]) -> None:
+    def __init__(
+        self, model: GPT, trainable: Trainable, train: Sequence[Example], held_out: Sequence[Example], *, processes: Processes = ALONE
+    ) -> None:
+        self._processes = processes
         self._model, self._adapter, self._train, self._held_out = model, trainable.adapter, train, held_out
         self.train_count, self.held_out_count = len(train), len(held_out)
 
@@ -65,8 +69,8 @@ class Supervised:
     def parts(self, numbers: Sequence[int]) -> Iterator[Tensor]:
         examples = [self._train[number] for number in numbers]
         count = max(sum(sum(example.trained[1:]) for example in examples), 1)
-        for group in passes(examples):
-            yield losses(self._model, pack(group, self._model.embedding.weight.device), self._adapter).sum() / count
+        for group, times in self._processes.share([*passes(examples, self._processes)]):
+            yield losses(self._model, pack(group, self._model.embedding.weight.device), self._adapter).sum() / count * times
 
     def judge(self, after_pass: Callable[[], object]) -> dict[str, float]:
         return {"validation_loss": mean_loss(self._model, self._held_out, self._adapter, after_pass=after_pass)}
@@ -83,7 +87,17 @@ class Preference:
     weights it started with: measured once, for all pairs, and part of each checkpoint.
     """
 
-    def __init__(self, model: GPT, trainable: Trainable, train: Sequence[Pair], held_out: Sequence[Pair], *, beta: float) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        trainable: Trainable,
+        train: Sequence[Pair],
+        held_out: Sequence[Pair],
+        *,
+        beta: float,
+        processes: Processes = ALONE,
+    ) -> None:
+        self._processes = processes
         self._model, self._adapter, self._beta = model, trainable.adapter, beta
         self._pairs = [*train, *held_out]
         self._reference = torch.empty(0, 2)  # [pairs, (chosen, rejected)]
@@ -104,8 +118,8 @@ class Preference:
         self._reference = kept["reference"].to(self._model.embedding.weight.device)
 
     def parts(self, numbers: Sequence[int]) -> Iterator[Tensor]:
-        for group in self._passes(numbers):
-            yield -F.logsigmoid(self._rewards(group)).sum() / len(numbers)
+        for group, times in self._processes.share([*self._passes(numbers)]):
+            yield -F.logsigmoid(self._rewards(group)).sum() / len(numbers) * times
 
     @torch.no_grad()
     def judge(self, after_pass: Callable[[], object]) -> dict[str, float]:
@@ -137,4 +151,5 @@ class Preference:
             pair = self._pairs[number]
             return len(pair.chosen.tokens) + len(pair.rejected.tokens)
 
-        return grouped(numbers, size=size, limit=PASS_TOKENS)
+        limit = self._processes.pass_tokens(sum(map(size, numbers)), most=PASS_TOKENS)
+        return grouped(numbers, size=size, limit=limit)

@@ -7,18 +7,16 @@ the store has made the next current.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from inference import resuming
 from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
 from inference.config import GPTConfig
 from inference.datasets import Example, Pair, Use, load
@@ -26,6 +24,7 @@ from inference.examples import digest
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
+from inference.processes import Processes, whole
 from inference.protocol import JobTask
 from inference.recipe import Recipe, Scope
 from inference.recomputing import recompute
@@ -38,9 +37,10 @@ SAID_EVERY_S = 0.25
 TIMES_SAVING = 9  # a segment lasts so many times as long as saving the one before it took
 LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, two moments, the best so far and a checkpoint's copy
 RECENT_STEPS = 20  # whose mean is called the training loss at the end
-STATE, WEIGHTS, BEST, OPTIMISER = "state.json", "weights.safetensors", "best.safetensors", "optimiser.safetensors"
+WEIGHTS, BEST, OPTIMISER = "weights", "best", "optimiser"  # in a checkpoint
+COMPARED = "compared"  # there too: what the objective measured before the first step
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 RESULT = "result"
-COMPARED = "compared.safetensors"  # what the objective measured before the first step
 
 
 def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
@@ -72,11 +72,11 @@ def _room(config: GPTConfig, recipe: Recipe) -> int:
     return learned + room_bytes(max(PASS_TOKENS, longest), **sizes, recompute=recipe.recompute)
 
 
-def objective_of(recipe: Recipe, model: GPT, trainable: Trainable, examples: list[Example] | list[Pair]) -> Objective:
+def objective_of(recipe: Recipe, model: GPT, trainable: Trainable, examples: list[Example] | list[Pair], processes: Processes) -> Objective:
     train, held_out = split(examples, recipe)
     if recipe.method == Use.PREFERENCE:
-        return Preference(model, trainable, train, held_out, beta=recipe.beta)  # type: ignore[arg-type]
-    return Supervised(model, trainable, train, held_out)  # type: ignore[arg-type]
+        return Preference(model, trainable, train, held_out, beta=recipe.beta, processes=processes)  # type: ignore[arg-type]
+    return Supervised(model, trainable, train, held_out, processes=processes)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Training:
         self._trainable.train()
         if recipe.recompute:
             recompute(model)
-        self._objective = objective_of(recipe, model, self._trainable, examples)
+        self._objective = objective_of(recipe, model, self._trainable, examples, bench.processes)
         self._data = digest(examples)
         self._steps = steps_per_epoch(self._objective.train_count, recipe) * recipe.epochs
         if self._steps > MAX_STEPS:
@@ -125,7 +125,7 @@ class Training:
 
     def begin(self) -> None:
         """Takes up the checkpoint, or measures the base before the first step."""
-        torch.manual_seed(self._recipe.seed)
+        torch.manual_seed(self._recipe.seed + self._bench.processes.rank)  # what each drops out is its own
         if self._checkpoint is not None:
             self._take_up(self._bench.folder(self._checkpoint))
             return
@@ -141,7 +141,8 @@ class Training:
         while not self._is_at_its_end:
             self._bench.channel.raise_if_cancelled()
             self._step()
-            if self._is_at_its_end or self._bench.channel.pausing or time.monotonic() - segment_began >= segment_s:
+            due = self._bench.channel.pausing or time.monotonic() - segment_began >= segment_s
+            if self._is_at_its_end or self._bench.processes.agreed(due):
                 began = time.monotonic()
                 self._end_segment()
                 segment_began = time.monotonic()
@@ -157,9 +158,12 @@ class Training:
         return 1.0 if self._is_at_its_end else self._state.step / self._steps
 
     def result(self) -> dict[str, Any]:
-        """Stores what did best on the held-out examples, or the last when none were held out."""
+        """Stores what did best on the held-out examples, or the last when none were held out. Of several processes the first does."""
         folder = self._bench.work / RESULT
-        self._trainable.save(folder, self._best or self._trainable.weights(), base=self._task.params.get("base", ""), source=self._source)
+        weights = {name: whole(weight) for name, weight in (self._best or self._trainable.weights()).items()}
+        if not self._bench.processes.is_first:
+            return {}
+        self._trainable.save(folder, weights, base=self._task.params.get("base", ""), source=self._source)
         manifest = self._bench.put(folder)
         state = self._state
         return {
@@ -216,8 +220,10 @@ class Training:
         for loss in self._objective.parts(numbers):
             loss.backward()
             total += loss.item()
+        total = self._bench.processes.mean(total)
         self._trainable.before_step()
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._trainable.parameters(), MAX_GRAD_NORM))
+        self._bench.processes.average(self._trainable.parameters())
+        grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(self._trainable.parameters(), MAX_GRAD_NORM)))
         self._require_finite(total, grad_norm)
         self._optimiser.step()
         self._trainable.after_step()
@@ -269,55 +275,43 @@ class Training:
     # ------------------------------------------------------------ checkpoints
 
     def _end_segment(self) -> None:
-        digest = self._write_checkpoint()
-        try:
-            self._bench.channel.segment(number=self._segment, checkpoint=digest, events=self._events, done=self._done)
-        finally:
-            shutil.rmtree(self._bench.work / "checkpoint")
+        digest = self._bench.keep(self._write, number=self._segment)
+        self._bench.channel.segment(number=self._segment, checkpoint=digest, events=self._events, done=self._done)
         self._forget(self._checkpoint, kept=digest)
         self._segment += 1
         self._checkpoint = digest
         self._events = []
 
-    def _write_checkpoint(self) -> str:
-        folder = self._bench.work / "checkpoint"
-        folder.mkdir()
-        own = {"job": self._task.job}  # so that no other job's checkpoint has the same bytes, and this one can be removed
-        save_file(_filed(self._trainable.weights()), folder / WEIGHTS, metadata=own)
-        if self._best is not None:
-            save_file(_filed(self._best), folder / BEST, metadata=own)
-        if kept := self._objective.kept():
-            save_file(kept, folder / COMPARED, metadata=own)
-        moments = {"random": torch.get_rng_state()}
+    def _write(self, folder: Path) -> None:
+        moments = {resuming.RANDOM: torch.get_rng_state()}
         for number, parameter in enumerate(self._trainable.parameters()):
-            moments |= {f"{number}.{name}": value.contiguous() for name, value in self._optimiser.state[parameter].items()}
-        save_file(moments, folder / OPTIMISER, metadata=own)
-        (folder / STATE).write_text(json.dumps({**own, "data": self._data, **asdict(self._state)}, sort_keys=True), encoding="utf-8")
-        return self._bench.put(folder)
+            moments |= {f"{number}.{name}": value for name, value in self._optimiser.state[parameter].items()}
+        groups = {WEIGHTS: self._trainable.weights(), BEST: self._best or {}, COMPARED: self._objective.kept(), OPTIMISER: moments}
+        state = {"job": self._task.job, "data": self._data, **asdict(self._state)}
+        filled = {name: group for name, group in groups.items() if group}
+        resuming.write(folder, filled, state, processes=self._bench.processes)
 
     def _take_up(self, folder: Path) -> None:
-        kept = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        parameters = list(self._trainable.parameters())
+        like = {(group, name): weight for group in (WEIGHTS, BEST) for name, weight in self._trainable.weights().items()}
+        like |= {(OPTIMISER, f"{number}.{name}"): parameters[number] for number in range(len(parameters)) for name in MOMENTS}
+        groups, kept = resuming.read(folder, like=like, processes=self._bench.processes)
         if kept.pop("job") != self._task.job:
             raise JobError("checkpoint_unusable", "The checkpoint belongs to another job.")
         if kept.pop("data", self._data) != self._data:
             message = "The data has other tokens than when the checkpoint was made: this worker reads it in another way. Begin anew."
             raise JobError("checkpoint_unusable", message)
         self._state = State(**kept)
-        self._trainable.restore(load_file(folder / WEIGHTS))
-        if (folder / BEST).exists():
-            self._best = load_file(folder / BEST)
-        if (folder / COMPARED).exists():
-            self._objective.take_up(load_file(folder / COMPARED))
-        moments = load_file(folder / OPTIMISER)
-        torch.set_rng_state(moments["random"])
-        for number, parameter in enumerate(self._trainable.parameters()):
-            state = {name: moments[f"{number}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
-            self._optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+        self._trainable.restore(groups[WEIGHTS])
+        self._best = groups.get(BEST)
+        if COMPARED in groups:
+            self._objective.take_up(groups[COMPARED])
+        moments = groups[OPTIMISER]
+        torch.set_rng_state(moments[resuming.RANDOM])
+        for number, parameter in enumerate(parameters):
+            state = {name: moments[f"{number}.{name}"].to(parameter.device) for name in MOMENTS}
+            self._optimiser.state[parameter] = {"step": moments[f"{number}.step"], **state}
 
     def _forget(self, digest: str | None, *, kept: str) -> None:
         if digest is not None and digest != kept:
             self._bench.forget(digest, kept=kept)
-
-
-def _filed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: weight.cpu().contiguous() for name, weight in weights.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from inference.config import GPTConfig, UnsupportedModel
 from inference.job_process import Channel, JobError, Order
 from inference.model import GPT
 from inference.problems import UnusableDataset
+from inference.processes import ALONE, Processes
 from inference.tokenizer import Tokenizer, TokenizerError
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Workbench:
     work: Path  # scratch, removed with the process
     memory_bytes: int  # 0: no limit
     segment_s: float
+    processes: Processes = ALONE
 
     @classmethod
     def of(cls, order: Order, channel: Channel, work: Path) -> Workbench:
@@ -56,6 +59,16 @@ class Workbench:
         """Stores a folder as an artifact; its digest."""
         with explained():
             return self.artifacts.put_folder(folder).digest
+
+    def keep(self, write: Callable[[Path], None], *, number: int) -> str:
+        """Stores the folder that `write` fills as the checkpoint at the end of the segment of that number; its digest."""
+        folder = self.work / "checkpoint"
+        folder.mkdir()
+        try:
+            write(folder)
+            return self.put(folder)
+        finally:
+            shutil.rmtree(folder)
 
     def forget(self, digest: str, *, kept: str) -> None:
         """Removes an artifact that only this job knew, but for the files it shares with `kept`. What fails is only left over."""
