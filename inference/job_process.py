@@ -1,4 +1,4 @@
-"""The process a job runs in: `python -m inference.job_process`, one for each attempt, started by `inference.jobs`.
+"""The process a job runs in: `python -m inference.job_process NICENESS`, one for each attempt, started by `inference.jobs`.
 
 That may be before its job comes: until then it only loads what jobs need, which takes seconds.
 
@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from inference.protocol import JobTask, Message
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOWEST_PRIORITY = 19
+AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): how much the whole session yields, where sessions share the processor
+AUTOGROUP_TRIES = 5  # one in a tenth of a second is heard, of all on the machine
 CANCELLED_STATUS = 3
 
 
@@ -133,6 +136,23 @@ def die_with(parent: int) -> None:
         os._exit(CANCELLED_STATUS)
 
 
+def give_way(nice: int) -> None:
+    """Lowers the priority of this process, for the processor and, since the kernel derives it, for the disk (ioprio_set(2)).
+
+    Where the kernel shares the processor among sessions, niceness counts only inside one: the processes of a worker and of
+    an engine would get as much as each other. So the session of this process, which it has for itself, yields too.
+    """
+    priority = os.nice(nice)
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            AUTOGROUP.write_text(str(priority))
+            return
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # a kernel without
+            return
+
+
 def take_standard_output() -> TextIO:
     """A private stream on the standard output; whatever a library prints goes to the standard error from now on."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -170,7 +190,7 @@ def _failure(code: str, message: str, *, detail: Mapping[str, Any] | None = None
 
 def main() -> None:
     events = take_standard_output()
-    os.nice(LOWEST_PRIORITY)
+    give_way(int(sys.argv[1]))
     import inference.job_kinds  # noqa: F401 so that the order finds it loaded
 
     channel = Channel(sys.stdin, events)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from inference.job_process import Order
+from inference.job_process import LOWEST_PRIORITY, Order
 from inference.protocol import (
     EVENTS_QUEUE,
     JOB_CLAIM,
@@ -129,6 +129,14 @@ class ProgressStream:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What of the machine a job process takes."""
+
+    threads: int = 1  # that compute
+    nice: int = LOWEST_PRIORITY  # how much it yields to what else the machine does, from 0 to 19
+
+
+@dataclass(frozen=True)
 class Place:
     """Where and how this worker runs jobs."""
 
@@ -138,6 +146,7 @@ class Place:
     progress: Callable[[str, Mapping[str, Any]], None]
     memory_bytes: int = 0
     segment_s: float = 20.0
+    share: Share = Share()
     heartbeat_every_s: float = HEARTBEAT_EVERY_S
     hung_after_s: float = HUNG_AFTER_S
     retry_first_s: float = RETRY_FIRST_S
@@ -148,11 +157,12 @@ class Place:
 class Child:
     """A job process, which waits for its order, and the lines it says."""
 
-    def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    def __init__(self, share: Share) -> None:
+        threads = str(share.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
         environment |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "inference.job_process"],
+            [sys.executable, "-m", "inference.job_process", str(share.nice)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -160,6 +170,7 @@ class Child:
             text=True,
             encoding="utf-8",
             errors="replace",
+            start_new_session=True,  # so that it can yield to all others, and Ctrl-C in a terminal reaches the worker alone
         )
         self.said: queue.Queue[str | None] = queue.Queue()
         assert self._process.stdin is not None
@@ -205,12 +216,13 @@ class Spare:
     It serves one attempt and is then made anew, so no job finds anything of another's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share) -> None:
+        self._share = share
         self._child: Child | None = None
 
     def prepare(self) -> None:
         if self._child is None or not self._child.lives:
-            self._child = Child()
+            self._child = Child(self._share)
 
     def take(self) -> Child:
         self.prepare()
@@ -238,7 +250,7 @@ def run(task: JobTask, send: StoreClient, *, place: Place) -> None:
         memory_bytes=place.memory_bytes,
         segment_s=place.segment_s,
     )
-    child = place.spare.take() if place.spare else Child()
+    child = place.spare.take() if place.spare else Child(place.share)
     try:
         child.begin(order)
         _Attempt(task, claim, send=send, place=place, child=child).follow()

@@ -31,6 +31,7 @@ from inference import building, jobs, logs
 from inference.delivery import Delivery, celery_sender, connect
 from inference.engines import EngineHouse, Engines
 from inference.intake import Intake
+from inference.job_process import LOWEST_PRIORITY
 from inference.machine import memory_bytes
 from inference.precision import Precision, usual_dtype
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
@@ -61,6 +62,8 @@ class WorkerSettings:
     idle_s: float  # after which an unused base is unloaded
     cache_bytes: int  # budget of the artifact cache; 0: none
     checkpoint_s: float  # of a job's work between two checkpoints
+    job_threads: int  # of a job's computations
+    job_nice: int  # how much a job yields to what else the machine does, from 0 to 19
 
     @classmethod
     def from_environment(cls) -> WorkerSettings:
@@ -94,11 +97,13 @@ class WorkerSettings:
             idle_s=float(_number("WORKER_IDLE_S") or 900),
             cache_bytes=_number("WORKER_CACHE_BYTES"),
             checkpoint_s=float(_number("WORKER_CHECKPOINT_S") or 20),
+            job_threads=_number("WORKER_JOB_THREADS") or 1,
+            job_nice=_number("WORKER_JOB_NICE", LOWEST_PRIORITY),
         )
 
 
-def _number(name: str) -> int:
-    raw = os.environ.get(name) or "0"
+def _number(name: str, default: int = 0) -> int:
+    raw = os.environ.get(name) or str(default)
     if not raw.isdigit():
         raise ValueError(f"{name} is {raw!r}; it is a whole number")
     return int(raw)
@@ -178,9 +183,13 @@ class Worker:
     def intake(self) -> Intake:
         return Intake(self._app, worker=self.settings.name, engines=self.engines, delivery=self.delivery, valkey=self.valkey)
 
+    @property
+    def share(self) -> jobs.Share:
+        return jobs.Share(threads=self.settings.job_threads, nice=self.settings.job_nice)
+
     @cached_property
     def spare(self) -> jobs.Spare:
-        return jobs.Spare()
+        return jobs.Spare(self.share)
 
     @cached_property
     def jobs_place(self) -> jobs.Place:
@@ -191,6 +200,7 @@ class Worker:
             progress=jobs.ProgressStream(self.valkey).add,
             memory_bytes=self.settings.memory_bytes,
             segment_s=self.settings.checkpoint_s,
+            share=self.share,
             stopping=self.stopping,
             spare=self.spare,
         )

@@ -15,7 +15,9 @@ import pytest
 from inference import jobs
 from inference.jobs import StoreUnreachable
 from inference.protocol import Claim, JobTask, Outcome, Segment, Verdict
+from inference.worker import Worker, WorkerSettings, app
 from tests.inference.job_bench import Place, chat_line
+from tests.stack import wait_until
 
 
 class OneJobStore:
@@ -72,7 +74,7 @@ def undisturbed(place: Place) -> bytes:
 
 
 def children() -> list[int]:
-    """The job processes that run now."""
+    """The job processes that run now; one that was just started may have no name yet."""
     tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
     found = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
     return [pid for pid in found if b"inference.job_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -128,6 +130,39 @@ def test_a_cancelled_job_ends_without_a_result(place: Place) -> None:
 
     assert [outcome.code for outcome in store.outcomes] == ["cancelled"]
     assert store.outcomes[0].result == {}
+
+
+def test_a_job_computes_with_as_many_threads_as_it_may_and_gives_way_to_other_sessions_too(place: Place) -> None:
+    store = OneJobStore()
+    found: dict[str, Any] = {}
+
+    def look(segment: Segment) -> Verdict:
+        (pid,) = children()
+        said = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found["threads"] = {line for line in said if line.startswith((b"OMP_NUM", b"MKL_NUM"))}
+        found["nice"] = os.getpriority(os.PRIO_PROCESS, pid)
+        found["session"] = os.getsid(pid) == pid
+        group = Path(f"/proc/{pid}/autogroup")
+        found["of the session"] = int(group.read_text().split()[-1]) if group.exists() else found["nice"]
+        return Verdict.CANCEL
+
+    store.on_segment = look
+    jobs.run(place.finetune(job="job_polite"), store, place=at(place, share=jobs.Share(threads=2, nice=7)))
+
+    nice = min(os.getpriority(os.PRIO_PROCESS, 0) + 7, 19)
+    assert found == {"threads": {b"OMP_NUM_THREADS=2", b"MKL_NUM_THREADS=2"}, "nice": nice, "session": True, "of the session": nice}
+
+
+def test_a_worker_has_jobs_give_way_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = WorkerSettings.from_environment()
+    monkeypatch.setenv("WORKER_JOB_THREADS", "6")
+    monkeypatch.setenv("WORKER_JOB_NICE", "0")
+
+    told = WorkerSettings.from_environment()
+
+    assert (usual.job_threads, usual.job_nice) == (1, 19)
+    assert (told.job_threads, told.job_nice) == (6, 0)
+    assert Worker(told, app).jobs_place.share == jobs.Share(threads=6, nice=0)
 
 
 def test_a_worker_that_lost_its_claim_says_nothing_more(place: Place) -> None:
@@ -209,26 +244,26 @@ def test_a_file_that_is_missing_ends_the_job_with_its_reason(place: Place) -> No
 
 
 def test_each_attempt_finds_a_process_ready_that_nobody_used_before(place: Place) -> None:
-    spare = jobs.Spare()
+    spare = jobs.Spare(jobs.Share())
     spare.prepare()
-    (ready,) = children()
+    (ready,) = wait_until(children)
     stores = [OneJobStore(), OneJobStore()]
 
     used = []
     for store in stores:
-        used += children()
+        used += wait_until(children)
         jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, spare=spare))
 
     assert used[0] == ready
-    assert len({*used, *children()}) == 3
+    assert len({*used, *wait_until(children)}) == 3
     assert all(store.succeeded for store in stores)
     spare.take().kill()
 
 
 def test_a_spare_process_that_died_is_replaced(place: Place) -> None:
-    spare = jobs.Spare()
+    spare = jobs.Spare(jobs.Share())
     spare.prepare()
-    (ready,) = children()
+    (ready,) = wait_until(children)
     os.kill(ready, signal.SIGKILL)
     os.waitid(os.P_PID, ready, os.WEXITED | os.WNOWAIT)
     store = OneJobStore()
@@ -240,7 +275,7 @@ def test_a_spare_process_that_died_is_replaced(place: Place) -> None:
 
 
 def test_a_spare_process_ends_with_whoever_started_it() -> None:
-    child = jobs.Child()
+    child = jobs.Child(jobs.Share())
 
     child._input.close()
 
