@@ -34,9 +34,14 @@ class ChatTokenizer(Protocol):
 class Example:
     """One conversation or text as tokens; `trained[i]` says whether the model is taught to produce token i."""
 
-    tokens: tuple[int, ...]
-    trained: tuple[bool, ...]
+    tokens: Sequence[int]
+    trained: Sequence[int]  # 0 or 1
     line: int = 0
+
+    @classmethod
+    def compact(cls, tokens: Sequence[int], trained: Sequence[bool], line: int = 0) -> Example:
+        """In five bytes for each token, where tuples of Python's numbers take 44: all of a corpus is in memory."""
+        return cls(array("i", tokens), bytes(trained), line)
 
     @property
     def trained_tokens(self) -> int:
@@ -91,7 +96,7 @@ def encode(messages: Messages, tokenizer: ChatTokenizer, *, line: int = 0) -> Ex
                 raise _not_prefix(index)
             trained += [False] * (len(prompt) - len(tokens)) + _answered(whole[len(prompt) :], tokenizer.eos_ids)
             tokens = whole
-    return Example(tokens=tuple(tokens), trained=tuple(trained), line=line)
+    return Example.compact(tokens, trained, line)
 
 
 def encode_pair(preference: Preference, tokenizer: ChatTokenizer) -> Pair:
@@ -100,7 +105,7 @@ def encode_pair(preference: Preference, tokenizer: ChatTokenizer) -> Pair:
     for answer in (preference.chosen, preference.rejected):
         prompt, whole = _rendered([*preference.prompt, {"role": "assistant", "content": answer}], tokenizer)
         trained = [False] * len(prompt) + _answered(whole[len(prompt) :], tokenizer.eos_ids)
-        sides.append(Example(tuple(whole), tuple(trained), preference.line))
+        sides.append(Example.compact(whole, trained, preference.line))
     if sides[0] == sides[1]:
         raise same_answers()  # a template may trim what told them apart
     return Pair(chosen=sides[0], rejected=sides[1])
@@ -114,8 +119,8 @@ def encode_document(document: Document, tokenizer: ChatTokenizer, *, max_length:
         raise BadExample(ProblemCode.TEMPLATE_FAILED, str(error)) from error
     if document.ends and tokenizer.end_id is not None:
         tokens.append(tokenizer.end_id)
-    pieces = [tuple(tokens[at : at + max_length]) for at in range(0, len(tokens), max_length)]
-    return [Example(piece, (True,) * len(piece), document.line) for piece in pieces]
+    pieces = [tokens[at : at + max_length] for at in range(0, len(tokens), max_length)]
+    return [Example.compact(piece, [True] * len(piece), document.line) for piece in pieces]
 
 
 def _rendered(messages: Messages, tokenizer: ChatTokenizer) -> tuple[list[int], list[int]]:
@@ -151,7 +156,7 @@ def runs(example: Example, tokenizer: ChatTokenizer) -> Iterator[dict[str, Any]]
     start = 0
     for end in range(1, len(example.tokens) + 1):
         if end == len(example.tokens) or example.trained[end] != example.trained[start]:
-            yield {"text": tokenizer.decode(list(example.tokens[start:end])), "trained": example.trained[start]}
+            yield {"text": tokenizer.decode(list(example.tokens[start:end])), "trained": bool(example.trained[start])}
             start = end
 
 

@@ -94,6 +94,7 @@ class State:
     best_step: int = 0
     stale: int = 0  # validations since the best
     best_validation_accuracy: float | None = None  # of the best: the share of held-out pairs whose chosen answer is preferred
+    computed_by: list[str] = field(default_factory=list)  # one after the other; the bits are the same as long as it is one
 
 
 class Training:
@@ -128,12 +129,21 @@ class Training:
         torch.manual_seed(self._recipe.seed + self._bench.processes.rank)  # what each drops out is its own
         if self._checkpoint is not None:
             self._take_up(self._bench.folder(self._checkpoint))
+            self._sign()
             return
+        self._sign()
         self._objective.begin(lambda: self._say("validating"))
         if self._objective.held_out_count:
             found = self._validate()
             self._state.base_validation_loss = self._state.validation_loss = found["validation_loss"]
             self._note({"step": 0, **found})
+
+    def _sign(self) -> None:
+        processes, threads = self._bench.processes.count, torch.get_num_threads()
+        device = torch.cuda.get_device_name() if self._model.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        name = f"torch {torch.__version__}, {device}, processes: {processes}, threads: {threads}"
+        if self._state.computed_by[-1:] != [name]:
+            self._state.computed_by.append(name)
 
     def to_the_end(self) -> None:
         """Raises Paused after the segment in which a pause was asked for. Saving takes about a tenth of the time at most."""
@@ -183,6 +193,7 @@ class Training:
             "ended_early": state.step < self._steps,
             "trained_parameters": sum(parameter.numel() for parameter in self._trainable.parameters()),
             "scope": str(self._recipe.scope),
+            "computed_by": state.computed_by,
             "precision": str(self._model.embedding.weight.dtype).removeprefix("torch."),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -209,8 +210,8 @@ def test_all_of_a_text_is_learned_and_its_end_token_with_it(tokenizer: Tokenizer
 
     first, second = load_texts(file, tokenizer, max_length=64)
 
-    assert first.tokens == (*tokenizer.encode("Hello! How\ncan I help?"), tokenizer.end_id)
-    assert second.tokens == (*tokenizer.encode_plain("The capital <|im_end|>"), tokenizer.end_id)
+    assert list(first.tokens) == [*tokenizer.encode("Hello! How\ncan I help?"), tokenizer.end_id]
+    assert list(second.tokens) == [*tokenizer.encode_plain("The capital <|im_end|>"), tokenizer.end_id]
     assert all(first.trained)
     assert (first.line, second.line) == (1, 5)
     assert tokenizer.end_id not in second.tokens[:-1]
@@ -224,6 +225,15 @@ def test_a_long_text_is_learned_in_pieces_and_none_of_it_is_lost(tokenizer: Toke
 
     assert max(len(piece.tokens) for piece in pieces) == 50
     assert [token for piece in pieces for token in piece.tokens] == [*tokenizer.encode(text), tokenizer.end_id]
+
+
+def test_a_token_of_a_corpus_takes_about_five_bytes(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "tale.txt").write_text("Hello! How can I help you today?\n" * 2500)
+
+    (piece,) = load_texts(tmp_path / "tale.txt", tokenizer, max_length=1_000_000)
+
+    assert len(piece.tokens) > 10_000
+    assert (sys.getsizeof(piece.tokens) + sys.getsizeof(piece.trained)) / len(piece.tokens) < 6
 
 
 @pytest.mark.parametrize(

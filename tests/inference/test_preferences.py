@@ -97,9 +97,9 @@ def test_the_loss_is_that_of_the_paper_with_the_logits_of_transformers(place: Pl
     pair = pairs_of(place)[3]
 
     def log_probability(model: torch.nn.Module, side: Example) -> torch.Tensor:
-        tokens = torch.tensor([side.tokens])
+        tokens = torch.tensor([list(side.tokens)])
         of_tokens = F.log_softmax(model(tokens).logits[0, :-1], dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
-        return (of_tokens * torch.tensor(side.trained[1:])).sum()
+        return (of_tokens * torch.tensor(list(side.trained[1:]))).sum()
 
     with torch.no_grad():
         before = log_probability(start, pair.chosen) - log_probability(start, pair.rejected)

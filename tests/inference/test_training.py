@@ -106,6 +106,25 @@ def test_a_run_cut_into_segments_ends_with_the_same_bits_as_one_without_a_break(
     assert {name: result[name] for name in measured} == {name: whole[name] for name in measured}
 
 
+def test_a_result_names_what_computed_it_and_what_it_was_gone_on_with(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(pause_at=1)
+    with pytest.raises(Paused):
+        run(place.finetune(), place.bench(told))
+    resumed = place.finetune(checkpoint=told.segments[0]["checkpoint"], segment=1)
+
+    same = run(resumed, place.bench(Told(), segment_s=60))["computed_by"]
+    told = Told(pause_at=1)
+    with pytest.raises(Paused):
+        run(place.finetune(), place.bench(told))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    other = run(resumed, place.bench(Told(), segment_s=60))["computed_by"]
+
+    assert len(same) == 1
+    assert (other[0], len(other)) == (same[0], 2)
+    assert f"torch {torch.__version__}" in other[1]
+    assert other[1].endswith("processes: 1, threads: 7")
+
+
 def test_only_the_current_checkpoint_is_kept(place: Place) -> None:
     told = Told()
 
