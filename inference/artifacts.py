@@ -145,12 +145,8 @@ class ArtifactStore:
 
     def manifest(self, digest: str) -> Manifest:
         """The manifest named `digest`, checked against it. Raises ArtifactMissing or ArtifactCorrupt."""
-        _require_sha256(digest)
-        raw = b"".join(self._chunks(manifest_key(digest), limit_bytes=MAX_MANIFEST_BYTES))
-        if hashlib.sha256(raw).hexdigest() != digest:
-            raise ArtifactCorrupt(f"the manifest stored as {digest} is another one")
         try:
-            manifest = Manifest.decode(raw)
+            manifest = Manifest.decode(self._whole(manifest_key(digest), digest, limit_bytes=MAX_MANIFEST_BYTES))
         except ValueError as error:
             raise ArtifactCorrupt(f"{digest} is not a manifest: {error}") from error
         if len(manifest.files) > MAX_FILES or len({file.path for file in manifest.files}) != len(manifest.files):
@@ -160,6 +156,17 @@ class ArtifactStore:
                 raise ArtifactCorrupt(f"the manifest {digest} lists {file.path!r}: {reason}")
             _require_sha256(file.sha256)
         return manifest
+
+    def read(self, sha256: str, *, limit_bytes: int = MAX_TEXT_BYTES) -> bytes:
+        """The blob in memory, for what is read once. Raises an ArtifactError."""
+        return self._whole(blob_key(sha256), sha256, limit_bytes=limit_bytes)
+
+    def _whole(self, key: str, digest: str, *, limit_bytes: int) -> bytes:
+        _require_sha256(digest)
+        raw = b"".join(self._chunks(key, limit_bytes=limit_bytes))
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise ArtifactCorrupt(f"what is stored as {digest} is another one")
+        return raw
 
     def materialise(self, digest: str, cache: Path, *, done: Done | None = None) -> Path:
         """The folder of the artifact in `cache`, fetched and verified if it is not there yet. Raises an ArtifactError."""

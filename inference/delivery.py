@@ -1,4 +1,4 @@
-"""Where a request's events go: each to the request's Valkey stream, the last one also to the store.
+"""Where a request's events go: each to the request's Valkey stream, the last one also to the store, or to the shard it is of.
 
 Entries are numbered `attempt-number`. So an append that is repeated because its answer was lost takes effect once, and
 an engine that was taken for dead cannot write into a stream that a later attempt has begun.
@@ -84,7 +84,12 @@ class Delivery:
         self._valkey = valkey
         self._send = send
         self._parcels: queue.Queue[_Parcel] = queue.Queue()
+        self._listeners: dict[tuple[str, int], Callable[[dict[str, Any]], None]] = {}  # by request and attempt
         threading.Thread(target=self._deliver_all, name="delivery", daemon=True).start()
+
+    def listen(self, request: GenerationRequest, listener: Callable[[dict[str, Any]], None]) -> None:
+        """Has the last event of this attempt told to `listener` instead of the store: for what the store knows by its job."""
+        self._listeners[request.id, request.attempt] = listener
 
     def settle(self, event: dict[str, Any]) -> None:
         """Sends a last event that its engine has appended to the stream."""
@@ -115,7 +120,7 @@ class Delivery:
         try:
             if not parcel.in_stream:
                 event = self._end_stream(event)
-            self._send(event)
+            (self._listeners.pop((parcel.event["request"], parcel.event["attempt"]), None) or self._send)(event)
         except Exception as error:  # whatever a broker's client raises: the event is kept and sent again
             log.warning("last event not delivered yet", generation=event["request"], error=repr(error))
             return False

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from inference.protocol import (
     FailureCode,
     FinishReason,
     GenerationRequest,
+    Priority,
     engine_key,
     holders_key,
     lease_key,
@@ -57,6 +58,7 @@ class EngineHouse:
     vllm: VllmChoice = field(default_factory=VllmChoice)  # bases whose engines ask a vLLM server
     threads: int = 0  # of an engine's computations; 0: torch decides
     held_at_most: int = 32  # requests an engine is given at once
+    batch_at_most: int = 16  # requests of batches that it is given besides: they take nobody's place
     idle_s: float = 900.0  # an engine without requests for so long is unloaded
     hung_after_s: float = HUNG_AFTER_S  # an engine that has said nothing for so long is killed
     load_within_s: float = 300.0
@@ -98,24 +100,48 @@ class Engines:
 
     def _hand_over(self, engine: HeldEngine) -> None:
         """Gives the engine what waits for it, as far as it has room. The caller holds the lock."""
-        while engine.waiting and self._has_room(engine):
-            request = engine.waiting.pop(next(iter(engine.waiting)))
+        while (request := self._next(engine)) is not None:
+            del engine.waiting[request.id]
             engine.given[request.id] = request
             engine.used_at = time.monotonic()
             engine.tell(do="submit", request=request.to_json())
 
-    def _has_room(self, engine: HeldEngine) -> bool:
-        return engine.state is State.READY and engine.room and len(engine.given) < self._house.held_at_most
+    def _next(self, engine: HeldEngine) -> GenerationRequest | None:
+        """Who of the waiting has its turn: the first interactive one, and behind those the first of a batch."""
+        for priority in (Priority.INTERACTIVE, Priority.BATCH):
+            if self._has_room(engine, priority):
+                found = next((request for request in engine.waiting.values() if request.priority == priority), None)
+                if found is not None:
+                    return found
+        return None
+
+    def _has_room(self, engine: HeldEngine, priority: Priority = Priority.INTERACTIVE) -> bool:
+        if engine.state is not State.READY or not engine.room:
+            return False
+        most = self._house.batch_at_most if priority == Priority.BATCH else self._house.held_at_most
+        return sum(request.priority == priority for request in engine.given.values()) < most
 
     def wait_for_room(self, base: str, *, within_s: float) -> bool:
         """Whether one more request for the base would be begun at once, here by loading the base if need be; waits for that."""
 
         def would_begin() -> bool:
             engine = self._engines.get(base)
-            return engine is None or (self._has_room(engine) and not engine.waiting)
+            if engine is None:
+                return True
+            return self._has_room(engine) and all(waiting.priority == Priority.BATCH for waiting in engine.waiting.values())
 
         with self._changed:
             return self._changed.wait_for(would_begin, timeout=within_s)
+
+    def cancel(self, requests: Iterable[GenerationRequest]) -> None:
+        """Ends those that have not ended yet; their last events say so."""
+        with self._changed:
+            for request in requests:
+                for engine in self._present:
+                    if request.id in engine.given:
+                        engine.tell(do="cancel", request=request.id)
+                    elif engine.waiting.pop(request.id, None) is not None:
+                        self._delivery.answer(ended(request, FinishReason.CANCELLED))
 
     def _let_go(self) -> None:
         """Answers the waiting whose time is over, and those whom nobody wants any more."""

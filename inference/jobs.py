@@ -1,4 +1,4 @@
-"""The worker's side of a job: claim it, run it in a child process, keep its heartbeat, relay what it reports.
+"""The worker's side of a job: claim it, have it run, in a child process or in this one, keep its heartbeat, relay what it reports.
 
 Nothing here decides whether a job goes on: every heartbeat and every segment asks the store, and the store's verdict is
 obeyed. A worker that loses its claim kills the child and writes nothing.
@@ -67,10 +67,14 @@ class StoreClient(Protocol):
 
 
 class CeleryStore:
-    """StoreClient over the store's event queue; `app` is the worker's Celery application."""
+    """StoreClient over the store's event queue; `app` is the worker's Celery application.
+
+    Several threads may use it: one asks after the other, since they would read each other's answers.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._asking = threading.Lock()
 
     def claim(self, claim: Claim) -> Verdict:
         return self._ask(JOB_CLAIM, claim.to_json())
@@ -94,9 +98,10 @@ class CeleryStore:
 
         away = (celery.exceptions.TimeoutError, kombu.exceptions.OperationalError, redis.exceptions.RedisError, ConnectionError)
         try:
-            # An answer nobody waits for any more is not worth computing.
-            answer = self._app.send_task(task, args=[message], queue=EVENTS_QUEUE, expires=ANSWER_WITHIN_S)
-            return Verdict(answer.get(timeout=ANSWER_WITHIN_S, disable_sync_subtasks=False))
+            with self._asking:
+                # An answer nobody waits for any more is not worth computing.
+                answer = self._app.send_task(task, args=[message], queue=EVENTS_QUEUE, expires=ANSWER_WITHIN_S)
+                return Verdict(answer.get(timeout=ANSWER_WITHIN_S, disable_sync_subtasks=False))
         except away as error:
             raise StoreUnreachable(f"no answer to {task}: {error!r}") from error
 
@@ -128,6 +133,21 @@ class ProgressStream:
             log.warning("progress of %s not relayed: %s", job, error)
 
 
+class Work(Protocol):
+    """What runs a job, as this module sees it: a child process, or a thread that answers a shard."""
+
+    said: queue.Queue[str | None]  # lines as `inference.job_process` describes them; None: it has ended
+
+    def begin(self, order: Order) -> None: ...
+
+    def tell(self, line: str) -> None: ...
+
+    def kill(self) -> int:
+        """Ends it if it still runs; returns its exit status."""
+
+    def wait(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Share:
     """What of the machine a job process takes."""
@@ -152,6 +172,7 @@ class Place:
     retry_first_s: float = RETRY_FIRST_S
     stopping: threading.Event = field(default_factory=threading.Event)  # set: end the segment under way, then leave the job
     spare: Spare | None = None  # None: a process is started when its job comes
+    work: Callable[[], Work] | None = None  # makes what runs an attempt in the place of a process
 
 
 class Child:
@@ -250,7 +271,7 @@ def run(task: JobTask, send: StoreClient, *, place: Place) -> None:
         memory_bytes=place.memory_bytes,
         segment_s=place.segment_s,
     )
-    child = place.spare.take() if place.spare else Child(place.share)
+    child = place.work() if place.work else place.spare.take() if place.spare else Child(place.share)
     try:
         child.begin(order)
         _Attempt(task, claim, send=send, place=place, child=child).follow()
@@ -263,7 +284,7 @@ def run(task: JobTask, send: StoreClient, *, place: Place) -> None:
 class _Attempt:
     """One claimed attempt under way: reads the child, asks the store, tells the child."""
 
-    def __init__(self, task: JobTask, claim: Claim, *, send: StoreClient, place: Place, child: Child) -> None:
+    def __init__(self, task: JobTask, claim: Claim, *, send: StoreClient, place: Place, child: Work) -> None:
         self._task = task
         self._claim = claim
         self._send = send

@@ -39,6 +39,11 @@ def base_queue(base: str) -> str:
     return f"generation.base.{base[:32]}"
 
 
+def batch_queue(base: str) -> str:
+    """The Celery queue of the base's shards of batches, read apart from its requests: priorities are separate queues."""
+    return f"generation.batch.{base[:32]}"
+
+
 # ---------------------------------------------------------------- Valkey keys
 
 GENERATION_WORKERS = "workers:generation"  # sorted set: worker name -> unix time of its last heartbeat
@@ -217,6 +222,7 @@ class JobKind(StrEnum):
     PRETRAINING = "pretraining"
     CHECK = "check"
     EVALUATION = "evaluation"
+    BATCH = "batch"  # one shard of a batch of requests, on the workers that generate
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,7 @@ class JobTask(Message):
     attempt: int
     kind: str  # JobKind
     params: dict[str, Any]
-    checkpoint: str | None = None  # digest of the manifest to resume from
+    checkpoint: str | None = None  # digest of the manifest to resume from; of a shard, sha256 of the newest blob of answers
     segment: int = 0  # number of the next segment
     trace: str = ""
 
@@ -274,6 +280,21 @@ class Outcome(Message):
     code: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
     retriable: bool = False
+
+
+# ---------------------------------------------------------------- batches
+# A shard is a blob of JSON lines, each an object with a "number". Those that a worker shall answer hold a "request"
+# (GenerationRequest.to_json()); what else stands there is the store's. A segment leaves a blob of answers: a line
+# {"before": sha256 of the blob of the segment before, or null}, then an Answered for each request that it answered.
+
+
+@dataclass(frozen=True)
+class Answered(Message):
+    """What became of one request of a shard."""
+
+    number: int  # of its line
+    choices: list[dict[str, Any]]  # Delta.to_json() of each choice, whole
+    finished: dict[str, Any]  # Finished.to_json()
 
 
 # ---------------------------------------------------------------- artifacts

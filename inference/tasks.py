@@ -22,7 +22,10 @@ def generate(message: dict[str, Any]) -> None:
 
 @app.task(name=RUN_JOB)
 def run_job(message: dict[str, Any]) -> None:
-    """Runs one attempt of a job to its end."""
+    """Runs one attempt of a job to its end; on a worker that generates, begins a shard of a base that no worker held."""
+    if worker.settings.role == "generation":
+        worker.shards.take(message)
+        return
     task = JobTask.from_json(message)
     with bound_contextvars(request_id=task.trace, job=task.job):
         log.info("job begins", kind=task.kind, attempt=task.attempt, segment=task.segment)

@@ -5,8 +5,8 @@
 
 both with --without-gossip --without-mingle --without-heartbeat, which a worker's user of the broker may not do.
 
-Celery reads the placement queue alone for a generation worker; the queues of the bases that it holds are read by
-`inference.intake`, each as far as the base's engine has room.
+Celery reads the placement queue alone for a generation worker; the queues of the bases that it holds, of requests and of
+shards of batches, are read by `inference.intake`, each as far as there is room.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ from inference.job_process import LOWEST_PRIORITY
 from inference.machine import memory_bytes
 from inference.precision import Precision, usual_dtype
 from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
+from inference.shards import Shard, Shards
 from inference.vllm_choice import VllmChoice
 
 log = structlog.get_logger(__name__)
 
 MEMORY_SHARE = 0.5  # of the memory there is, when neither WORKER_MEMORY_BYTES nor WORKER_MEMORY_SHARE is given
 DRAIN_WITHIN_S = 10.0
+SHARDS_END_WITHIN_S = 5.0
 ROLES = {"generation": GENERATION_WORKERS, "jobs": JOB_WORKERS}
 
 
@@ -181,7 +183,21 @@ class Worker:
 
     @cached_property
     def intake(self) -> Intake:
-        return Intake(self._app, worker=self.settings.name, engines=self.engines, delivery=self.delivery, valkey=self.valkey)
+        return Intake(
+            self._app,
+            worker=self.settings.name,
+            engines=self.engines,
+            delivery=self.delivery,
+            shards=self.shards,
+            valkey=self.valkey,
+        )
+
+    @cached_property
+    def shards(self) -> Shards:
+        store = jobs.CeleryStore(self._app)
+        shard = partial(Shard, engines=self.engines, delivery=self.delivery, valkey=self.valkey)
+        place = replace(self.jobs_place, work=shard)
+        return Shards(lambda task: jobs.run(task, store, place=place))
 
     @property
     def share(self) -> jobs.Share:
@@ -244,6 +260,8 @@ class Worker:
     def end(self) -> None:
         """The last thing: let the engines finish and deliver what they said."""
         if self.settings.role == "generation":
+            if not self.shards.wait_for_end(within_s=SHARDS_END_WITHIN_S):
+                log.warning("shards left to be found lost")
             self.engines.drain(within_s=DRAIN_WITHIN_S)
             if not self.delivery.flush(within_s=3.0):
                 log.error("last events not delivered before the end")
