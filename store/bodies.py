@@ -15,7 +15,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READ_TIMEOUT_S = 30.0  # between two pieces of a body
-UPLOAD_PATHS = ("/studio/",)  # training files; all else is small
+UPLOAD_PATHS = ("/studio/", "/batches/new/", "/v1/files")  # training files and requests of batches; all else is small
 
 
 class _TooLarge(Exception):

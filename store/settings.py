@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "store.playground",
     "store.pages",
     "store.api",
+    "store.batches",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -226,6 +227,9 @@ REQUESTS_PER_MINUTE = env.int("REQUESTS_PER_MINUTE", 60)  # generations per pers
 JOBS_PER_PUBLISHER = env.int("JOBS_PER_PUBLISHER", 2)  # running at once
 FINETUNES_PER_PERSON = env.int("FINETUNES_PER_PERSON", 10)  # waiting, queued or running at once
 UPLOADED_BYTES_PER_PUBLISHER = env.int("UPLOADED_BYTES_PER_PUBLISHER", 1024**3)  # of all its training files together
+MAX_BATCH_LINES = env.int("MAX_BATCH_LINES", 10_000)  # requests of one batch
+BATCHES_PER_PERSON = env.int("BATCHES_PER_PERSON", 10)  # under way at once
+BATCH_SHARDS_PER_PERSON = env.int("BATCH_SHARDS_PER_PERSON", 4)  # of up to 100 requests, being answered at once
 FINETUNE_PRICE_MICRO_PER_STEP = env.int("FINETUNE_PRICE_MICRO_PER_STEP", 0)
 PLATFORM_SHARE_PERCENT = env.int("PLATFORM_SHARE_PERCENT", 20)
 ANCESTOR_SHARE_PERCENT = env.int("ANCESTOR_SHARE_PERCENT", 10)  # of what is left, for each ancestor in the lineage

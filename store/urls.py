@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("store.pages.machine_urls")),
+    path("v1/", include("store.batches.api_urls")),
     path("v1/", include("store.api.openai.urls")),
     path("api/", include("store.api.urls")),
     path("admin/", admin.site.urls),
@@ -17,6 +18,7 @@ urlpatterns += i18n_patterns(
     path("inbox/", include("store.notifications.urls")),
     path("wallet/", include("store.billing.urls")),
     path("studio/", include("store.jobs.urls")),
+    path("batches/", include("store.batches.urls")),
     path("ratings/", include("store.ratings.urls")),
     path("review/", include("store.moderation.urls")),
     path("chat/", include("store.playground.urls")),

@@ -18,6 +18,7 @@ from django.utils import timezone
 from inference import protocol
 from store.accounts import keys
 from store.accounts.models import Membership, Publisher, User
+from store.batches import preparing
 from store.billing import ledger
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
@@ -31,6 +32,7 @@ from store.ratings import rating
 from store.ratings.models import Flag
 from store.valkey import client as valkey
 from tests import making
+from tests.batches import answering as batches
 from tests.moderation import acting
 
 ROLES = ("visitor", "user", "member", "maintainer", "owner", "reviewer", "staff", "operator")
@@ -148,7 +150,23 @@ def _make_things(world: World) -> None:
         "key": key.public_id,
         "receipt": receipt.public_id,
         "maintainer": world.people["maintainer"].public_id,
+        **_make_batches(user, world.versions["released"]),
         **_make_finetune(world, world.versions["released"].weights()),
+    }
+
+
+def _make_batches(user: User, version: Version) -> dict[str, str]:
+    """One that is done, one line of whose file was wrong, and one that is under way."""
+    name = version.listing.full_name
+    done = batches.start(user, [batches.line_of("a", name), b"wrong"], name="done.jsonl")
+    preparing.prepare(done.public_id)
+    done = batches.answer_all(done)
+    assert done.output_file is not None
+    return {
+        "batch": done.public_id,
+        "batch under way": batches.begun(user, version).public_id,
+        "file of requests": done.input_file,
+        "file of answers": done.output_file.public_id,
     }
 
 

@@ -7,6 +7,7 @@ of a GPT that was not approved, or of instructions at all. Visitors send an owne
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ Rows = Mapping[str, Row]  # by state; in a state that is left out nothing is ask
 INSIDERS = frozenset({"member", "maintainer", "owner", "reviewer", "operator"})
 APPROVED_ONCE = ("released", "unlisted", "orphaned", "suspended")  # and so shown by their publisher, in some state
 SUBMITTED = tuple(state for state in STATES if state != "draft")
-APIS = ("api:", "openai:")
+APIS = ("api:", "openai:", "v1_batches:")
 
 
 def row(default: Outcome, **special: Outcome) -> Row:
@@ -162,6 +163,24 @@ def new_version(world: World, state: str) -> dict[str, Any]:
 
 def data_from_before(world: World, state: str) -> dict[str, Any]:
     return {"base": world.things["base"], "earlier": world.things["file"]}
+
+
+class Reopened(io.BytesIO):
+    """A file that is there anew for each who sends it."""
+
+    name = "requests.jsonl"
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.seek(0)
+        return super().read(size)
+
+
+def file_of_requests(world: World, state: str) -> dict[str, Any]:
+    return {"file": Reopened(b"{}")}
+
+
+def results_of_batch(world: World, state: str) -> dict[str, Any]:
+    return {"public_id": world.things["batch"], "which": "results"}
 
 
 def usual_settings(world: World, state: str) -> dict[str, Any]:
@@ -298,6 +317,11 @@ TABLE: dict[str, Entry] = {
     "notifications:mark_all_read": Entry(act=ACT_SIGNED_IN, given=unread_message),
     "notifications:mark_read": Entry(act=ACT_MINE, path=thing("notification")),
     "notifications:open": Entry(act=ACT_MINE, path=thing("notification")),
+    "batches:list": Entry(SIGNED_IN),
+    "batches:new": Entry(SIGNED_IN, ACT_SIGNED_IN, body=file_of_requests),
+    "batches:batch": Entry(MINE, path=thing("batch")),
+    "batches:cancel": Entry(act=ACT_MINE, path=thing("batch under way")),
+    "batches:download": Entry(MINE, path=results_of_batch),
     "billing:wallet": Entry(SIGNED_IN),
     "billing:receipt": Entry(MINE, path=thing("receipt")),
     "billing:earnings": Entry(EDITORS, path=publisher),
@@ -346,6 +370,12 @@ TABLE: dict[str, Entry] = {
     "openai:models": Entry(NO_KEY),
     "openai:model": Entry(NO_KEY, path=fixed(model="lab/gpt-released")),
     "openai:chat_completions": Entry(act=NO_KEY, body=fixed(model="lab/gpt-released")),
+    "openai:files": Entry(NO_KEY, NO_KEY),
+    "openai:file": Entry(NO_KEY, path=thing("file of requests", "file")),
+    "openai:file_content": Entry(NO_KEY, path=thing("file of requests", "file")),
+    "v1_batches:batches": Entry(NO_KEY, NO_KEY),
+    "v1_batches:batch": Entry(NO_KEY, path=thing("batch under way", "batch")),
+    "v1_batches:cancel": Entry(act=NO_KEY, path=thing("batch under way", "batch")),
     "openai:unknown": Entry(GONE, GONE, path=fixed(rest="x")),
 }
 

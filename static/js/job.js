@@ -1,6 +1,8 @@
-// A job's page while it runs: its parts are fetched anew when something happened, at most every two seconds.
+// A job's page while it runs: its parts are fetched anew when something happened, at most every two seconds. A batch, whose
+// work is spread over many jobs, is looked at every few seconds instead.
 const EVERY_MS = 2000;
 const page = document.querySelector("[data-job][data-events]");
+const polled = document.querySelector("[data-job][data-every]");
 
 let due = null;
 let fetched = 0;
@@ -17,6 +19,7 @@ async function refresh() {
     if (next && !busy && part.innerHTML !== next.innerHTML) part.replaceChildren(...next.childNodes);
   }
   document.title = fresh.title;
+  if (polled && !fresh.querySelector("[data-job][data-every]")) location.reload();
 }
 
 function soon() {
@@ -36,4 +39,10 @@ if (page) {
     source.close();
     location.reload();
   });
+}
+
+if (polled) {
+  setInterval(() => {
+    if (document.visibilityState === "visible") refresh();
+  }, 1000 * Number(polled.dataset.every));
 }

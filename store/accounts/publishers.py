@@ -20,7 +20,7 @@ PUBLISHERS_PER_USER = 20
 # Names that look like the store's own or like parts of its addresses.
 # fmt: off
 RESERVED_SLUGS = frozenset({
-    "about", "account", "accounts", "admin", "api", "assets", "auth", "billing", "blog", "chat",
+    "about", "account", "accounts", "admin", "api", "assets", "auth", "batches", "billing", "blog", "chat",
     "chats", "compare", "docs", "en", "explore", "ft", "gpt-store", "help", "home", "hub",
     "inbox", "legal", "listing", "listings", "login", "logout", "me", "metrics", "models", "new",
     "official", "openai", "playground", "pricing", "privacy", "publisher", "publishers", "ratings", "review", "root",

@@ -22,6 +22,12 @@ def key_of(request: HttpRequest | Request) -> ApiKey:
     return key
 
 
+def caller(request: Request) -> User:
+    """Whose key it is, in a view that asks for one."""
+    assert isinstance(request.user, User)
+    return request.user
+
+
 class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
         if "Authorization" not in request.headers:

@@ -61,6 +61,7 @@ class Transaction(models.Model):
         GRANT = "grant", _("Credit granted")
         GENERATION = "generation", _("Generation")
         JOB = "job", _("Job")
+        BATCH = "batch", _("Batch")
         REFUND = "refund", _("Refund")
 
     public_id = PublicIdField("txn")

@@ -52,30 +52,14 @@ def admit(
     person = user if isinstance(user, User) else None
     if not Version.objects.usable_by(user).filter(pk=version.pk).exists():
         raise UnknownModel(param="model")
-    asked = reading.checked(messages, tools)
-    params = reading.sampling_for(version, sampling)
+    request_id, deadline = new_public_id("req"), time.time() + settings.GENERATION_TIMEOUT_S
+    tenant = person.public_id if person else visitor
+    asked = {"messages": messages, "sampling": sampling, "tools": tools}
+    order = ordered(version, request=request_id, tenant=tenant, deadline=deadline, **asked)
     due = prices.due(version, person)
     if not due.price.is_free and person is None:
         raise SignInNeeded
     _a_worker_lives()
-
-    complete, own = reading.complete(version, asked)
-    request_id, deadline = new_public_id("req"), time.time() + settings.GENERATION_TIMEOUT_S
-    base, adapter = version.weights(), version.adapter()
-    assert base.artifact is not None
-    order = GenerationRequest(
-        id=request_id,
-        base=base.artifact.digest,
-        version=version.public_id,
-        tenant=person.public_id if person else visitor,
-        messages=complete,
-        sampling=params.to_json(),
-        deadline=deadline,
-        adapter=adapter.artifact.digest if adapter and adapter.artifact else None,
-        own_messages=own,
-        tools=tools or None,
-        trace=str(structlog.contextvars.get_contextvars().get("request_id", "")),
-    )
     with places.taken_for(order), transaction.atomic():
         _within_limits(person, visitor)  # behind the other refusals: what is not begun uses up no try
         request = Request.objects.create(
@@ -90,10 +74,47 @@ def admit(
             deadline_at=timezone.now() + timedelta(seconds=settings.GENERATION_TIMEOUT_S),
         )
         if person and not due.price.is_free:
-            most_tokens = reading.most_prompt_tokens(version, complete, tools)
-            _reserve(request, person, due, prompt_tokens=most_tokens, max_tokens=params.n * params.max_tokens)
+            _reserve(request, person, version, order, due)
         transaction.on_commit(partial(_begin, order))
     return request
+
+
+def ordered(
+    version: Version,
+    *,
+    request: str,
+    messages: Any,
+    sampling: SamplingParams | Mapping[str, Any],
+    tools: list[dict[str, Any]] | None,
+    tenant: str,
+    deadline: float,
+) -> GenerationRequest:
+    """What an engine is asked for `request`, a public id. Raises BadMessages and BadSampling."""
+    asked = reading.checked(messages, tools)
+    params = reading.sampling_for(version, sampling)
+    complete, own = reading.complete(version, asked)
+    base, adapter = version.weights(), version.adapter()
+    assert base.artifact is not None
+    return GenerationRequest(
+        id=request,
+        base=base.artifact.digest,
+        version=version.public_id,
+        tenant=tenant,
+        messages=complete,
+        sampling=params.to_json(),
+        deadline=deadline,
+        adapter=adapter.artifact.digest if adapter and adapter.artifact else None,
+        own_messages=own,
+        tools=tools or None,
+        trace=str(structlog.contextvars.get_contextvars().get("request_id", "")),
+    )
+
+
+def most_it_can_cost(version: Version, order: GenerationRequest, price: prices.Price) -> int:
+    """In micro-units, whatever the model says."""
+    read = reading.most_prompt_tokens(version, order.messages, order.tools)
+    written = order.sampling["n"] * order.sampling["max_tokens"]
+    return prices.most_it_can_cost(price, prompt_tokens=read, max_tokens=written)
 
 
 def _within_limits(person: User | None, visitor: str) -> None:
@@ -122,7 +143,7 @@ def _begin(order: GenerationRequest) -> None:
             raise NoWorker from error
 
 
-def _reserve(request: Request, person: User, due: prices.Due, *, prompt_tokens: int, max_tokens: int) -> None:
-    amount_micro = prices.most_it_can_cost(due.price, prompt_tokens=prompt_tokens, max_tokens=max_tokens)
+def _reserve(request: Request, person: User, version: Version, order: GenerationRequest, due: prices.Due) -> None:
+    amount_micro = most_it_can_cost(version, order, due.price)
     expires_at = request.deadline_at + SETTLED_WITHIN
     ledger.reserve(person, cause=request.cause, amount_micro=amount_micro, expires_at=expires_at, parts=due.parts)

@@ -91,8 +91,12 @@ def _no_worker_without_broker(request: str) -> Iterator[None]:
 
 
 def _queue_for(base: str) -> str:
-    held = client().zcount(holders_key(base), time.time() - ALIVE_WITHIN_S, "+inf")
-    return base_queue(base) if held else LOAD_QUEUE
+    return base_queue(base) if is_held(base) else LOAD_QUEUE
+
+
+def is_held(base: str) -> bool:
+    """Whether a live worker holds the base."""
+    return bool(client().zcount(holders_key(base), time.time() - ALIVE_WITHIN_S, "+inf"))
 
 
 def withdraw(request: str, *, attempt: int) -> bool:

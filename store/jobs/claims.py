@@ -6,8 +6,10 @@ Every function may be called twice with the same message, and by a worker that l
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -28,6 +30,13 @@ MAX_ERROR_CHARS = 4000
 WISHES = {Job.Wish.NONE: Verdict.GO_ON, Job.Wish.PAUSE: Verdict.PAUSE, Job.Wish.CANCEL: Verdict.CANCEL}
 CANCELLED = "cancelled"  # error codes of a worker that did as it was told
 PAUSED = "paused"
+
+_on_segment: dict[str, Callable[[Job, list[dict[str, Any]]], None]] = {}
+
+
+def on_segment(kind: str, function: Callable[[Job, list[dict[str, Any]]], None]) -> None:
+    """Has `function(job, events)` called in the transaction that records a segment of a job of this kind, so once for each."""
+    _on_segment[kind] = function
 
 
 def held(message: Claim | Segment | Outcome) -> QuerySet[Job]:
@@ -88,6 +97,8 @@ def segment(message: Segment) -> Verdict:
         JobSegment.objects.create(
             job=job, number=message.number, attempt=message.attempt, checkpoint=message.checkpoint, events=message.events
         )
+        if (counts := _on_segment.get(job.kind)) is not None:
+            counts(job, message.events)
         paused = jobs.filter(wish=Job.Wish.PAUSE).update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE)
         if paused:
             note(job, "paused")

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
@@ -16,21 +16,23 @@ from store.accounts.publishers import require_role
 from store.catalog import artifacts
 from store.catalog.artifacts import Spool
 from store.catalog.errors import ArtifactRejected
+from store.errors import NotFound
 from store.jobs.errors import FileRejected, FileTooLarge, StorageFull
 from store.jobs.models import UploadedFile
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
+Purpose = UploadedFile.Purpose
 
 
-def save(user: User, publisher: Publisher, *, name: str, stream: BinaryIO, purpose: str) -> UploadedFile:
-    """The file's row; the same bytes again give the row that is there.
+def save(user: User, publisher: Publisher | None, *, name: str, stream: BinaryIO, purpose: str) -> UploadedFile:
+    """The file's row; the same bytes again give the row that is there. Without a publisher it is the person's own.
 
     Raises FileRejected, FileTooLarge and StorageFull, and keeps nothing then.
     """
-    require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
+    if publisher is not None:
+        require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     name = PurePath(name.replace("\\", "/")).name[-200:]
-    if not name.lower().endswith(SUFFIXES):
-        raise FileRejected(_("Choose a file of JSON lines, a table or a text: named something.jsonl, .csv or .txt."), param="file")
+    _require_suffix(name, purpose)
     limit = settings.MAX_UPLOAD_BYTES
     try:
         with artifacts.spooled(stream, max_bytes=limit) as spool:
@@ -41,22 +43,47 @@ def save(user: User, publisher: Publisher, *, name: str, stream: BinaryIO, purpo
         raise FileTooLarge(_("The file is larger than the %(limit)s MB allowed.") % {"limit": limit // 1_000_000}, param="file") from error
 
 
-def kept_bytes(publisher: Publisher) -> int:
-    """What the publisher's files take of UPLOADED_BYTES_PER_PUBLISHER: equal ones once."""
-    kept = UploadedFile.objects.filter(publisher=publisher).order_by().values("sha256", "size_bytes").distinct()
+def _require_suffix(name: str, purpose: str) -> None:
+    if purpose == Purpose.BATCH and not name.lower().endswith(".jsonl"):
+        raise FileRejected(_("Choose a file of requests, one JSON object on each line: named something.jsonl."), param="file")
+    if not name.lower().endswith(SUFFIXES):
+        raise FileRejected(_("Choose a file of JSON lines, a table or a text: named something.jsonl, .csv or .txt."), param="file")
+
+
+def of_person(user: User) -> QuerySet[UploadedFile]:
+    """The person's own, apart from those of publishers; what was answered to batches among them."""
+    return UploadedFile.objects.filter(publisher=None, created_by=user)
+
+
+def delete(user: User, file: UploadedFile) -> None:
+    """Forgets the person's own file. Raises NotFound for anybody else's."""
+    if not of_person(user).filter(pk=file.pk).delete()[0]:
+        raise NotFound
+
+
+def kept_bytes(owner: Publisher | User) -> int:
+    """What the files of a publisher, or those a person brought, take of UPLOADED_BYTES_PER_PUBLISHER: equal ones once."""
+    kept = _brought_by(owner).order_by().values("sha256", "size_bytes").distinct()
     return int(kept.aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 
-def _keep(user: User, publisher: Publisher, name: str, spool: Spool, purpose: str) -> UploadedFile:
+def _brought_by(owner: Publisher | User) -> QuerySet[UploadedFile]:
+    if isinstance(owner, Publisher):
+        return UploadedFile.objects.filter(publisher=owner)
+    return of_person(owner).exclude(purpose=Purpose.BATCH_OUTPUT)
+
+
+def _keep(user: User, publisher: Publisher | None, name: str, spool: Spool, purpose: str) -> UploadedFile:
     """Takes the file's place first, so that files that come at once never take more together than there is."""
+    owner = publisher or user
     with transaction.atomic():
-        Publisher.objects.select_for_update(no_key=True).get(pk=publisher.pk)
-        same = UploadedFile.objects.filter(publisher=publisher, sha256=spool.sha256)
+        (Publisher if publisher else User).objects.select_for_update(no_key=True).get(pk=owner.pk)
+        same = _brought_by(owner).filter(sha256=spool.sha256)
         file = same.filter(purpose=purpose, name=name).first()
         made = file is None
         if file is None:
             if not same.exists():
-                _require_place(publisher, spool.size_bytes)
+                _require_place(owner, spool.size_bytes)
             bytes_of = {"sha256": spool.sha256, "size_bytes": spool.size_bytes}
             file = UploadedFile.objects.create(publisher=publisher, created_by=user, purpose=purpose, name=name, **bytes_of)
     try:
@@ -68,12 +95,17 @@ def _keep(user: User, publisher: Publisher, name: str, spool: Spool, purpose: st
     return file
 
 
-def _require_place(publisher: Publisher, size_bytes: int) -> None:
-    kept, limit = kept_bytes(publisher), settings.UPLOADED_BYTES_PER_PUBLISHER
+def _require_place(owner: Publisher | User, size_bytes: int) -> None:
+    kept, limit = kept_bytes(owner), settings.UPLOADED_BYTES_PER_PUBLISHER
     if kept + size_bytes > limit:
         message = _(
             "The files of %(publisher)s take %(kept)s of the %(limit)s allowed, and this one has %(size)s. "
             "Train on a file that is here already, or ask the store's operator for more room."
         )
+        if isinstance(owner, User):
+            message = _(
+                "The files of %(publisher)s take %(kept)s of the %(limit)s allowed, and this one has %(size)s. "
+                "Delete files through the API, or ask the store's operator for more room."
+            )
         sizes = {"kept": filesizeformat(kept), "limit": filesizeformat(limit), "size": filesizeformat(size_bytes)}
-        raise StorageFull(message % {"publisher": publisher.name, **sizes}, param="file")
+        raise StorageFull(message % {"publisher": owner.name if isinstance(owner, Publisher) else owner.username, **sizes}, param="file")

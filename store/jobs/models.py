@@ -20,9 +20,11 @@ class UploadedFile(models.Model):
 
     class Purpose(models.TextChoices):
         FINETUNE = "fine-tune", _("Fine-tuning")
+        BATCH = "batch", _("Batch")
+        BATCH_OUTPUT = "batch_output", _("Results of a batch")
 
     public_id = PublicIdField("file")
-    publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, related_name="files")
+    publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, null=True, blank=True, related_name="files")  # none: a person's own
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     purpose = models.CharField(max_length=20, choices=Purpose.choices)
     name = models.CharField(max_length=200)
@@ -42,6 +44,7 @@ class Job(models.Model):
         VALIDATION = "validation", _("Data validation")
         FINETUNE = "finetune", _("Fine-tune")
         CHECK = "check", _("Check")
+        BATCH = "batch", _("Batch")  # one shard of a batch, about which store.batches knows
 
     class State(models.TextChoices):
         WAITING = "waiting", _("Waiting")  # for another job (a fine-tune for its validation)
@@ -77,7 +80,7 @@ class Job(models.Model):
     claim = models.CharField(max_length=40, blank=True)  # empty: nobody works on it
     worker = models.CharField(max_length=120, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
-    checkpoint = models.CharField(max_length=64, blank=True)  # digest of the current checkpoint's manifest
+    checkpoint = models.CharField(max_length=64, blank=True)  # digest of the current checkpoint's manifest; of a shard, its newest answers
     segment = models.PositiveIntegerField(default=0)  # number of the next segment
     done = models.FloatField(default=0.0)  # share of the whole, 0 to 1
     not_before = models.DateTimeField(null=True, blank=True)  # back-off after a failed attempt

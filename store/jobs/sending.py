@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from inference import protocol
 from store.celery import app
+from store.generation.dispatch import is_held
 from store.jobs.models import Job
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,15 @@ LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.FINETUNE})  # what a pu
 QUEUES = {Job.Kind.FINETUNE: protocol.TRAINING_QUEUE}
 
 
-def queue_of(kind: str) -> str:
-    """Long work and short work wait in separate queues, so that an operator can give checks a worker of their own."""
-    return QUEUES.get(Job.Kind(kind), protocol.CHECKS_QUEUE)
+def queue_of(job: Job) -> str:
+    """Long work and short work wait in separate queues, so that an operator can give checks a worker of their own.
+
+    A shard of a batch waits for those who hold its base, or for whoever can load it.
+    """
+    if job.kind == Job.Kind.BATCH:
+        base = job.params["base"]
+        return protocol.batch_queue(base) if is_held(base) else protocol.LOAD_QUEUE
+    return QUEUES.get(Job.Kind(job.kind), protocol.CHECKS_QUEUE)
 
 
 def task_of(job: Job) -> protocol.JobTask:
@@ -74,7 +81,7 @@ def send(pk: int) -> bool:
         app.send_task(
             protocol.RUN_JOB,
             args=[task_of(job).to_json()],
-            queue=queue_of(job.kind),
+            queue=queue_of(job),
             expires=RESEND_AFTER.total_seconds(),
             retry=False,
             ignore_result=True,

@@ -89,7 +89,7 @@ class ScriptedEngine(threading.Thread):
         while not self._over.is_set():
             self.beat()
             taken: Any = client().brpop([protocol.LOAD_QUEUE], timeout=0.2)
-            if taken:
+            if taken and json.loads(taken[1])["headers"]["task"] == protocol.GENERATE:  # shards of batches are for others
                 order = protocol.GenerationRequest.from_json(_first_argument(taken[1]))
                 if client().set(protocol.claim_key(order.id, order.attempt), "worker-1", nx=True):
                     self.orders.append(order)

@@ -50,6 +50,7 @@ NO_KEY_NEEDED = {**row(200), "no key": 200}  # but a key that is not good is ref
 OPEN_TO_ALL = always(NO_KEY_NEEDED)
 SEEN = always({**FOR_INSIDERS, "no key": 404}) | dict.fromkeys(OPEN, NO_KEY_NEEDED)
 WHOEVER = always(dict.fromkeys(("no key", "user", "revoked"), 200))  # the key is not looked at
+OF_USER = always(row(404, user=200))
 GONE = always(dict.fromkeys(HOLDERS, 404))
 
 
@@ -85,6 +86,11 @@ def chat(name: Callable[[World, str], str], rows: Rows) -> Question:
     return Question(rows, body=lambda world, state: {"model": name(world, state), "messages": hello, "max_tokens": 8})
 
 
+def thing(argument: str, name: str) -> Callable[[World, str], dict[str, Any]]:
+    """What belongs to the role "user"."""
+    return lambda world, state: {argument: world.things[name]}
+
+
 def nowhere(world: World, state: str) -> dict[str, Any]:
     return {"rest": "x"}
 
@@ -96,6 +102,17 @@ TABLE: dict[str, tuple[Question, ...]] = {
         chat(by_name, ANSWERED_BY_NAME),
         chat(by_id, ANSWERED_BY_VERSION),
     ),
+    "openai:files": (Question(always(row(200))),),
+    "openai:file": (
+        Question(OF_USER, arguments=thing("file", "file of requests")),
+        Question(OF_USER, arguments=thing("file", "file of answers")),
+    ),
+    "openai:file_content": (Question(OF_USER, arguments=thing("file", "file of answers")),),
+    "v1_batches:batches": (Question(always(row(200))),),
+    "v1_batches:batch": (Question(OF_USER, arguments=thing("batch", "batch")),),
+    "v1_batches:cancel": (
+        Question(always(row(405)), arguments=thing("batch", "batch under way")),
+    ),  # tests/batches/test_api.py posts to it
     "openai:unknown": (Question(GONE, arguments=nowhere),),
     "api:listings": (Question(OPEN_TO_ALL),),
     "api:listing": (Question(SEEN, arguments=lambda world, state: {"publisher": "lab", "slug": f"gpt-{state}"}),),
@@ -116,7 +133,7 @@ def world(db: None, settings: Any) -> World:
 
 
 def test_every_address_of_the_apis_is_in_the_table() -> None:
-    assert sorted(TABLE) == sorted(name for name in access.every_address() if name.startswith(("openai:", "api:")))
+    assert sorted(TABLE) == sorted(name for name in access.every_address() if name.startswith(("openai:", "api:", "v1_batches:")))
 
 
 def test_whose_key_opens_what(world: World, engine: ScriptedEngine) -> None:
@@ -147,7 +164,7 @@ def _mismatches(world: World, name: str, question: Question, state: str) -> dict
             response = world.clients["nobody"].post(path, question.body(world, state), content_type="application/json", headers=headers)
         else:
             response = world.clients["nobody"].get(path, headers=headers)
-        said = response.content.decode()
+        said = "" if response.streaming else response.content.decode()
         if response.status_code != expected:
             wrong[holder] = (expected, response.status_code, said[:200])
         if response.status_code >= 400 and Request.objects.count() > begun:

@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from store.api.errors import WrongMethod, error_response, translated
 
-View = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponseBase]]
+View = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def endpoint(method: str) -> Callable[[View], View]:
@@ -24,11 +24,11 @@ def endpoint(method: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @csrf_exempt
         @wraps(view)
-        async def answer(request: HttpRequest) -> HttpResponseBase:
+        async def answer(request: HttpRequest, **named: Any) -> HttpResponseBase:
             try:
                 if request.method != method:
                     raise WrongMethod([method])
-                response = await view(request)
+                response = await view(request, **named)
             except Exception as error:
                 response = error_response(translated(error))
             for name, value in getattr(request, "answer_headers", {}).items():

@@ -116,6 +116,59 @@ CHUNK = _object(
 )
 
 
+FILE = _object(
+    {
+        "id": _TEXT,
+        "object": {"enum": ["file"]},
+        "bytes": _COUNT,
+        "created_at": _TIME,
+        "filename": _TEXT,
+        "purpose": {"enum": ["batch", "batch_output"]},
+        "status": {"enum": ["processed"]},
+    }
+)
+DELETED_FILE = _object({"id": _TEXT, "object": {"enum": ["file"]}, "deleted": {"type": "boolean"}})
+_WHEN: Schema = _TIME | {"nullable": True}
+_MAYBE: Schema = _TEXT | {"nullable": True}
+_WRONG = _object({"code": _TEXT, "message": _TEXT, "param": _MAYBE, "line": _COUNT | {"nullable": True}})
+BATCH = _object(
+    {
+        "id": _TEXT,
+        "object": {"enum": ["batch"]},
+        "endpoint": _TEXT,
+        "model": _MAYBE,
+        "errors": _object({"object": {"enum": ["list"]}, "data": {"type": "array", "items": _WRONG}}) | {"nullable": True},
+        "input_file_id": _TEXT,
+        "completion_window": _TEXT,
+        "status": {"enum": ["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]},
+        "output_file_id": _MAYBE | {"description": _("The answers, in the order of the requests")},
+        "error_file_id": _MAYBE | {"description": _("The requests that were not answered, each with the reason")},
+        "created_at": _TIME,
+        **dict.fromkeys(
+            ("in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at"), _WHEN
+        ),
+        "expires_at": _TIME,
+        "request_counts": _object({"total": _COUNT, "completed": _COUNT, "failed": _COUNT}),
+        "usage": _object(
+            {
+                "input_tokens": _COUNT,
+                "input_tokens_details": _object({"cached_tokens": _COUNT}),
+                "output_tokens": _COUNT,
+                "output_tokens_details": _object({"reasoning_tokens": _COUNT}),
+                "total_tokens": _COUNT,
+            }
+        ),
+        "metadata": {"type": "object", "additionalProperties": _TEXT, "nullable": True},
+    }
+)
+
+
+def listed(shape: Schema) -> Schema:
+    """A page of a list."""
+    entries = {"object": {"enum": ["list"]}, "data": {"type": "array", "items": shape}}
+    return _object(entries | {"first_id": _MAYBE, "last_id": _MAYBE, "has_more": {"type": "boolean"}})
+
+
 def errors(*statuses: int) -> dict[int, Any]:
     """The envelope as the answer for each of these statuses."""
     return dict.fromkeys(statuses, ERROR)
