@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import time
@@ -18,15 +19,17 @@ from django.utils import timezone
 from inference import protocol
 from store.accounts import keys
 from store.accounts.models import Membership, Publisher, User
+from store.accounts.publishers import create_publisher
 from store.batches import preparing
 from store.billing import ledger
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
-from store.jobs import files, finetunes
+from store.jobs import dispatch, files, finetunes
 from store.jobs.models import Job
 from store.moderation import decisions
 from store.moderation.models import Submission
 from store.notifications.models import Notification
+from store.pages.demo import finetune
 from store.playground.models import Conversation
 from store.ratings import rating
 from store.ratings.models import Flag
@@ -194,6 +197,13 @@ def _make_finetune(world: World, base: Version) -> dict[str, str]:
     Job.objects.filter(pk=jobs["succeeded"].pk).update(result={"manifest": making.make_artifact().digest})
     named = {f"{state} job": job.public_id for state, job in jobs.items()}
     return {"job": jobs["waiting"].public_id, "file": file.public_id, "base": base.public_id, **named}
+
+
+def make_open_job() -> Job:
+    """One that the demo starts on the data in the source code, of a publisher that nobody here belongs to."""
+    publisher = create_publisher(making.make_user(), slug="the-demo", name="The demo", is_demo=True)
+    data = {"file": hashlib.sha256(finetune.DATA.read_bytes()).hexdigest(), "settings": finetunes.checked_settings(finetune.recipe())}
+    return dispatch.create(Job.Kind.FINETUNE, params=data, publisher=publisher, user=making.owner_of(publisher))
 
 
 def ask(

@@ -98,6 +98,7 @@ def running_stack() -> Iterator[Stack]:
         "WORKER_DTYPE": "float32",  # the same text on every machine
         "WORKER_CHECKPOINT_S": "4",  # so that even a short run has something to resume from
         "VISITOR_TRIES_PER_DAY": "100000",
+        "DEMO_FINETUNE": "false",  # ten minutes of work beside every story
         "LOG_LEVEL": "INFO",
     }
     process = subprocess.Popen(

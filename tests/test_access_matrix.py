@@ -442,6 +442,23 @@ def _leaks(state: str, said: str, shown: str) -> bool:
     return (f"{access.secret(state)} instructions" if open_to_all else access.secret(state)) in said
 
 
+def test_the_demos_own_fine_tune_is_watched_by_everybody_and_touched_by_operators_alone(world: World) -> None:
+    """Of members of another publisher nobody is more than a visitor here."""
+    job = access.make_open_job()
+    watched, acted = row(200), row(404, visitor=LOGIN, operator=302)
+
+    for name, method, expected in (
+        ("job", "GET", watched),
+        ("events", "GET", watched),
+        ("pause", "POST", acted),
+        ("cancel", "POST", acted),
+    ):
+        path = reverse(f"jobs:{name}", args=[job.public_id])
+        asked = {role: access.ask(world.clients[role], method, path) for role in ROLES}
+        assert access.differences(expected, {role: got for role, (got, _said, _written) in asked.items()}) == {}, name
+        assert all(bool(written) == (method == "POST" and got == 302) for got, _said, written in asked.values()), name
+
+
 # What an operator may make and delete by hand. Everything else is the outcome of an act and can only be looked at.
 MADE_BY_HAND = frozenset({"group", "user", "publisher", "membership", "usecase", "tag", "emailaddress", "authenticator", "usersession"})
 DELETED_BY_HAND = MADE_BY_HAND - {"user"}

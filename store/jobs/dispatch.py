@@ -22,12 +22,19 @@ MAX_ATTEMPTS = 3
 HOPELESS = frozenset({"data_invalid", "data_unusable"})  # error codes that another attempt cannot mend
 
 _beginning: list[Callable[[User, Job], None]] = []
+_open: list[Callable[[Job], bool]] = []
 
 
 def before_going_on(function: Callable[[User, Job], None]) -> None:
     """Has `function(user, job)` called in the transaction that resumes or retries a job, for example to reserve its cost again."""
     if function not in _beginning:
         _beginning.append(function)
+
+
+def open_to_all(function: Callable[[Job], bool]) -> None:
+    """Has everybody see the jobs for which `function(job)` holds, without an account; who may act on them stays the same."""
+    if function not in _open:
+        _open.append(function)
 
 
 def create(
@@ -60,13 +67,17 @@ def create(
     return job
 
 
-def require_member(user: Any, job: Job) -> None:
-    """Whoever belongs to its publisher may see a job, and operators every job; for everybody else it does not exist."""
-    if _is_operator(user, "jobs.view_job"):
-        return
-    if job.publisher is None:
+def require_reader(user: Any, job: Job) -> None:
+    """Insiders may see a job, and everybody one that is open to all; for everybody else it does not exist."""
+    if not is_insider(user, job) and not any(function(job) for function in _open):
         raise NotFound
-    require_role(user, job.publisher)
+
+
+def is_insider(user: Any, job: Job) -> bool:
+    """Whether the user belongs to its publisher or is an operator."""
+    if _is_operator(user, "jobs.view_job"):
+        return True
+    return job.publisher is not None and job.publisher.role_of(user) is not None
 
 
 def require_actor(user: Any, job: Job) -> None:

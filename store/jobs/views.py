@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -50,11 +51,11 @@ def _publisher(request: HttpRequest, slug: str, *roles: str) -> Publisher:
 
 
 def _job(user: Any, public_id: str) -> Job:
-    """The job, for members of its publisher: for everybody else there is none."""
+    """The job, for those who may see it: for everybody else there is none."""
     found = Job.objects.select_related("publisher", "created_by", "after").filter(public_id=public_id).first()
     if found is None:
         raise NotFound
-    dispatch.require_member(user, found)
+    dispatch.require_reader(user, found)
     return found
 
 
@@ -149,10 +150,14 @@ def wizard_steps(current: int) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- its page
 
 
-@login_required
 @require_GET
 def show_job(request: HttpRequest, public_id: str) -> HttpResponse:
-    job = _job(request.user, public_id)
+    try:
+        job = _job(request.user, public_id)
+    except NotFound:
+        if request.user.is_authenticated:
+            raise
+        return redirect_to_login(request.get_full_path())  # who signs in may well see it
     if job.kind == Job.Kind.VALIDATION and (follower := job.followers.first()) is not None:
         return redirect("jobs:job", follower.public_id)
     return _page(request, job)
@@ -166,6 +171,7 @@ def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> 
     if form is None and may_act and job.state == Job.State.SUCCEEDED and standing.version is None:
         form = VersionForm(publisher=job.publisher)
     context = {"job": job, "publisher": job.publisher, "standing": standing, "may_act": may_act, "form": form}
+    context["is_insider"] = dispatch.is_insider(request.user, job)
     context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()
     return render(request, "jobs/job.html", context, status=422 if form is not None and form.errors else 200)
 

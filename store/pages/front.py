@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -14,6 +15,7 @@ from store.catalog import search
 from store.catalog.models import Listing
 from store.generation.models import Request
 from store.pages import snippets
+from store.pages.demo import finetune
 
 FEATURED, RANKED = 6, 5
 TREND_DAYS = 7
@@ -41,6 +43,7 @@ def home_page(request: HttpRequest) -> dict[str, Any]:
         "tried": tried,
         "uses": uses,
         "trending": _trending(),
+        "training": finetune.to_watch() if settings.DEMO else None,
         "newest": list(cards(listed).order_by("-published_at", "-pk")[:RANKED]),
         **snippets.tabs(request, tried or next(iter(featured), None)),
     }

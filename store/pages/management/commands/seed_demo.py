@@ -1,20 +1,22 @@
-"""`manage.py seed_demo`: a small real model, GPTs that do something useful with it, and somebody to sign in as."""
+"""`manage.py seed_demo`: a small real model, GPTs that do something useful with it, a fine-tune to watch, and somebody to sign in as."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from store.accounts.models import User
 from store.errors import DomainError
 from store.moderation.management.commands.import_model import STAGES
-from store.pages.demo import people, shelves
+from store.pages.demo import finetune, people, shelves
 
 
 class Command(BaseCommand):
     help = (
-        "Imports SmolLM2-135M-Instruct and lists the demo's GPTs on it, under publishers marked as demo. Safe to run again: "
-        "it makes what is missing and changes nothing that is there."
+        "Imports SmolLM2-135M-Instruct, lists the demo's GPTs on it, under publishers marked as demo, and starts a small fine-tune. "
+        "Safe to run again: it makes what is missing and changes nothing that is there."
     )
 
     def handle(self, **_: Any) -> None:
@@ -25,6 +27,18 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         for name in made:
             self.stdout.write(f"{name} is published")
+        if settings.DEMO_FINETUNE:
+            self._start_finetune(who)
+
+    def _start_finetune(self, who: dict[str, User]) -> None:
+        """What is in its way is no reason for the store not to open."""
+        try:
+            job = finetune.seed(operator=who["admin"], owner=who["publisher"])
+        except DomainError as error:
+            self.stderr.write(f"The demo's fine-tune was not started: {error}")
+            return
+        if job is not None:
+            self.stdout.write(f"a fine-tune on {finetune.NAME} is started")
 
     _shown: tuple[str, int | None] | None = None
 

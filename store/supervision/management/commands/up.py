@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from kombu.utils.url import maybe_sanitize_url
 
 from store.loopback import is_loopback
-from store.pages.demo import people
+from store.pages.demo import finetune, people
 from store.supervision import broker
 from store.supervision.errors import CannotStart
 from store.supervision.preparation import prepare
@@ -98,6 +98,7 @@ class Command(BaseCommand):
             self._say("up", f"The store is open at {site.url}  (ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it)")
             if prepare_first and settings.DEMO:
                 self._say_logins(site, new=new_people)
+                self._say_finetune(site)
                 connections.close_all()
         supervisor.watch()
 
@@ -117,6 +118,10 @@ class Command(BaseCommand):
             return
         for login in people.valid_logins():
             self._say("up", f"  {login.role:<10} {login.username:<10} {login.password}")
+
+    def _say_finetune(self, site: Site) -> None:
+        if (job := finetune.the_job()) is not None:
+            self._say("up", f"  the demo's fine-tune: {site.url}/studio/jobs/{job.public_id}/  (what may be done to it: as publisher)")
 
     _printing = threading.Lock()
 
