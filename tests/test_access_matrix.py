@@ -67,6 +67,7 @@ ON_A_DRAFT = always(editors(409)) | {"draft": editors(302)}
 ACT_OWNERS = always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=302))
 MINE = always(row(404, visitor=LOGIN, user=200))  # something that belongs to the role "user"
 ACT_MINE = always(row(404, visitor=LOGIN, user=302))
+TO_MEASURE = always(editors(422)) | dict.fromkeys(("draft", "sealed", "released", "unlisted"), editors(302))
 ONLY_MINE = always(row(404, user=200))  # the same, where a visitor has things too
 APPROVED = always({role: 200 if role in INSIDERS else 404 for role in ROLES}) | {"released": row(200), "unlisted": row(200)}
 # The unpinned name means what was approved; what was suspended itself answers reviewers, and nothing answers on a suspended base.
@@ -118,6 +119,10 @@ def listing_id(world: World, state: str) -> dict[str, Any]:
 
 def version_id(world: World, state: str) -> dict[str, Any]:
     return {"public_id": world.versions[state].public_id}
+
+
+def evaluation_of(world: World, state: str) -> dict[str, Any]:
+    return {"slug": "lab", "version": world.versions[state].public_id}
 
 
 def submission_id(world: World, state: str) -> dict[str, Any]:
@@ -204,7 +209,9 @@ def unread_message(world: World, state: str, role: str) -> None:
         Notification.objects.create(user=world.people[role], kind=Notification.Kind.RATING_REPLY, key="unread", params={"listing": "lab"})
 
 
-BY_STATE = frozenset({question_by_name, question_to_version, of_listing, of_version, listing_id, version_id, submission_id, check_of})
+BY_STATE = frozenset(
+    {question_by_name, question_to_version, of_listing, of_version, listing_id, version_id, submission_id, check_of, evaluation_of}
+)
 SCRIPT = "application/json"  # what the scripts of the pages accept
 
 TABLE: dict[str, Entry] = {
@@ -212,6 +219,7 @@ TABLE: dict[str, Entry] = {
     "pages:home": Entry(PUBLIC),
     "pages:explore": Entry(PUBLIC),
     "pages:listing": Entry(APPROVED, path=of_listing),
+    "pages:measured": Entry(APPROVED, path=of_version),
     "pages:file": Entry(GONE, path=lambda w, state: {**of_version(w, state), "path": "config.json"}),  # a prompt GPT has no files
     "pages:publisher": Entry(PUBLIC, path=publisher),
     "pages:developers": Entry(PUBLIC),
@@ -245,6 +253,8 @@ TABLE: dict[str, Entry] = {
     "pages:studio_delete_draft": Entry(act=ON_A_DRAFT, path=of_version),
     # fine-tunes
     "jobs:finetunes": Entry(MEMBERS, path=publisher),
+    "jobs:evaluations": Entry(MEMBERS, path=publisher),
+    "jobs:evaluate": Entry(EDITORS, TO_MEASURE, path=evaluation_of, body=fixed(suites="answer")),
     "jobs:files": Entry(MEMBERS, path=publisher),
     "jobs:new": Entry(EDITORS, ACT_EDITORS, path=publisher, body=data_from_before, writes=False),
     "jobs:settings": Entry(

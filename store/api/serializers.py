@@ -55,7 +55,10 @@ class FullTextSerializer(TextSerializer):
 class MeasurementSerializer(serializers.ModelSerializer):
     class Meta:
         model = Measurement
-        fields = ["name", "value", "low", "high", "base_value", "unit", "lower_is_better", "method"]
+        fields = [
+            *("name", "value", "low", "high", "base_value", "difference", "difference_low", "difference_high"),
+            *("unit", "lower_is_better", "method"),
+        ]
 
 
 class VersionSerializer(serializers.ModelSerializer):

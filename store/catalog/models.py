@@ -266,14 +266,17 @@ class Measurement(models.Model):
     """A measured number of a version, with its interval and how it was measured."""
 
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="measurements")
-    name = models.CharField(max_length=40)  # "perplexity"
+    name = models.CharField(max_length=40)  # "perplexity", "answer.f1"
     value = models.FloatField()
     low = models.FloatField(null=True)  # 95 % interval
     high = models.FloatField(null=True)
     base_value = models.FloatField(null=True)
+    difference = models.FloatField(null=True)  # to the base, paired by item
+    difference_low = models.FloatField(null=True)
+    difference_high = models.FloatField(null=True)
     unit = models.CharField(max_length=20, blank=True)
     lower_is_better = models.BooleanField(default=False)
-    method = models.JSONField(default=dict)  # data set, seed, engine version, weight digests
+    method = models.JSONField(default=dict)  # suite, seed, engine version, digests, and the record of every row
     made_by = models.CharField(max_length=40, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

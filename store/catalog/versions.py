@@ -104,6 +104,8 @@ def edit_version(user: User, version: Version, **fields: Any) -> None:
     with transaction.atomic():
         if not Version.objects.filter(pk=version.pk, state=Version.State.DRAFT).update(**cleaned):
             raise Sealed
+        if "instructions" in cleaned:  # the numbers are of what it was told before
+            version.measurements.all().delete()
         audit.record(user, "version.edit", version.public_id, fields=sorted(cleaned))
     version.refresh_from_db(fields=list(cleaned))
 

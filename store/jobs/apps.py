@@ -8,10 +8,11 @@ class JobsConfig(AppConfig):
     def ready(self) -> None:
         from store.billing import ledger
         from store.billing.models import Transaction
-        from store.jobs import dispatch, finetunes, outcomes
+        from store.jobs import dispatch, evaluations, finetunes, outcomes
         from store.jobs.models import Job
 
         outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
         outcomes.on_end(Job.Kind.FINETUNE, finetunes.ended)
+        outcomes.on_end(Job.Kind.EVALUATION, evaluations.ended)
         dispatch.before_going_on(finetunes.goes_on)
         ledger.keep_while(Transaction.Kind.JOB, finetunes.under_way)

@@ -19,7 +19,9 @@ from store.jobs.models import Job
 from store.jobs.outcomes import end, note, requeue
 
 MAX_ATTEMPTS = 3
-HOPELESS = frozenset({"data_invalid", "data_unusable"})  # error codes that another attempt cannot mend
+HOPELESS = frozenset(
+    {"data_invalid", "data_unusable", "suite_invalid", "suite_unusable", "nothing_to_measure"}
+)  # error codes that another attempt cannot mend
 
 _beginning: list[Callable[[User, Job], None]] = []
 _open: list[Callable[[Job], bool]] = []

@@ -53,3 +53,15 @@ class BaseNotTrainable(DomainError):
 class NothingToPublish(Conflict):
     code = "nothing_to_publish"
     message = _("Only a fine-tune that has succeeded can become a version.")
+
+
+class NotEvaluable(Conflict):
+    code = "not_evaluable"
+    message = _("This version can't be measured now: it was taken down, or what it builds on was.")
+
+
+class EvaluationUnderWay(Conflict):
+    """One of this version waits or runs."""
+
+    code = "evaluation_under_way"
+    message = _("This version is being measured already. Wait for its end, or cancel it.")

@@ -12,6 +12,9 @@ FORMATS: dict[str, str | Promise] = {
     "text": _("plain text"),
 }
 
+# What a publisher's own suite can hold.
+ITEMS: dict[str, str | Promise] = {"questions": _("questions with expected answers"), "choices": _("choices"), "texts": _("texts")}
+
 CONTAINERS: dict[str, str | Promise] = {"jsonl": "JSONL", "csv": "CSV", "text": _("text file")}
 
 TAKES: dict[str, str | Promise] = {

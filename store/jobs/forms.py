@@ -7,13 +7,16 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
 from store.catalog.models import Listing, Version
 from store.errors import DomainError
+from store.jobs.evaluations import MAX_LIMIT
 from store.jobs.finetunes import CHOICES, SETTINGS, trainable_bases
 from store.jobs.models import UploadedFile
+from store.jobs.suites import offered_for
 
 OFFERED_FILES = 50
 
@@ -136,6 +139,36 @@ class SettingsForm(RefusableForm):
     @property
     def foremost(self) -> list[forms.BoundField]:
         return [self[name] for name in self.first]
+
+
+class EvaluationForm(RefusableForm):
+    """On which of the store's suites a version is measured, and on which of the publisher's own."""
+
+    suites = forms.MultipleChoiceField(label=_("Suites"), required=False, widget=forms.CheckboxSelectMultiple)
+    file = forms.FileField(label=_("A suite of your own"), required=False, widget=forms.FileInput(attrs={"accept": ".jsonl,.json"}))
+    earlier = forms.ChoiceField(label=_("Or one from before"), required=False)
+    limit = forms.IntegerField(
+        label=_("Items of a suite, at most"),
+        required=False,
+        min_value=1,
+        max_value=MAX_LIMIT,
+        help_text=_("For a quick look. With a limit the numbers stay on the job's page and are not kept on the version."),
+    )
+
+    def __init__(self, *args: Any, publisher: Publisher, version: Version, **kwargs: Any) -> None:
+        offered = offered_for(version)
+        kwargs["initial"] = {"suites": list(offered)} | kwargs.get("initial", {})
+        super().__init__(*args, **kwargs)
+        kept = UploadedFile.objects.filter(publisher=publisher, purpose=UploadedFile.Purpose.EVALUATION)[:OFFERED_FILES]
+        self.earlier_files = {file.public_id: file for file in kept}
+        earlier, suites = self.fields["earlier"], self.fields["suites"]
+        assert isinstance(earlier, forms.ChoiceField)
+        assert isinstance(suites, forms.MultipleChoiceField)
+        named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
+        earlier.choices = [("", _("None")), *named]
+        suites.choices = [(name, format_html("<b>{}</b> {}", suite.label, suite.about)) for name, suite in offered.items()]
+        size = filesizeformat(settings.MAX_UPLOAD_BYTES)
+        self.fields["file"].help_text = _("JSONL, at most %(size)s and %(items)s items.") % {"size": size, "items": MAX_LIMIT}
 
 
 class VersionForm(RefusableForm):

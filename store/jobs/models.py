@@ -22,6 +22,7 @@ class UploadedFile(models.Model):
         FINETUNE = "fine-tune", _("Fine-tuning")
         BATCH = "batch", _("Batch")
         BATCH_OUTPUT = "batch_output", _("Results of a batch")
+        EVALUATION = "evaluation", _("Evaluation")
 
     public_id = PublicIdField("file")
     publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, null=True, blank=True, related_name="files")  # none: a person's own
@@ -45,6 +46,7 @@ class Job(models.Model):
         FINETUNE = "finetune", _("Fine-tune")
         CHECK = "check", _("Check")
         BATCH = "batch", _("Batch")  # one shard of a batch, about which store.batches knows
+        EVALUATION = "evaluation", _("Evaluation")
 
     class State(models.TextChoices):
         WAITING = "waiting", _("Waiting")  # for another job (a fine-tune for its validation)

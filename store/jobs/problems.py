@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from store.jobs.formats import FORMATS, TAKES
+from store.jobs.formats import FORMATS, ITEMS, TAKES
 
 PROBLEMS: dict[str, str | Promise] = {
     "not_utf8": _("This is not UTF-8 text. Save the file as UTF-8."),
@@ -53,6 +53,12 @@ PROBLEMS: dict[str, str | Promise] = {
         "Leading spaces or line ends in the answer can cause this."
     ),
     "too_long": _("The example has %(tokens)s tokens, more than the %(limit)s trained on. It is left out."),
+    "unknown_item": _(
+        "The line has none of the fields “prompt” (or “messages”) and “expected”, “context”, “choices” and “answer”, or “text”."
+    ),
+    "wrong_expected": _("“expected” must be text or a list of texts, of which one is enough."),
+    "wrong_choices": _("“choices” must be a list of 2 to %(limit)s texts."),
+    "wrong_answer": _("“answer” must be the place of the right choice, a number from 0 to %(choices)s."),
     "too_many_examples": _("The file has more than %(limit)s examples."),
     "file_too_large": _("The file is larger than %(limit_bytes)s bytes."),
     "no_examples": _("The file has no example that can be trained on."),
@@ -76,6 +82,15 @@ FAILURES: dict[str, str | Promise] = {
     "artifacts_unreachable": _("The artifact store could not be reached. Try again later."),
     "base_unusable": _("The base can't be used."),
     "checkpoint_unusable": _("The checkpoint can't be used. Start a new fine-tune."),
+    "suite_invalid": ngettext_lazy(
+        "%(error_count)s line of the suite can't be used. Correct it and start again; nothing was measured.",
+        "%(error_count)s lines of the suite can't be used. Correct them and start again; nothing was measured.",
+        "error_count",
+    ),
+    "suite_unusable": _("An item can't be put to this model: %(reason)s"),
+    "suite_unknown": _("The worker doesn't know one of these suites; it may be older than the store."),
+    "nothing_to_measure": _("None of these suites asks for answers, and instructions change nothing else."),
+    "template_failed": _("The model's chat template refused an item."),
     "worker_storage": _("The worker could not read or write a file. Try again later."),
 }
 
@@ -97,7 +112,8 @@ def shown(problem: Mapping[str, Any]) -> Shown:
 
 def _named(detail: Mapping[str, Any]) -> dict[str, Any]:
     """The detail with the worker's names of formats, and of what takes them, as people say them."""
-    formats = {name: FORMATS.get(detail[name], detail[name]) for name in ("format", "first") if name in detail}
+    words = FORMATS | ITEMS
+    formats = {name: words.get(detail[name], detail[name]) for name in ("format", "first") if name in detail}
     takes = {"takes": TAKES.get(detail["use"], detail["use"])} if "use" in detail else {}
     return {**detail, **formats, **takes}
 

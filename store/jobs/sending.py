@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 RESEND_AFTER = timedelta(seconds=30)
 SENT_AT_ONCE = 100  # by one round of the reconciler
-LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.FINETUNE})  # what a publisher starts; checks are the store's own
+# What a publisher starts; checks are the store's own.
+LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.FINETUNE, Job.Kind.EVALUATION})
 QUEUES = {Job.Kind.FINETUNE: protocol.TRAINING_QUEUE}
 
 

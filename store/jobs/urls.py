@@ -1,12 +1,14 @@
 from django.urls import path
 
-from store.jobs import views
+from store.jobs import evaluation_views, views
 
 app_name = "jobs"
 urlpatterns = [
     path("publishers/<str:slug>/finetunes/", views.show_finetunes, name="finetunes"),
     path("publishers/<str:slug>/finetunes/new/", views.choose_data, name="new"),
     path("publishers/<str:slug>/finetunes/new/<str:base>/<str:file>/", views.choose_settings, name="settings"),
+    path("publishers/<str:slug>/evaluations/", evaluation_views.show_evaluations, name="evaluations"),
+    path("publishers/<str:slug>/evaluations/new/<str:version>/", evaluation_views.choose_suites, name="evaluate"),
     path("publishers/<str:slug>/files/", views.show_files, name="files"),
     path("jobs/<str:public_id>/", views.show_job, name="job"),
     path("jobs/<str:public_id>/events/", views.events, name="events"),

@@ -19,35 +19,22 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from store.accounts.models import Membership, Publisher, User
+from store.accounts.models import Publisher, User
 from store.accounts.publishers import require_role
 from store.catalog import listings
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
-from store.jobs import dispatch, files, finetunes, progress
+from store.jobs import dispatch, evaluation_views, files, finetunes, progress
+from store.jobs.access import ACTORS, person, publisher_of
 from store.jobs.estimates import estimate
 from store.jobs.forms import DataForm, RefusableForm, SettingsForm, VersionForm, version_of
 from store.jobs.models import Job, UploadedFile
 from store.jobs.standing import Standing, rows
 from store.keyset import newest_first
 
-ACTORS = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
 PAGE_ROWS = 25
 _ENTRY = re.compile(r"\d{1,14}-\d{1,19}")
 form_view = require_http_methods(["GET", "HEAD", "POST"])
-
-
-def _person(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # every page here asks for a signed-in person
-    return request.user
-
-
-def _publisher(request: HttpRequest, slug: str, *roles: str) -> Publisher:
-    found = Publisher.objects.filter(slug=slug).first()
-    if found is None:
-        raise NotFound
-    require_role(request.user, found, *roles)
-    return found
 
 
 def _job(user: Any, public_id: str) -> Job:
@@ -65,7 +52,7 @@ def _job(user: Any, public_id: str) -> Job:
 @login_required
 @require_GET
 def show_finetunes(request: HttpRequest, slug: str) -> HttpResponse:
-    owner = _publisher(request, slug)
+    owner = publisher_of(request, slug)
     page = newest_first(owner.jobs.filter(kind=Job.Kind.FINETUNE), before=request.GET.get("before", ""), size=PAGE_ROWS)
     context = {"publisher": owner, "rows": rows(page.rows), "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
     return render(request, "jobs/finetunes.html", context)
@@ -74,7 +61,7 @@ def show_finetunes(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_GET
 def show_files(request: HttpRequest, slug: str) -> HttpResponse:
-    owner = _publisher(request, slug)
+    owner = publisher_of(request, slug)
     page = newest_first(owner.files.select_related("created_by"), before=request.GET.get("before", ""), size=PAGE_ROWS)
     context = {"publisher": owner, "files": page.rows, "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
     context |= {"kept_bytes": files.kept_bytes(owner), "allowed_bytes": settings.UPLOADED_BYTES_PER_PUBLISHER}
@@ -88,12 +75,12 @@ def show_files(request: HttpRequest, slug: str) -> HttpResponse:
 @form_view
 def choose_data(request: HttpRequest, slug: str) -> HttpResponse:
     """First step: the base and the file. The file is stored before the next step, so that it need not be sent again."""
-    owner = _publisher(request, slug, *ACTORS)
+    owner = publisher_of(request, slug, *ACTORS)
     initial = {"base": request.GET.get("base", ""), "earlier": request.GET.get("file", "")}
-    form = DataForm(request.POST or None, request.FILES or None, user=_person(request), publisher=owner, initial=initial)
+    form = DataForm(request.POST or None, request.FILES or None, user=person(request), publisher=owner, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            file = _file(_person(request), owner, form)
+            file = _file(person(request), owner, form)
         except DomainError as error:
             form.refuse(error)
         else:
@@ -113,15 +100,15 @@ def _file(user: User, owner: Publisher, form: DataForm) -> UploadedFile:
 @form_view
 def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> HttpResponse:
     """Second step: how it is trained; then it is started."""
-    owner = _publisher(request, slug, *ACTORS)
+    owner = publisher_of(request, slug, *ACTORS)
     chosen = UploadedFile.objects.filter(publisher=owner, public_id=file).first()
-    version = finetunes.trainable_bases(_person(request)).filter(public_id=base).first()
+    version = finetunes.trainable_bases(person(request)).filter(public_id=base).first()
     if chosen is None or version is None:
         raise NotFound
     form = SettingsForm(request.POST or None, initial={"method": finetunes.suited_method(chosen)} | _used_before(request, owner))
     if request.method == "POST" and form.is_valid() and "estimate" not in request.POST:
         try:
-            job = finetunes.start(_person(request), owner, base=version, file=chosen, settings=form.cleaned_data)
+            job = finetunes.start(person(request), owner, base=version, file=chosen, settings=form.cleaned_data)
         except DomainError as error:
             form.refuse(error)
         else:
@@ -164,6 +151,8 @@ def show_job(request: HttpRequest, public_id: str) -> HttpResponse:
 
 
 def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> HttpResponse:
+    if job.kind == Job.Kind.EVALUATION and job.publisher is not None:
+        return evaluation_views.page(request, job, job.publisher)
     if job.kind != Job.Kind.FINETUNE or job.publisher is None:
         raise NotFound
     standing = Standing(job)
@@ -173,6 +162,7 @@ def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> 
     context = {"job": job, "publisher": job.publisher, "standing": standing, "may_act": may_act, "form": form}
     context["is_insider"] = dispatch.is_insider(request.user, job)
     context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()
+    context["hopeless"] = job.error_code in dispatch.HOPELESS
     return render(request, "jobs/job.html", context, status=422 if form is not None and form.errors else 200)
 
 
@@ -182,7 +172,7 @@ def _acting(act: Callable[[User, Job], None]) -> Callable[..., HttpResponse]:
     def view(request: HttpRequest, public_id: str) -> HttpResponse:
         job = _job(request.user, public_id)
         try:
-            act(_person(request), job)
+            act(person(request), job)
         except DomainError as error:
             if error.status in (403, 404):
                 raise
@@ -208,7 +198,7 @@ def make_version(request: HttpRequest, public_id: str) -> HttpResponse:
     form = VersionForm(request.POST, publisher=job.publisher)
     if form.is_valid():
         try:
-            version = _make_version(_person(request), job, form)
+            version = _make_version(person(request), job, form)
         except DomainError as error:
             form.refuse(error)
         else:

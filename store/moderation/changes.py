@@ -11,9 +11,9 @@ from typing import Any
 from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from store.catalog.models import ListingRevision, Measurement, Version
+from store.jobs import suites
 from store.moderation.models import Submission
 
 CONTEXT_LINES = 2
@@ -55,7 +55,6 @@ class Row:
     verdict: str = ""
 
 
-METRICS = {"perplexity": gettext_lazy("Perplexity")}
 LANGUAGES = {"en": "English", "zh-hans": "中文"}
 
 
@@ -97,12 +96,12 @@ def metric_rows(version: Version, before: Version | None) -> list[Row]:
     """Measured numbers beside those of the version before, or beside the base's when there is none before."""
     earlier = {m.name: m for m in before.measurements.all()} if before else {}
     rows = []
-    for measured in version.measurements.all():
+    for measured in suites.in_order(version.measurements.all()):
         old = earlier.get(measured.name)
         reference = old.value if old else measured.base_value
         shown = format_interval(old) if old else "–" if reference is None else _number(reference)
         change, verdict = _judge(measured, reference)
-        rows.append(Row(METRICS.get(measured.name, measured.name), shown, format_interval(measured), change, verdict))
+        rows.append(Row(suites.label_of(measured.name), shown, format_interval(measured), change, verdict))
     return rows
 
 

@@ -116,6 +116,7 @@ def _keep_measurements(version_id: int, job: Job) -> None:
             name=str(row.get("name", ""))[:40],
             defaults={
                 **numbers,
+                **dict.fromkeys(("difference", "difference_low", "difference_high")),  # of an evaluation, whose base it was
                 "unit": str(row.get("unit", ""))[:20],
                 "lower_is_better": bool(row.get("lower_is_better")),
                 "method": row.get("method") or {},

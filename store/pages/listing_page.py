@@ -14,7 +14,7 @@ from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
 from store.catalog import downloads
-from store.catalog.models import Ancestry, Listing, Measurement, Version
+from store.catalog.models import Ancestry, Listing, Version
 from store.generation import workers
 from store.moderation.models import Submission
 from store.pages import front, measured, snippets
@@ -49,7 +49,8 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     if version is not None:
         root = version.weights()
         context |= {
-            "bars": [measured.bar(measurement) for measurement in version.measurements.all()],
+            "bars": measured.bars(version),
+            "more_measured": len(version.measurements.all()),
             "speed": measured.speed(version),
             "root": root,
             "precisions": _precisions(root),
@@ -111,11 +112,7 @@ def _versions(listing: Listing, role: str | None) -> list[dict[str, Any]]:
     versions = listing.versions.prefetch_related("measurements")
     if role is None:
         versions = versions.filter(state=Version.State.RELEASED)
-    rows = []
-    for version in versions[:VERSIONS]:
-        first: Measurement | None = next(iter(version.measurements.all()), None)
-        rows.append({"version": version, "bar": measured.bar(first) if first else None})
-    return rows
+    return [{"version": version, "bar": measured.first_bar(version)} for version in versions[:VERSIONS]]
 
 
 def _similar(listing: Listing) -> list[Listing]:

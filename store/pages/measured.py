@@ -10,12 +10,12 @@ from django.utils.translation import gettext_lazy as _
 
 from store.catalog.models import Measurement, Version
 from store.generation.models import Request
+from store.jobs import suites
 from store.pages.figures import number, signed
 
-NAMES: dict[str, str | Promise] = {"perplexity": _("Perplexity"), "speed": _("Speed")}
 SIZES: dict[str, str | Promise] = {
     "paragraphs": _("%(count)s paragraphs"),
-    "prompts": _("%(count)s prompts"),
+    "items": _("%(count)s items"),
     "tokens": _("%(count)s tokens"),
 }
 SAMPLE = 200  # of the latest answers, from which speed is told
@@ -30,6 +30,7 @@ class Bar:
     margin: str  # half the interval, "" when none was measured
     base: str
     delta: str
+    between: str  # the difference's interval, "" when none was measured
     verdict: str  # up | down | same, by what is better
     lower_is_better: bool
     own_width: str
@@ -40,18 +41,29 @@ class Bar:
     method: str
 
 
+def bars(version: Version) -> list[Bar]:
+    """One number of each suite, in their order."""
+    return [bar(measurement) for measurement in suites.headlines(version.measurements.all())]
+
+
+def first_bar(version: Version | None) -> Bar | None:
+    """The number that stands for the version where there is room for one."""
+    return next(iter(bars(version)), None) if version is not None else None
+
+
 def bar(measurement: Measurement) -> Bar:
     value, base = measurement.value, measurement.base_value
     low, high = measurement.low, measurement.high
     longest = 100.0 if measurement.unit == "%" else max(value, base or 0, high or 0) * 1.08 or 1.0
     decimals = 1 if max(abs(value), abs(base or 0)) >= 10 else 2
     return Bar(
-        label=NAMES.get(measurement.name, measurement.name.replace("_", " ").capitalize()),
+        label=suites.label_of(measurement.name),
         value=number(value, decimals),
         margin=number((high - low) / 2, decimals) if low is not None and high is not None else "",
         base=number(base, decimals) if base is not None else "",
         delta=signed(value - base, decimals) if base is not None else "",
-        verdict=_verdict(measurement),
+        between=between(measurement, decimals),
+        verdict=suites.line(measurement).verdict,
         lower_is_better=measurement.lower_is_better,
         own_width=_width(value, longest),
         base_width=_width(base, longest),
@@ -62,18 +74,13 @@ def bar(measurement: Measurement) -> Bar:
     )
 
 
+def between(measurement: Measurement, decimals: int) -> str:
+    low, high = measurement.difference_low, measurement.difference_high
+    return "" if low is None or high is None else f"{signed(low, decimals)} … {signed(high, decimals)}"
+
+
 def _width(amount: float | None, longest: float) -> str:
     return "" if amount is None else f"{min(100 * amount / longest, 100):.1f}%"
-
-
-def _verdict(measurement: Measurement) -> str:
-    """Up when better than the base, same when the difference lies inside the interval."""
-    base = measurement.base_value
-    if base is None or base == measurement.value:
-        return "same"
-    if measurement.low is not None and measurement.high is not None and measurement.low <= base <= measurement.high:
-        return "same"
-    return "up" if (measurement.value < base) == measurement.lower_is_better else "down"
 
 
 def method_line(measurement: Measurement) -> str:

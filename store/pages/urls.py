@@ -1,6 +1,6 @@
 from django.urls import path
 
-from store.pages import downloads, listing_page, operations, views
+from store.pages import downloads, listing_page, measured_page, operations, views
 from store.pages.studio import changing, making, overview
 
 app_name = "pages"
@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("explore/", views.explore, name="explore"),
     path("gpts/<str:publisher>/<str:slug>/", listing_page.listing, name="listing"),
+    path("gpts/<str:publisher>/<str:slug>/<str:number>/measured/", measured_page.measured, name="measured"),
     path("gpts/<str:publisher>/<str:slug>/<str:number>/files/<path:path>", downloads.download, name="file"),
     path("publishers/<str:slug>/", views.publisher, name="publisher"),
     path("developers/", views.developers, name="developers"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.utils import translation
 
+from inference import suites
 from inference.datasets import Use
 from inference.findings import Kind
 from inference.mentions import WORDS
@@ -30,6 +31,7 @@ DETAIL = {
     "format": "chat",
     "first": "text",
     "use": "text",
+    "choices": 3,
 }
 
 
@@ -49,3 +51,4 @@ def test_whatever_a_worker_names_has_a_word() -> None:
     assert {*findings.AXES} == {*WORDS}
     assert {*findings.GROUPS} == {group for groups in WORDS.values() for group in groups}
     assert (set(formats.FORMATS), set(formats.CONTAINERS), set(formats.TAKES)) == (set(Format), set(Container), set(Use))
+    assert set(formats.ITEMS) == {suites.Kind.QUESTIONS, suites.Kind.CHOICES, suites.Kind.TEXTS}

@@ -14,6 +14,7 @@ from store.accounts.models import Publisher
 from store.billing import prices
 from store.catalog.models import Listing, Version
 from store.catalog.revisions import EDITORS
+from store.jobs import evaluations
 from store.moderation import findings
 from store.moderation.models import Submission
 from store.pages.studio import forms
@@ -72,7 +73,8 @@ def dashboard(request: HttpRequest, listing: Listing, **bound: Any) -> dict[str,
         "publisher": listing.publisher,
         "role": role,
         "may_edit": role in EDITORS,
-        "versions": list(listing.versions.select_related("base__listing__publisher")),
+        "versions": list(listing.versions.select_related("base__listing__publisher").prefetch_related("measurements")),
+        "evaluable": evaluations.EVALUABLE,
         "draft_texts": listing.revisions.filter(state="draft").first(),
         "submission": latest,
         "checks": findings.shown(latest.checks.all()) if latest else [],

@@ -19,9 +19,9 @@ from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
 from store.catalog.models import Listing, Version
-from store.pages import figures
+from store.pages import figures, measured
 from store.pages.markdown import render_markdown
-from store.pages.measured import Bar, bar
+from store.pages.measured import Bar
 
 register = template.Library()
 
@@ -194,8 +194,7 @@ def item(mapping: Any, key: Any) -> Any:
 @register.filter
 def first_bar(listing: Listing) -> Bar | None:
     """The first measured number of the current version, ready to draw."""
-    measurements = listing.current_version.measurements.all() if listing.current_version else []
-    return next((bar(measurement) for measurement in measurements), None)
+    return measured.first_bar(listing.current_version)
 
 
 @register.filter
