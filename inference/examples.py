@@ -112,7 +112,9 @@ def encode_pair(preference: Preference, tokenizer: ChatTokenizer) -> Pair:
 
 
 def encode_document(document: Document, tokenizer: ChatTokenizer, *, max_length: int) -> list[Example]:
-    """All of a text in pieces of at most `max_length` tokens, its last token the end token. Raises BadExample."""
+    """All of a text in pieces of at most `max_length` tokens, its last token the end token. The first of a piece is only read: nothing
+    stands before it from which it could be told. Raises BadExample.
+    """
     try:
         tokens = tokenizer.encode_plain(document.text)
     except TokenizerError as error:
@@ -120,7 +122,7 @@ def encode_document(document: Document, tokenizer: ChatTokenizer, *, max_length:
     if document.ends and tokenizer.end_id is not None:
         tokens.append(tokenizer.end_id)
     pieces = [tokens[at : at + max_length] for at in range(0, len(tokens), max_length)]
-    return [Example.compact(piece, [True] * len(piece), document.line) for piece in pieces]
+    return [Example.compact(piece, [at > 0 for at in range(len(piece))], document.line) for piece in pieces]
 
 
 def _rendered(messages: Messages, tokenizer: ChatTokenizer) -> tuple[list[int], list[int]]:

@@ -212,7 +212,8 @@ def test_all_of_a_text_is_learned_and_its_end_token_with_it(tokenizer: Tokenizer
 
     assert list(first.tokens) == [*tokenizer.encode("Hello! How\ncan I help?"), tokenizer.end_id]
     assert list(second.tokens) == [*tokenizer.encode_plain("The capital <|im_end|>"), tokenizer.end_id]
-    assert all(first.trained)
+    assert not first.trained[0]  # nothing stands before it
+    assert all(first.trained[1:])
     assert (first.line, second.line) == (1, 5)
     assert tokenizer.end_id not in second.tokens[:-1]
 

@@ -87,6 +87,7 @@ def test_a_model_from_nothing_first_guesses_evenly_then_learns(place: Place) -> 
     result = run(place.pretraining(shape=SHAPE, changes=SETTINGS), place.bench(told, segment_s=60))
 
     assert (result["scope"], result["held_out"]) == ("weights", 3)
+    assert result["trained_tokens"] == result["tokens"] - 3 * result["examples"]  # of each piece all but its first, in three epochs
     assert result["base_validation_loss"] == pytest.approx(math.log(300), abs=0.1)
     assert result["validation_loss"] < result["base_validation_loss"] - 1
 
