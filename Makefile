@@ -8,12 +8,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 FOUND_PYTHON := $(firstword $(foreach name,$(PYTHON) python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 
-.PHONY: help run install install-test test lint typecheck messages pytest journeys pytest-postgresql journeys-postgresql clean
+.PHONY: help run install install-test test lint typecheck messages pytest journeys soak pytest-postgresql journeys-postgresql clean
 
 help:
 	@echo "make run     set up and start the whole store (PORT=8000 HOST=127.0.0.1)"
 	@echo "make test    set up and run every check and test"
 	@echo "make lint typecheck messages pytest journeys pytest-postgresql journeys-postgresql    one part of it"
+	@echo "make soak    kill the processes of a running store under its jobs (SOAK_KILLS=60 SOAK_SEED=1)"
 	@echo "make clean   remove the environment and caches (var/ is kept: it holds your data)"
 
 run: install
@@ -68,6 +69,10 @@ pytest: install-test
 # All of them on PostgreSQL: TEST_POSTGRESQL=1 make journeys
 journeys: install-test
 	@$(VENV)/bin/pytest -n 1 --dist loadgroup -m "stack or browser"
+
+# Kills the processes of the store under running jobs, again and again: SOAK_KILLS=200 SOAK_SEED=7 make soak
+soak: install-test
+	@SOAK_KILLS=$${SOAK_KILLS:-60} $(VENV)/bin/pytest -n 0 -s -m "stack or browser" tests/journeys/test_job_faults.py
 
 # The tests that touch the database, once more on a real PostgreSQL that the tests start themselves.
 pytest-postgresql: install-test

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from safetensors import SafetensorError
+
 from inference.protocol import JobTask, Message
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -175,11 +177,10 @@ def work(order: Order, channel: Channel) -> dict[str, Any]:
         return _failure(error.code, str(error), detail=error.detail, retriable=error.retriable)
     except MemoryError as error:
         return _failure("out_of_memory", f"The worker ran out of memory: {error}. Choose fewer tokens per batch or a smaller model.")
-    except OSError as error:
-        traceback.print_exc()
-        return _failure("worker_storage", f"The worker could not read or write a file: {error}.", retriable=True)
     except Exception as error:
         traceback.print_exc()
+        if isinstance(error, OSError) or (isinstance(error, SafetensorError) and "I/O error" in str(error)):
+            return _failure("worker_storage", f"The worker could not read or write a file: {error}.", retriable=True)
         detail = {"traceback": traceback.format_exc()[-4000:]}
         return _failure("internal", f"{type(error).__name__}: {error}", detail=detail, retriable=True)
 

@@ -96,6 +96,7 @@ def running_stack() -> Iterator[Stack]:
         "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
         "WORKER_CACHE_DIR": str(settings.BASE_DIR / "var" / "cache"),  # kept between runs: the converted model
         "WORKER_DTYPE": "float32",  # the same text on every machine
+        "WORKER_JOB_NICE": "0",  # on a busy machine a job that gives way to everything would not end in time
         "WORKER_CHECKPOINT_S": "4",  # so that even a short run has something to resume from
         "VISITOR_TRIES_PER_DAY": "100000",
         "DEMO_FINETUNE": "false",  # ten minutes of work beside every story

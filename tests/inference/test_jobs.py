@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def at(place: Place, **fields: Any) -> jobs.Place:
     said: list[Mapping[str, Any]] = []
-    options = {"segment_s": 0.0, "heartbeat_every_s": 0.2, "retry_first_s": 0.01} | fields
+    options = {"segment_s": 0.0, "heartbeat_every_s": 0.2, "retry_first_s": 0.01, "share": jobs.Share(nice=0)} | fields
     return jobs.Place(worker="here", artifacts=place.url, cache=place.cache, progress=lambda job, event: said.append(event), **options)
 
 
