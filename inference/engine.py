@@ -50,6 +50,7 @@ from inference.tokenizer import Tokenizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
 RATE_OVER_S = 10.0
+BATCH_BESIDE_ON_CPU = 2
 LOOK_FOR_LOADED_EVERY_S = 0.01  # when there is nothing else to do
 
 Event = Started | Delta | Finished
@@ -63,6 +64,7 @@ class EngineOptions:
     device: str = "cpu"
     cache_tokens: int = 16_384  # that the block pool holds, for all requests together
     max_batch_tokens: int = 128  # computed in one step: half a second of SmolLM2-135M on one core, which others wait for
+    batch_beside: int | None = None  # of those for batch requests, in a step that people wait for; None: 2 on a processor, else all
     max_running: int = 32
     max_waiting: int = 32  # from here on the engine says that it has no room
     adapter_bytes: int = 512 * 1024 * 1024  # of adapters kept in memory
@@ -91,7 +93,12 @@ class EngineCore:
         self._render = render or tokenizer.render
         self._runner = run_with(model, max(self.options.cache_tokens // BLOCK_SIZE, 1))
         self._pool = BlockPool(self._runner.blocks, self._runner.block_size)
-        self._scheduler = Scheduler(self._pool, max_batch_tokens=self.options.max_batch_tokens, max_running=self.options.max_running)
+        self._scheduler = Scheduler(
+            self._pool,
+            max_batch_tokens=self.options.max_batch_tokens,
+            max_running=self.options.max_running,
+            beside_interactive=self._batch_beside(),
+        )
         self._answers: dict[str, Answer] = {}
         self._events: list[tuple[str, Event]] = []
         self._adapters = AdapterStore(
@@ -104,6 +111,11 @@ class EngineCore:
         self._steps = 0
         self._guessed = self._guessed_right = 0
         self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
+
+    def _batch_beside(self) -> int | None:
+        """On a processor each further row of a step takes about as long as the one before it; on a GPU hardly any."""
+        chosen = self.options.batch_beside
+        return BATCH_BESIDE_ON_CPU if chosen is None and self._runner.device.type == "cpu" else chosen
 
     @classmethod
     def load(cls, folder: Path, options: EngineOptions | None = None, *, render: Render | None = None) -> EngineCore:

@@ -3,7 +3,8 @@
 There are no prefill and decode phases: a sequence has tokens whose keys and values are stored and tokens that still have
 to be computed, and every step gives each as many of those as one token budget allows. Sequences that lack a single token
 (they are answering) go before those that lack many (long prompts, computed in chunks), so that a long prompt stalls
-nobody; interactive ones go before batch ones in everything, running ones before waiting ones, and who has asked for much
+nobody; interactive ones go before batch ones in everything, and where each token takes its time few of batch ones are computed
+beside them; running ones go before waiting ones, and who has asked for much
 goes behind who has asked for little. When blocks run out the last in that order gives its blocks back and waits; it later
 resumes from what the prefix cache still holds.
 """
@@ -97,8 +98,10 @@ class Turns:
 
 
 class Scheduler:
-    def __init__(self, pool: BlockPool, *, max_batch_tokens: int, max_running: int) -> None:
+    def __init__(self, pool: BlockPool, *, max_batch_tokens: int, max_running: int, beside_interactive: int | None = None) -> None:
+        """beside_interactive: tokens of batch sequences in a step that serves interactive ones too; None: all that are left."""
         self._pool = pool
+        self._beside_interactive = max_batch_tokens if beside_interactive is None else beside_interactive
         self._max_batch_tokens = max_batch_tokens
         self._max_running = max_running
         self.running: list[Sequence] = []  # both sorted by rank
@@ -137,6 +140,8 @@ class Scheduler:
         """The next step's chunks, with blocks for all of them. Empty only when there is nothing to do."""
         self._chunks, self._budget = {}, self._max_batch_tokens
         for batch in (False, True):
+            if batch and self._chunks:
+                self._budget = min(self._budget, self._beside_interactive)
             self._plan_running([sequence for sequence in self.running if sequence.rank[0] is batch])
             self._admit(batch)
         return list(self._chunks.values())

@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
-from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from store.errors import DomainError
@@ -19,7 +18,7 @@ class BatchForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         bounds = {"size": filesizeformat(settings.MAX_UPLOAD_BYTES), "lines": settings.MAX_BATCH_LINES}
-        self.fields["file"].help_text = _now("JSONL, at most %(size)s and %(lines)s requests.") % bounds
+        self.fields["file"].help_text = _("JSONL, at most %(size)s and %(lines)s requests.") % bounds
 
     def refuse(self, error: DomainError) -> None:
         self.add_error("file" if error.param in ("file", "input_file_id") else None, str(error))

@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, BinaryIO
 
+import structlog
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone, translation
@@ -27,11 +29,16 @@ from store.batches import sending
 from store.batches.models import Batch
 from store.billing import ledger, prices
 from store.catalog import artifacts
+from store.catalog.errors import ArtifactRejected
 from store.catalog.models import Listing
 from store.errors import DomainError
 from store.jobs.models import Job, UploadedFile
 
+log = structlog.get_logger(__name__)
+
 MAX_BLOB_BYTES = 256 * 1024 * 1024
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+CLOCKS_DIFFER_BY = timedelta(minutes=1)  # an engine may find that the time is over before the store does
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 Record = Mapping[str, Any]  # a line of a shard, as `store.batches.lines` writes it
 
@@ -42,7 +49,7 @@ class _Written:
 
     completed: int = 0
     failed: int = 0
-    unanswered: int = 0  # nobody failed at them: there was no time, or they were not wanted any more
+    expired: int = 0  # for which there was no time
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKENS, 0))
 
 
@@ -62,7 +69,7 @@ def _write(batch: Batch, output: BinaryIO, errors: BinaryIO) -> _Written:
     written, jobs = _Written(), {job.params["number"]: job for job in batch.jobs}
     for number, shard in enumerate(batch.shards):
         job = jobs.get(number)
-        answers = dict(answers_of(job)) if job is not None else {}
+        answers = _kept(job) if job is not None else {}
         for record in _lines(shard["sha256"]):
             line, is_answer = _line(batch, record, answers.get(record["number"]), job, written)
             (output if is_answer else errors).write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
@@ -75,16 +82,24 @@ def _line(batch: Batch, record: Record, answered: Answered | None, job: Job | No
     if "refused" in record:
         written.failed += 1
         return line | _refused(record), False
-    if answered is None:
-        written.unanswered += 1
-        return line | {"error": _unanswered(batch, job)}, False
+    try:
+        if answered is not None:
+            return line | _answer(batch, record, answered, written), failure_of(answered.finished, rule=record["rule"]) is None
+    except MALFORMED:  # a worker may say anything
+        log.exception("answer of a worker not understood", batch=batch.public_id, generation=record["id"])
+    return line | {"error": _unanswered(batch, job, written)}, False
+
+
+def _answer(batch: Batch, record: Record, answered: Answered, written: _Written) -> dict[str, Any]:
+    """What the API would have answered, counted once it is understood."""
     if failure := failure_of(answered.finished, rule=record["rule"]):
         written.failed += 1
-        return line | {"response": _response(record, failure.status, envelope(failure))}, False
+        return {"response": _response(record, failure.status, envelope(failure))}
+    completion, usage = _completion(batch, record, answered), {name: int(answered.finished["usage"].get(name, 0)) for name in TOKENS}
     written.completed += 1
     for name in TOKENS:
-        written.tokens[name] += int(answered.finished["usage"].get(name, 0))
-    return line | {"response": _response(record, 200, _completion(batch, record, answered))}, True
+        written.tokens[name] += usage[name]
+    return {"response": _response(record, 200, completion)}
 
 
 def _response(record: Record, status: int, body: dict[str, Any]) -> dict[str, Any]:
@@ -100,12 +115,20 @@ def _refused(record: Record) -> dict[str, Any]:
     return {"error": {"code": refused["code"], "message": refused["message"], "param": refused["param"], "line": record["number"]}}
 
 
-def _unanswered(batch: Batch, job: Job | None) -> dict[str, Any]:
+def _unanswered(batch: Batch, job: Job | None, written: _Written) -> dict[str, Any]:
     if job is not None and job.state == Job.State.FAILED:
-        return {"code": job.error_code, "message": _("The workers failed at this request. Ask it again.")}
+        return _failed_at(job.error_code, written)
     if batch.ending == Batch.State.CANCELLED:
         return {"code": "batch_cancelled", "message": _("The batch was cancelled before this request was answered.")}
+    if batch.ending != Batch.State.EXPIRED and timezone.now() < batch.expires_at - CLOCKS_DIFFER_BY:
+        return _failed_at("internal_error", written)
+    written.expired += 1
     return {"code": "batch_expired", "message": _("This request could not be answered before the batch expired.")}
+
+
+def _failed_at(code: str, written: _Written) -> dict[str, Any]:
+    written.failed += 1
+    return {"code": code, "message": _("The workers failed at this request. Ask it again.")}
 
 
 def _completion(batch: Batch, record: Record, answered: Answered) -> dict[str, Any]:
@@ -123,6 +146,17 @@ def _completion(batch: Batch, record: Record, answered: Answered) -> dict[str, A
     created = int((batch.in_progress_at or batch.created_at).timestamp())
     fingerprint = f"fp_{batch.version.digest[:12] or batch.version.public_id}"
     return Answer(request=request.id, model=record["model"], fingerprint=fingerprint, created=created).completion(spoken, answered.finished)
+
+
+def _kept(job: Job) -> dict[int, Answered]:
+    """As many of its answers as can be read: what a worker made unreadable must not keep the rest from its owner."""
+    found: dict[int, Answered] = {}
+    try:
+        for number, answered in answers_of(job):
+            found.setdefault(number, answered)
+    except (ArtifactRejected, *MALFORMED):
+        log.exception("answers of a shard not read", job=job.public_id)
+    return found
 
 
 def answers_of(job: Job) -> Iterator[tuple[int, Answered]]:
@@ -156,9 +190,10 @@ def _end(batch: Batch, written: _Written, files: Mapping[str, tuple[str, int] | 
         input_price_micro=batch.input_price_micro,
         output_price_micro=batch.output_price_micro,
     )
+    ending = Batch.State.EXPIRED if written.expired else batch.ending
     with transaction.atomic():
         ended = Batch.objects.filter(pk=batch.pk, state=batch.state).update(
-            state=batch.ending,
+            state=ending,
             completed=written.completed,
             failed=written.failed,
             cost_micro=cost_micro,
@@ -172,7 +207,7 @@ def _end(batch: Batch, written: _Written, files: Mapping[str, tuple[str, int] | 
         _settle(batch, cost_micro, written)
         if batch.version is not None and written.completed:
             Listing.objects.filter(pk=batch.version.listing_id).update(request_count=F("request_count") + written.completed)
-        sending.tell(batch, batch.ending)
+        sending.tell(batch, ending)
     return True
 
 

@@ -70,7 +70,8 @@ def _answered(batch: Batch) -> None:
 def recorded(job: Job, events: Iterable[Mapping[str, Any]]) -> None:
     """Counts what a segment of a shard says was answered, in the transaction that records the segment."""
     for event in events:
-        Batch.objects.filter(public_id=job.subject).update(**{name: F(name) + max(int(event.get(name, 0)), 0) for name in COUNTS})
+        under_way = Batch.objects.filter(public_id=job.subject).exclude(state__in=Batch.ENDED)
+        under_way.update(**{name: F(name) + max(int(event.get(name, 0)), 0) for name in COUNTS})
 
 
 def ended(job: Job) -> None:

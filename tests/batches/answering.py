@@ -89,7 +89,7 @@ def segment(job: Job, *, by: str = "worker", only: Iterable[int] | None = None, 
     checkpoint, _size = artifacts.put_blob(io.BytesIO("".join(json.dumps(line) + "\n" for line in lines).encode()))
     good = [one for one in answered if one.finished["reason"] in ("stop", "length")]
     counts = {"completed": len(good), "failed": len(answered) - len(good)}
-    counts |= {name: sum(one.finished["usage"][name] for one in good) for name in Usage().to_json()}
+    counts |= {name: sum(one.finished.get("usage", {}).get(name, 0) for one in good) for name in Usage().to_json()}
     return Segment(job=job.public_id, attempt=job.attempt, claim=by, number=job.segment, checkpoint=checkpoint, events=[counts], done=0.5)
 
 

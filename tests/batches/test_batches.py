@@ -274,6 +274,18 @@ def test_a_shard_at_which_the_workers_fail_leaves_the_others_their_answers(
     assert [(line["custom_id"], _code(line)) for line in errors(batch)] == [("id-2", "artifact_unusable")]
 
 
+def test_what_a_worker_says_and_nobody_understands_takes_no_other_answer_with_it(user: Any, version: Version) -> None:
+    def say(number: int, request: GenerationRequest) -> Answered:
+        told = says(number, request)
+        return told if number == 2 else Answered(number, [{"choice": 7}] if number == 1 else told.choices, {"reason": "stop"})
+
+    batch = answer_all(begun(user, version, 3), say=say)
+
+    assert (batch.state, batch.completed, batch.failed) == ("completed", 1, 2)
+    assert [line["custom_id"] for line in output(batch)] == ["id-2"]
+    assert [(line["custom_id"], _code(line)) for line in errors(batch)] == [("id-1", "internal_error"), ("id-3", "internal_error")]
+
+
 # ---------------------------------------------------------------- its end
 
 

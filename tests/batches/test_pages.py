@@ -59,6 +59,7 @@ def test_what_is_wrong_with_a_file_stands_at_its_field(client: Client, user: Use
     too_many = client.post("/en/batches/new/", {"file": SimpleUploadedFile("a.jsonl", b"{}")})
 
     assert (wrong.status_code, too_many.status_code) == (422, 422)
+    assert "JSONL，最多" in text(client, "/zh-hans/batches/new/")
     assert "named something.jsonl" in wrong.content.decode()
     assert "may be under way" in too_many.content.decode()
     assert not Batch.objects.exists()

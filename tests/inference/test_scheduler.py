@@ -79,11 +79,14 @@ def check_blocks(pool: BlockPool, sequences: list[Sequence], store: Store) -> No
     total=st.integers(8, 24),
     budget=st.sampled_from([1, 7, 16, 40]),
     max_running=st.integers(1, 6),
+    beside=st.sampled_from([None, 1, 3]),
 )
-def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int, budget: int, max_running: int) -> None:
+def test_any_schedule_serves_everybody_and_keeps_the_books(
+    seed: int, total: int, budget: int, max_running: int, beside: int | None
+) -> None:
     choose = random.Random(seed)
     pool = BlockPool(total)
-    scheduler = Scheduler(pool, max_batch_tokens=budget, max_running=max_running)
+    scheduler = Scheduler(pool, max_batch_tokens=budget, max_running=max_running, beside_interactive=beside)
     longest = total * BLOCK_SIZE
     store = Store(pool)
     left: dict[Sequence, int] = {}  # tokens to come
@@ -106,6 +109,8 @@ def test_any_schedule_serves_everybody_and_keeps_the_books(seed: int, total: int
             assert gone.blocks.blocks == []
         chunks = scheduler.plan()
         assert sum(chunk.count for chunk in chunks) <= budget
+        batch = [chunk.count for chunk in chunks if chunk.sequence.priority == Priority.BATCH]
+        assert beside is None or len(batch) == len(chunks) or sum(batch) <= beside
         assert len(scheduler.running) <= max_running
         assert bool(chunks) == bool(left)
         store.compute(chunks)
@@ -339,3 +344,26 @@ def test_blocks_that_are_held_are_never_taken() -> None:
     with pytest.raises(OutOfBlocks):
         pool.allocate()
     assert pool.used == 2
+
+
+def test_a_batch_takes_all_of_a_step_alone_and_little_of_one_that_people_wait_for() -> None:
+    pool = BlockPool(64)
+    scheduler = Scheduler(pool, max_batch_tokens=64, max_running=8, beside_interactive=2)
+    for order in range(4):
+        scheduler.add(a_sequence(pool, [order] * 16, order=order, priority=Priority.BATCH))
+    alone = scheduler.plan()
+    scheduler.advance(alone)
+    for chunk in alone:
+        chunk.sequence.tokens.append(9)
+
+    scheduler.add(person := a_sequence(pool, [7] * 20, order=9))
+    beside = scheduler.plan()
+    scheduler.advance(beside)
+    for chunk in beside:
+        chunk.sequence.tokens.append(9)
+    scheduler.remove(person)
+    again = scheduler.plan()
+
+    assert [chunk.count for chunk in alone] == [16, 16, 16, 16]
+    assert [(chunk.sequence.id, chunk.count) for chunk in beside] == [("s9", 20), ("s0", 1), ("s1", 1)]
+    assert [(chunk.sequence.id, chunk.count) for chunk in again] == [("s0", 1), ("s1", 1), ("s2", 1), ("s3", 1)]

@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import Permission
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from store.accounts import keys
 from store.accounts.models import Membership, Publisher, User
+from store.batches import preparing
 from store.billing import ledger
 from store.billing.models import Transaction
 from store.catalog.models import Version
@@ -25,6 +27,7 @@ from store.playground.models import Conversation
 from store.ratings import rating
 from store.ratings.models import Flag, Rating
 from tests import making
+from tests.batches import answering as batches
 from tests.jobs.test_views import DESCRIBED
 from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
 from tests.moderation import acting
@@ -64,6 +67,7 @@ def build_scene(base: Version) -> Scene:
             **_pages_of_the_account(owner, publisher, live),
             **_pages_of_the_studio(publisher, live, waiting, rated),
             **_pages_of_finetunes(owner, publisher, base),
+            **_pages_of_batches(owner, live),
         },
         reviewer=reviewer,
         reviewers_pages=_pages_of_reviews(waiting, sent_back) | _pages_of_operations(reviewer, publisher),
@@ -128,6 +132,28 @@ def _pages_of_finetunes(owner: User, publisher: Publisher, base: Version) -> dic
         "fine-tune running": reverse("jobs:job", args=[running.public_id]),
         "fine-tune done": reverse("jobs:job", args=[done.public_id]),
         "fine-tune unfit": reverse("jobs:job", args=[unfit.public_id]),
+    }
+
+
+def _pages_of_batches(owner: User, live: Version) -> dict[str, str]:
+    name = live.listing.full_name
+    with transaction.atomic():  # before the store's own processes see them
+        done = batches.start(owner, [*(batches.line_of(f"{n}", name) for n in range(40)), b"wrong"], name=f"{LONG_NAME}.jsonl")
+        preparing.prepare(done.public_id)
+        done = batches.answer_all(done)
+        failed = batches.start(owner, [b" "], name="empty.jsonl")
+        preparing.prepare(failed.public_id)
+        running = batches.begun(owner, live, 50)
+        (job,) = batches.jobs_of(running)
+        batches.claim(job)
+        claims.segment(batches.segment(job, only=range(1, 20)))
+        Job.objects.filter(pk=job.pk).update(heartbeat_at=timezone.now() + timedelta(hours=1))  # no worker has it, and none shall
+    return {
+        "batches": reverse("batches:list"),
+        "new batch": reverse("batches:new"),
+        "batch running": reverse("batches:batch", args=[running.public_id]),
+        "batch done": reverse("batches:batch", args=[done.public_id]),
+        "batch failed": reverse("batches:batch", args=[failed.public_id]),
     }
 
 
