@@ -77,7 +77,7 @@ soak: install-test
 # The tests that touch the database, once more on a real PostgreSQL that the tests start themselves.
 pytest-postgresql: install-test
 	@TEST_POSTGRESQL=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not real_model" \
-	  tests/accounts tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings
+	  tests/accounts tests/batches tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings
 
 # Of the stories, those that together meet every process and every kind of write, on PostgreSQL.
 journeys-postgresql: install-test
