@@ -142,6 +142,9 @@ class Work(Protocol):
 
     def tell(self, line: str) -> None: ...
 
+    def waited_s(self) -> float:
+        """How long, of all its life, it has waited for a processor that others had."""
+
     def kill(self) -> int:
         """Ends it if it still runs; returns its exit status."""
 
@@ -222,6 +225,13 @@ class Child:
         except BrokenPipeError:
             log.info("job process %s has ended already", self.pid)
 
+    def waited_s(self) -> float:
+        """Of its first thread, which computes; 0 where the system keeps no account (proc_pid_schedstat(5))."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
     def kill(self) -> int:
         """Ends the process if it still runs; returns its exit status."""
         self._process.kill()
@@ -290,7 +300,8 @@ class _Attempt:
         self._send = send
         self._place = place
         self._child = child
-        self._heard_at = self._beat_at = time.monotonic()
+        self._beat_at = time.monotonic()
+        self._hear()
         self._cancel_by: float | None = None
         self._told_to_pause = False
 
@@ -299,7 +310,7 @@ class _Attempt:
         while True:
             line = self._next_line()
             if line is not None:
-                self._heard_at = time.monotonic()
+                self._hear()
                 if self._over(json.loads(line)):
                     return
             if self._must_end():
@@ -354,7 +365,7 @@ class _Attempt:
             log.warning("job %s is no longer ours", self._task.job)
             return True
         self._obey(verdict)
-        self._heard_at = time.monotonic()
+        self._hear()
         self._child.tell("recorded")
         self._place.progress(self._task.job, {"type": "segment", "number": segment.number, "done": segment.done})
         return False
@@ -377,9 +388,9 @@ class _Attempt:
         if self._cancel_by is not None and now > self._cancel_by:
             self._report_cancelled()
             return True
-        if now - self._heard_at > self._place.hung_after_s:
+        if self._silent_s() > self._place.hung_after_s:
+            silent_s = round(self._silent_s())
             self._child.kill()
-            silent_s = round(now - self._heard_at)
             message = f"The job gave no sign of life for {silent_s} s and was ended."
             self._report(self._send.failed, self._outcome(error=message, code="hung", detail={"silent_s": silent_s}, retriable=True))
             return True
@@ -391,6 +402,14 @@ class _Attempt:
         verdict = self._beat()
         self._obey(verdict)
         return verdict is Verdict.LOST
+
+    def _hear(self) -> None:
+        self._heard_at, self._waited_before_s = time.monotonic(), self._child.waited_s()
+
+    def _silent_s(self) -> float:
+        """Without the time in which the child waited for its turn: what gives way to a busy machine is slow, and does not hang."""
+        waited_s = max(0.0, self._child.waited_s() - self._waited_before_s)
+        return time.monotonic() - self._heard_at - waited_s
 
     def _beat(self) -> Verdict:
         try:

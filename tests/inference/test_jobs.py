@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +199,29 @@ def test_a_child_that_gives_no_sign_of_life_is_ended(place: Place) -> None:
 
     assert (store.outcomes[0].code, store.outcomes[0].retriable) == ("hung", True)
     assert children() == []
+
+
+def test_a_child_that_only_waits_for_its_turn_on_a_busy_machine_is_left_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = OneJobStore()
+    monkeypatch.setattr(jobs.Child, "waited_s", lambda self: time.monotonic())
+
+    jobs.run(place.finetune(job="job_patient"), store, place=at(place, hung_after_s=0.01, segment_s=60.0))
+
+    assert store.succeeded
+
+
+def test_what_a_child_waits_for_the_processor_is_counted() -> None:
+    child = jobs.Child(jobs.Share())
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        for pid in (child.pid, busy.pid):
+            os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
+
+        assert wait_until(lambda: child.waited_s() > 0.1, what="the child's wait")
+    finally:
+        busy.kill()
+        busy.wait()
+        child.kill()
 
 
 def test_the_outcome_is_told_again_while_the_store_is_away(place: Place) -> None:

@@ -16,19 +16,23 @@ from store.pages.demo.catalogue import BASE, GPTS, PUBLISHERS, DemoGPT
 REASON = "Part of the demo of this installation; its fixed prompts and their outputs are in the source code."
 
 
-def seed(*, operator: User, owner: User, progress: Callable[[str, float | None], None]) -> list[str]:
-    """Full names of the versions that were missing and are published now. What is there, in whichever state, stays as it is."""
+def seed_base(*, operator: User, owner: User, progress: Callable[[str, float | None], None]) -> list[str]:
+    """Its full name, if it was missing and is published now. What is there, in whichever state, stays as it is."""
+    if BASE.full_name in _there():
+        return []
+    _seed_publishers(owner)
+    _import_base(operator, progress)
+    return [BASE.full_name]
+
+
+def seed_gpts(*, operator: User, owner: User) -> list[str]:
+    """Full names of those that were missing and are published now, on the base, which must be there."""
     there = _there()
     missing = [gpt for gpt in GPTS if gpt.full_name not in there]
-    if BASE.full_name in there and not missing:
-        return []
-    publishers = _seed_publishers(owner)
-    base = there.get(BASE.full_name) or _import_base(operator, progress)
-    made = [] if BASE.full_name in there else [BASE.full_name]
+    publishers = _seed_publishers(owner) if missing else {}
     for gpt in missing:
-        _publish(gpt, publishers[gpt.publisher], base, operator=operator, owner=owner)
-        made.append(gpt.full_name)
-    return made
+        _publish(gpt, publishers[gpt.publisher], there[BASE.full_name], operator=operator, owner=owner)
+    return [gpt.full_name for gpt in missing]
 
 
 def _there() -> dict[str, Version]:
@@ -46,7 +50,7 @@ def _seed_publishers(owner: User) -> dict[str, Publisher]:
     return there
 
 
-def _import_base(operator: User, progress: Callable[[str, float | None], None]) -> Version:
+def _import_base(operator: User, progress: Callable[[str, float | None], None]) -> None:
     version = imports.import_base(
         BASE.source,
         operator=operator,
@@ -62,7 +66,6 @@ def _import_base(operator: User, progress: Callable[[str, float | None], None]) 
         progress=progress,
     )
     imports.approve_as_operator(operator, version, reason=REASON)
-    return version
 
 
 def _publish(gpt: DemoGPT, publisher: Publisher, base: Version, *, operator: User, owner: User) -> None:

@@ -22,13 +22,16 @@ class Command(BaseCommand):
     def handle(self, **_: Any) -> None:
         try:
             who = people.seed()
-            made = shelves.seed(operator=who["admin"], owner=who["publisher"], progress=self._show)
+            self._say_published(shelves.seed_base(operator=who["admin"], owner=who["publisher"], progress=self._show))
+            if settings.DEMO_FINETUNE:  # before the GPTs, behind whose checks it would wait
+                self._start_finetune(who)
+            self._say_published(shelves.seed_gpts(operator=who["admin"], owner=who["publisher"]))
         except DomainError as error:
             raise CommandError(str(error)) from error
-        for name in made:
+
+    def _say_published(self, names: list[str]) -> None:
+        for name in names:
             self.stdout.write(f"{name} is published")
-        if settings.DEMO_FINETUNE:
-            self._start_finetune(who)
 
     def _start_finetune(self, who: dict[str, User]) -> None:
         """What is in its way is no reason for the store not to open."""
