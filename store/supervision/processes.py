@@ -57,14 +57,16 @@ class Worker:
     beats_in: str
     memory: int  # its part of what all workers may use together, by weight
     stop_within_s: float = 20.0
+    job_nice: int | None = None  # how much its jobs yield to everything else, where the operator does not say
 
 
 BROKER, SERVICES, WORKERS = 0, 1, 2
-# Checks have a worker of their own: behind an hour of training nothing could be reviewed.
+# Checks have a worker of their own: behind an hour of training nothing could be reviewed. They are short and people wait for them, so
+# they get a quarter of what an engine gets where both want all of it (niceness 5); training gets a sixtieth (19), and what is left.
 WORKER_SPECS = (
     Worker("generate", "generation", "generation", LOAD_QUEUE, concurrency=4, beats_in=GENERATION_WORKERS, memory=4),
-    Worker("training", "training", "jobs", TRAINING_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=2, stop_within_s=40.0),
-    Worker("checks", "checks", "jobs", CHECKS_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=1, stop_within_s=40.0),
+    Worker("training", "training", "jobs", TRAINING_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=2, stop_within_s=40.0, job_nice=19),
+    Worker("checks", "checks", "jobs", CHECKS_QUEUE, concurrency=1, beats_in=JOB_WORKERS, memory=1, stop_within_s=40.0, job_nice=5),
 )
 WORKER_STARTS_WITHIN_S = 300.0  # the first one on a machine may have to build something before it takes work
 MEMORY_SHARE = 0.875  # of the memory there is, for all workers together; the rest is for the store's own processes
@@ -138,11 +140,17 @@ def _worker(worker: Worker) -> ProcessSpec:
         "REDIS_URL": settings.WORKER_REDIS_URL,
         "ARTIFACT_URL": settings.ARTIFACT_URL,
         **_memory_of(worker),
+        **_niceness_of(worker),
         **_QUIET,
     }
     argv = _celery("inference.worker", "worker", *options)
     ready = _beating(worker.beats_in, name)
     return ProcessSpec(worker.name, argv, WORKERS, ready, told, start_within_s=WORKER_STARTS_WITHIN_S, stop_within_s=worker.stop_within_s)
+
+
+def _niceness_of(worker: Worker) -> dict[str, str]:
+    said = os.environ.get("WORKER_JOB_NICE") or ("" if worker.job_nice is None else str(worker.job_nice))
+    return {"WORKER_JOB_NICE": said} if said else {}
 
 
 def _memory_of(worker: Worker) -> dict[str, str]:

@@ -49,6 +49,16 @@ def test_there_is_a_worker_for_each_kind_of_work() -> None:
     assert len({found[name].env["WORKER_NAME"] for name in WORKERS}) == 3
 
 
+def test_training_gives_way_to_everything_and_checks_to_answers_unless_the_operator_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORKER_JOB_NICE", raising=False)
+    usual = specs()
+    monkeypatch.setenv("WORKER_JOB_NICE", "0")
+    told = specs()
+
+    assert [usual[name].env.get("WORKER_JOB_NICE") for name in WORKERS] == [None, "19", "5"]
+    assert [told[name].env["WORKER_JOB_NICE"] for name in ("training", "checks")] == ["0", "0"]
+
+
 @pytest.mark.parametrize("name", ["broker", *WORKERS])
 def test_secrets_of_the_store_are_told_to_the_store_alone(name: str) -> None:
     found = specs()
