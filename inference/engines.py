@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,15 +133,19 @@ class Engines:
         with self._changed:
             return self._changed.wait_for(would_begin, timeout=within_s)
 
-    def cancel(self, requests: Iterable[GenerationRequest]) -> None:
+    def cancel(self, requests: Collection[GenerationRequest]) -> None:
         """Ends those that have not ended yet; their last events say so."""
         with self._changed:
-            for request in requests:
-                for engine in self._present:
-                    if request.id in engine.given:
-                        engine.tell(do="cancel", request=request.id)
-                    elif engine.waiting.pop(request.id, None) is not None:
-                        self._delivery.answer(ended(request, FinishReason.CANCELLED))
+            for engine in self._present:
+                self._cancel(engine, requests)
+
+    def _cancel(self, engine: HeldEngine, requests: Collection[GenerationRequest]) -> None:
+        """Of these requests those that the engine has. The caller holds the lock."""
+        for request in requests:
+            if request.id in engine.given:
+                engine.tell(do="cancel", request=request.id)
+            elif engine.waiting.pop(request.id, None) is not None:
+                self._delivery.answer(ended(request, FinishReason.CANCELLED))
 
     def _let_go(self) -> None:
         """Answers the waiting whose time is over, and those whom nobody wants any more."""
@@ -212,7 +216,10 @@ class Engines:
         )
 
     def _make_room(self, engine: HeldEngine, need_bytes: int) -> None:
-        """Reserves memory for the engine, unloading idle bases, those used longest ago first. Raises Unfit."""
+        """Reserves memory for the engine, unloading idle bases, those used longest ago first. Raises Unfit.
+
+        Where people wait for the engine, a base that works for batches alone is made idle.
+        """
         deadline = time.monotonic() + self._house.room_within_s
         with self._changed:
             while sum(other.memory_bytes for other in self._present) + need_bytes > self._house.memory_bytes:
@@ -220,11 +227,20 @@ class Engines:
                 idle = sorted((other for other in self._engines.values() if other.idle), key=lambda other: other.used_at)
                 if idle and not leaving:
                     self._retire(idle[0], why="another base needs the room")
+                elif not leaving and engine.serves_people:
+                    self._have_a_batch_give_way()
                 if time.monotonic() > deadline:
                     raise Unfit("All bases held by this worker are busy. Try again shortly.", code=FailureCode.OVERLOADED)
                 self._changed.wait(timeout=WATCH_EVERY_S)
             engine.memory_bytes = need_bytes
             engine.began_at = engine.heard_at = time.monotonic()
+
+    def _have_a_batch_give_way(self) -> None:
+        """Their shards hear that their requests were cancelled, and go on later or elsewhere. The caller holds the lock."""
+        busy = [other for other in self._engines.values() if other.state is State.READY and not other.serves_people]
+        for engine in sorted(busy, key=lambda other: other.began_at)[:1]:
+            log.info("batches give way", engine=engine.name, base=engine.base)
+            self._cancel(engine, [*engine.waiting.values(), *engine.given.values()])
 
     def _hear(self, engine: HeldEngine, said: dict[str, Any]) -> None:
         with self._changed:

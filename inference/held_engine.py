@@ -17,7 +17,7 @@ from typing import IO, Any
 import structlog
 
 from inference.engine_process import Order
-from inference.protocol import GenerationRequest
+from inference.protocol import GenerationRequest, Priority
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +49,11 @@ class HeldEngine:
     @property
     def idle(self) -> bool:
         return self.state is State.READY and not self.given and not self.waiting
+
+    @property
+    def serves_people(self) -> bool:
+        """Whether somebody waits for what it has to do."""
+        return any(request.priority != Priority.BATCH for requests in (self.waiting, self.given) for request in requests.values())
 
     def start(self, order: Order, *, threads: int) -> IO[str]:
         """Starts the process; returns its output.

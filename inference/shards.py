@@ -37,7 +37,6 @@ SAID_EVERY_S = 2.0
 LOOKED_AT_EVERY_S = 0.5
 VALKEY_RETRY_S = 1.0
 ENDED = frozenset({FinishReason.STOP, FinishReason.LENGTH})
-UNFINISHED = frozenset({FinishReason.CANCELLED, FinishReason.DEADLINE})  # nobody wanted the rest: no answer, and no failure of its own
 ELSEWHERE = frozenset({FailureCode.BASE_UNAVAILABLE, FailureCode.OVERLOADED, FailureCode.NO_WORKER})  # perhaps another worker can, or later
 
 
@@ -181,11 +180,12 @@ class Shard:
             return
         del self._under_way[event["request"]]
         failure = event.get("failure")
+        if event["reason"] == FinishReason.CANCELLED:  # not by this shard, which forgets what it cancels
+            raise NotHere(FailureCode.OVERLOADED, "People wait for another base, which needs the room of this one.")
         if failure in ELSEWHERE:
-            self._waiting.appendleft(number)
             raise NotHere(failure, event["message"])
         again = failure == FailureCode.ENGINE_DIED and self._tries[number] < TRIES
-        if event["reason"] not in UNFINISHED and (again or not self._take(number, event)):
+        if event["reason"] != FinishReason.DEADLINE and (again or not self._take(number, event)):
             self._waiting.append(number)
 
     def _take(self, number: int, event: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from store.batches.models import Batch
 from store.jobs import dispatch
 from store.jobs.models import Job
 
-MAX_ATTEMPTS = 10  # of a shard, with pauses that double: a base that can't be loaded for some minutes fails none
+MAX_ATTEMPTS = 100  # of a shard, with pauses of up to ten minutes: it may have to give way to people again and again
 COUNTS = ("completed", "failed", "prompt_tokens", "completion_tokens", "cached_tokens")
 
 

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,8 @@ class Bench:
         return found
 
 
-@pytest.fixture
-def bench(valkey: str, tmp_path: Path) -> Iterator[Bench]:
+@contextmanager
+def a_bench(valkey: str, tmp_path: Path, *, memory_bytes: int = 4 * 2**30) -> Iterator[Bench]:
     url = (tmp_path / "artifacts").as_uri()
     base = ArtifactStore(url).put_folder(tiny_base(tmp_path / "base", seed=1)).digest
     sent: list[dict[str, Any]] = []
@@ -137,7 +138,7 @@ def bench(valkey: str, tmp_path: Path) -> Iterator[Bench]:
         redis_url=valkey,
         artifacts=url,
         cache=tmp_path / "cache",
-        memory_bytes=4 * 2**30,
+        memory_bytes=memory_bytes,
         precision=Precision("float32"),
         threads=1,
     )
@@ -146,8 +147,10 @@ def bench(valkey: str, tmp_path: Path) -> Iterator[Bench]:
     engines.drain(within_s=0.0)
 
 
-def texts(bench: Bench, store: Store) -> dict[int, str]:
-    return {number: answer["choices"][0]["text"] for number, answer in bench.answers(store).items()}
+@pytest.fixture
+def bench(valkey: str, tmp_path: Path) -> Iterator[Bench]:
+    with a_bench(valkey, tmp_path) as bench:
+        yield bench
 
 
 def test_every_request_of_a_shard_is_answered_as_it_would_be_alone_and_the_store_hears_of_it_by_segments(bench: Bench) -> None:
@@ -261,6 +264,25 @@ def test_who_waits_for_an_answer_goes_before_a_batch_that_fills_the_engine(bench
     assert thread.is_alive()
     store.verdict = Verdict.CANCEL
     thread.join(timeout=30)
+
+
+def test_a_base_that_works_for_batches_alone_makes_room_for_one_that_people_wait_for(valkey: str, tmp_path: Path) -> None:
+    # Each tiny engine takes more than half of this.
+    with a_bench(valkey, tmp_path, memory_bytes=600 * 2**20) as bench:
+        other = bench.artifacts.put_folder(tiny_base(tmp_path / "other", seed=2)).digest
+        short, long = a_request(bench.base, max_tokens=2), a_request(bench.base, max_tokens=1500)
+        store = Store()
+        thread = bench.running(bench.task([short, long]), store, segment_s=3600.0)
+        wait_until(lambda: _has_ended(bench, short))
+
+        asked = a_request(other)
+        bench.engines.submit(asked)
+
+        assert bench.reader.last(asked)["reason"] in ("length", "stop")
+        thread.join(timeout=30)
+        (outcome,) = store.outcomes
+        assert (outcome.code, outcome.retriable) == ("overloaded", True)  # it goes on later
+        assert list(bench.answers(store)) == [1]
 
 
 def test_a_worker_takes_only_some_shards_of_a_base_and_leaves_the_rest_to_others() -> None:
