@@ -12,6 +12,7 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from inference.protocol import Segment
 from store.accounts import keys
 from store.accounts.models import Membership, Publisher, User
 from store.batches import preparing
@@ -19,7 +20,7 @@ from store.billing import ledger
 from store.billing.models import Transaction
 from store.catalog.models import Version
 from store.generation.models import Request
-from store.jobs import claims, files, finetunes
+from store.jobs import claims, evaluations, files, finetunes
 from store.jobs.models import Job, UploadedFile
 from store.moderation import decisions
 from store.moderation.models import Submission
@@ -28,6 +29,7 @@ from store.ratings import rating
 from store.ratings.models import Flag, Rating
 from tests import making
 from tests.batches import answering as batches
+from tests.jobs.test_evaluations import finish, result_of
 from tests.jobs.test_views import DESCRIBED
 from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
 from tests.moderation import acting
@@ -68,6 +70,7 @@ def build_scene(base: Version) -> Scene:
             **_pages_of_the_studio(publisher, live, waiting, rated),
             **_pages_of_finetunes(owner, publisher, base),
             **_pages_of_batches(owner, live),
+            **_pages_of_evaluations(owner, live),
         },
         reviewer=reviewer,
         reviewers_pages=_pages_of_reviews(waiting, sent_back) | _pages_of_operations(reviewer, publisher),
@@ -154,6 +157,29 @@ def _pages_of_batches(owner: User, live: Version) -> dict[str, str]:
         "batch running": reverse("batches:batch", args=[running.public_id]),
         "batch done": reverse("batches:batch", args=[done.public_id]),
         "batch failed": reverse("batches:batch", args=[failed.public_id]),
+    }
+
+
+def _pages_of_evaluations(owner: User, live: Version) -> dict[str, str]:
+    slug, suites = live.listing.publisher.slug, ["answer", "chat", "json"]
+    with transaction.atomic():  # before the store's own processes see them
+        unfit = evaluations.start(owner, live, suites=suites)
+        claims.claim(claim_of(unfit))
+        detail = {"error_count": 1, "problems": [PROBLEM]}
+        claims.failed(outcome_of(unfit, error="Wrong.", code="suite_invalid", detail=detail))
+        done = finish(evaluations.start(owner, live, suites=suites), result_of(live))
+        running = evaluations.start(owner, live, suites=suites)
+        claims.claim(claim_of(running))
+        event = {"suite": "answer", "of": "own", "seconds": 8.0, "values": {"f1": 31.25}}
+        claims.segment(Segment(running.public_id, 1, "c1", number=0, checkpoint="0" * 64, events=[event], done=0.3))
+        Job.objects.filter(pk=running.pk).update(heartbeat_at=timezone.now() + timedelta(hours=1))  # no worker has it, and none shall
+    return {
+        "evaluations": reverse("jobs:evaluations", args=[slug]),
+        "new evaluation": reverse("jobs:evaluate", args=[slug, live.public_id]),
+        "evaluation running": reverse("jobs:job", args=[running.public_id]),
+        "evaluation done": reverse("jobs:job", args=[done.public_id]),
+        "evaluation unfit": reverse("jobs:job", args=[unfit.public_id]),
+        "measured": reverse("pages:measured", args=[slug, live.listing.slug, live.number]),
     }
 
 
