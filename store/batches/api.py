@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -40,7 +40,7 @@ _CREATE = {
 
 
 def shown(batch: Batch) -> dict[str, Any]:
-    wrong = {"object": "list", "data": [{**error, "message": _now(error["message"])} for error in batch.errors]}
+    wrong = {"object": "list", "data": [{**error, "message": gettext(error["message"])} for error in batch.errors]}
     ended = {f"{state}_at": _time(batch.ended_at if batch.state == state else None) for state in Batch.ENDED}
     return {
         "id": batch.public_id,
@@ -90,12 +90,12 @@ def _asked(body: Any) -> dict[str, Any]:
     given = {name: value for name, value in body.items() if value is not None}
     for name in given:
         if name == "output_expires_after":
-            raise Unsupported(_now("'%(param)s' is not supported by this store.") % {"param": name}, param=name)
+            raise Unsupported(gettext("'%(param)s' is not supported by this store.") % {"param": name}, param=name)
         if name not in (*_REQUIRED, "metadata"):
-            raise Unknown(_now("Unrecognized request argument: '%(param)s'.") % {"param": name[:100]}, param=name[:100])
+            raise Unknown(gettext("Unrecognized request argument: '%(param)s'.") % {"param": name[:100]}, param=name[:100])
     for name in _REQUIRED:
         if name not in given:
-            raise Missing(_now("You must provide '%(param)s'.") % {"param": name}, param=name)
+            raise Missing(gettext("You must provide '%(param)s'.") % {"param": name}, param=name)
     text = {name: Text(100).read(given[name], name) for name in _REQUIRED}
     return {
         "file_id": text["input_file_id"],

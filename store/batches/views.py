@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.http import content_disposition_header
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from store.accounts.models import User
@@ -84,7 +84,7 @@ def new(request: HttpRequest) -> HttpResponse:
 @require_GET
 def show_batch(request: HttpRequest, public_id: str) -> HttpResponse:
     batch = _batch(_person(request), public_id)
-    wrong = [_now(error["message"]) for error in batch.errors]
+    wrong = [gettext(error["message"]) for error in batch.errors]
     context = {"batch": batch, "badge": BADGES[Batch.State(batch.state)], "wrong": wrong}
     context["may_cancel"] = batch.state in (Batch.State.VALIDATING, Batch.State.IN_PROGRESS)
     return render(request, "batches/batch.html", context)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.formats import number_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from store.jobs.formats import CONTAINERS, FORMATS
@@ -126,7 +126,7 @@ class Contents:
     @property
     def lengths(self) -> list[Bar]:
         found = self._report.get("lengths") or []
-        return _bars([(_now("up to %(tokens)s") % {"tokens": number_format(upto, force_grouping=True)}, count) for upto, count in found])
+        return _bars([(gettext("up to %(tokens)s") % {"tokens": number_format(upto, force_grouping=True)}, count) for upto, count in found])
 
     @property
     def scripts(self) -> list[Bar]:

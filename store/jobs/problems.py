@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext_lazy
 
 from store.jobs.formats import FORMATS, ITEMS, TAKES
 
@@ -120,7 +119,7 @@ def _named(detail: Mapping[str, Any]) -> dict[str, Any]:
 
 def failure(code: str, error: str, detail: Mapping[str, Any]) -> str:
     """Why a job failed; one whose code is not known is told as the worker told it."""
-    return filled(FAILURES.get(code), detail) or error or _now("It failed for an unknown reason. Try again.")
+    return filled(FAILURES.get(code), detail) or error or gettext("It failed for an unknown reason. Try again.")
 
 
 def filled(sentence: str | Promise | None, detail: Mapping[str, Any]) -> str:

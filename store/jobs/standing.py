@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from store.catalog.models import Version
 from store.jobs import problems, progress
@@ -246,7 +245,7 @@ class Standing:
     def _train_note(self) -> str:
         if not self.steps:
             return ""
-        return _now("step %(step)s of %(steps)s") % {"step": self.step, "steps": self.steps}
+        return gettext("step %(step)s of %(steps)s") % {"step": self.step, "steps": self.steps}
 
 
 def scientific(value: float) -> str:

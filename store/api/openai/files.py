@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.parsers import MultiPartParser
@@ -87,9 +87,9 @@ class Files(APIView):
         given: Any = request.data
         purpose, brought = given.get("purpose"), request.FILES.get("file")
         if brought is None:
-            raise Missing(_now("You must provide '%(param)s'.") % {"param": "file"}, param="file")
+            raise Missing(gettext("You must provide '%(param)s'.") % {"param": "file"}, param="file")
         if purpose != Purpose.BATCH:
-            message = _now("'%(param)s' must be one of %(choices)s.") % {"param": "purpose", "choices": Purpose.BATCH.value}
+            message = gettext("'%(param)s' must be one of %(choices)s.") % {"param": "purpose", "choices": Purpose.BATCH.value}
             raise InvalidValue(message, param="purpose")
         file = files.save(caller(request), None, name=brought.name or "", stream=brought.file, purpose=Purpose.BATCH)
         return Response(shown(file))
