@@ -12,7 +12,7 @@ import pytest
 
 from inference import jobs
 from inference.protocol import JobTask, Segment, Verdict
-from tests.inference.job_bench import Place, chat_line
+from tests.inference.job_bench import Place
 from tests.inference.test_jobs import OneJobStore, at
 
 
@@ -96,11 +96,11 @@ def test_a_base_that_does_not_fit_into_memory_is_refused_with_advice(place: Plac
 
 
 def test_one_bad_line_among_a_hundred_thousand_is_found_by_its_number(place: Place) -> None:
-    lines = [chat_line("Hi", "Hello.")] * 100_000
-    lines[77_776] = b'{"messages": [{"role": "user", "content": "Hi"}'
+    lines = [b'{"text": "Hello."}'] * 100_000
+    lines[77_776] = b'{"text": "Hello."'
     data = place.put_data(lines)
     store = OneJobStore()
-    params = {"file": data, "base": place.base, "adapter": None, "use": "supervised", "max_length": 128}
+    params = {"file": data, "base": place.base, "adapter": None, "use": "text", "max_length": 128}
 
     jobs.run(JobTask(job="job_v", attempt=1, kind="validation", params=params), store, place=at(place))
 

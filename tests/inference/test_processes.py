@@ -73,9 +73,8 @@ def test_a_small_step_has_a_pass_for_each_process() -> None:
     [
         ["--scope", "weights", "--learning-rate", "0.002", "--recompute"],
         ["--rank", "4", "--learning-rate", "0.005"],
-        ["--method", "preference", "--scope", "weights", "--learning-rate", "0.0005"],
     ],
-    ids=["weights", "adapter", "preference"],
+    ids=["weights", "adapter"],
 )
 def test_two_processes_have_the_losses_of_one_and_end_with_its_weights(
     base: Path, chats: Path, tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]

@@ -55,7 +55,6 @@ def client(stack: Stack, user: User) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.mark.postgresql
 def test_a_batch_outlives_its_engine_its_worker_and_the_stores_processes(
     stack: Stack, client: openai.OpenAI, user: User, version: Version
 ) -> None:
