@@ -27,10 +27,10 @@ from tests.inference.job_bench import chat_line
 from tests.inference.tiny import tiny_base
 from tests.stack import Stack, wait_until
 
-pytestmark = [pytest.mark.stack]
+pytestmark = [pytest.mark.soak]
 KILLS = int(os.environ.get("SOAK_KILLS", "0"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
-SHORT = ("the broker's data", "the job's process", "the store's worker")  # the stories of publishers and workers kill others
+SHORT = ("the broker's data", "the job's process")  # the stories of publishers and workers kill others
 VICTIMS = {
     "the job's process": ("inference.job_process",),
     "the training worker": ("inference.worker", "jobs.training"),
@@ -40,7 +40,7 @@ VICTIMS = {
     "the broker": ("valkey-server",),
 }
 # Steps of some milliseconds, and so many that there is a segment for each kill.
-SETTINGS = {"epochs": 50 if KILLS else 16, "batch_size": 1, "rank": 4, "learning_rate": 1e-3, "max_length": 128, "validation_share": 0.1}
+SETTINGS = {"epochs": 50 if KILLS else 5, "batch_size": 1, "rank": 4, "learning_rate": 1e-3, "max_length": 128, "validation_share": 0.1}
 
 
 UNDER_WAY = [Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING]
