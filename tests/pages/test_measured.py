@@ -45,7 +45,7 @@ def test_every_number_stands_beside_its_bases_with_the_difference_and_its_interv
 
     assert "Answer questions: F1" in shown
     assert "25.00 … 35.00" in shown
-    assert '<span class="delta up">+10.00</span> <span class="note">+8.00 … +12.00</span>' in shown
+    assert '<span class="delta up">+10.00</span><br><span class="note">+8.00 … +12.00</span>' in shown
     assert "small-base" in shown
     assert "回答问题：F1" in page(client, adapter, "zh-hans")
 
