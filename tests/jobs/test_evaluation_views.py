@@ -128,7 +128,7 @@ def test_a_finished_one_shows_every_number_beside_the_base_and_the_first_answers
 
     assert "Answer questions: F1" in page
     assert "29.00 … 31.00" in page
-    assert '<span class="delta up">+10.00</span> <span class="note">+8.00 … +12.00</span>' in page
+    assert '<span class="delta up">+10.00</span><br><span class="note">+8.00 … +12.00</span>' in page
     assert "&lt;b&gt;Ada&lt;/b&gt;" in page
     assert numbers in page
     assert adapter.full_name in listed
