@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference.copies import Copies
+from inference.protocol import MAX_HELD_OUT
 
-MAX_HELD_OUT = 100
 KEPT_LINES = 5
 
 

@@ -168,7 +168,9 @@ def work(order: Order, channel: Channel) -> dict[str, Any]:
 
     try:
         with tempfile.TemporaryDirectory(prefix="job-") as folder:
-            return {"type": "result", "result": job_kinds.run(order, channel, work=Path(folder))}
+            result = job_kinds.run(order, channel, work=Path(folder))
+            json.dumps(result, allow_nan=False)  # a number that is none, no database takes
+            return {"type": "result", "result": result}
     except Paused:
         return {"type": "paused"}
     except Cancelled:

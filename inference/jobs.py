@@ -169,13 +169,11 @@ class Place:
     progress: Callable[[str, Mapping[str, Any]], None]
     memory_bytes: int = 0
     segment_s: float = 20.0
-    share: Share = Share()
     heartbeat_every_s: float = HEARTBEAT_EVERY_S
     hung_after_s: float = HUNG_AFTER_S
     retry_first_s: float = RETRY_FIRST_S
     stopping: threading.Event = field(default_factory=threading.Event)  # set: end the segment under way, then leave the job
-    spare: Spare | None = None  # None: a process is started when its job comes
-    work: Callable[[], Work] | None = None  # makes what runs an attempt in the place of a process
+    work: Callable[[], Work] = lambda: Child(Share())  # makes what runs an attempt
 
 
 class Child:
@@ -248,12 +246,12 @@ class Spare:
     """
 
     def __init__(self, share: Share) -> None:
-        self._share = share
+        self.share = share
         self._child: Child | None = None
 
     def prepare(self) -> None:
         if self._child is None or not self._child.lives:
-            self._child = Child(self._share)
+            self._child = Child(self.share)
 
     def take(self) -> Child:
         self.prepare()
@@ -281,14 +279,12 @@ def run(task: JobTask, send: StoreClient, *, place: Place) -> None:
         memory_bytes=place.memory_bytes,
         segment_s=place.segment_s,
     )
-    child = place.work() if place.work else place.spare.take() if place.spare else Child(place.share)
+    child = place.work()
     try:
         child.begin(order)
         _Attempt(task, claim, send=send, place=place, child=child).follow()
     finally:
         child.kill()
-        if place.spare and not place.stopping.is_set():
-            place.spare.prepare()
 
 
 class _Attempt:

@@ -216,6 +216,9 @@ class Finished(Message):
 # ---------------------------------------------------------------- jobs
 
 
+MAX_HELD_OUT = 100  # examples that a training run measures itself on, whatever share is asked for
+
+
 class JobKind(StrEnum):
     VALIDATION = "validation"
     FINETUNE = "finetune"

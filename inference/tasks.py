@@ -7,7 +7,6 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from inference import jobs
 from inference.protocol import GENERATE, RUN_JOB, JobTask
 from inference.worker import app, worker
 
@@ -29,4 +28,4 @@ def run_job(message: dict[str, Any]) -> None:
     task = JobTask.from_json(message)
     with bound_contextvars(request_id=task.trace, job=task.job):
         log.info("job begins", kind=task.kind, attempt=task.attempt, segment=task.segment)
-        jobs.run(task, jobs.CeleryStore(app), place=worker.jobs_place)
+        worker.run_job(task)

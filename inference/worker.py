@@ -34,7 +34,7 @@ from inference.intake import Intake
 from inference.job_process import LOWEST_PRIORITY
 from inference.machine import memory_bytes
 from inference.precision import Precision, usual_dtype
-from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS
+from inference.protocol import ALIVE_WITHIN_S, GENERATION_WORKERS, HEARTBEAT_EVERY_S, JOB_WORKERS, JobTask
 from inference.shards import Shard, Shards
 from inference.vllm_choice import VllmChoice
 
@@ -199,13 +199,9 @@ class Worker:
         place = replace(self.jobs_place, work=shard)
         return Shards(lambda task: jobs.run(task, store, place=place))
 
-    @property
-    def share(self) -> jobs.Share:
-        return jobs.Share(threads=self.settings.job_threads, nice=self.settings.job_nice)
-
     @cached_property
     def spare(self) -> jobs.Spare:
-        return jobs.Spare(self.share)
+        return jobs.Spare(jobs.Share(threads=self.settings.job_threads, nice=self.settings.job_nice))
 
     @cached_property
     def jobs_place(self) -> jobs.Place:
@@ -216,10 +212,15 @@ class Worker:
             progress=jobs.ProgressStream(self.valkey).add,
             memory_bytes=self.settings.memory_bytes,
             segment_s=self.settings.checkpoint_s,
-            share=self.share,
             stopping=self.stopping,
-            spare=self.spare,
+            work=self.spare.take,
         )
+
+    def run_job(self, task: JobTask) -> None:
+        """Runs one attempt of a job to its end, and has the process of the next one ready."""
+        jobs.run(task, jobs.CeleryStore(self._app), place=self.jobs_place)
+        if not self.stopping.is_set():
+            self.spare.prepare()
 
     def begin(self) -> None:
         """Starts the heartbeat; called once, when the Celery worker takes tasks."""

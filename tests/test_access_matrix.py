@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 
@@ -414,10 +413,10 @@ def test_who_gets_what(world: World, part: str) -> None:
                 if rows is not None and state in rows and (found := _mismatches(world, state, method, name, entry)):
                     wrong[f"{method} {name} ({state})"] = found
 
-    assert not wrong, _as_lines(wrong)
+    assert not wrong, as_lines(wrong)
 
 
-def _as_lines(wrong: Mapping[str, Any]) -> str:
+def as_lines(wrong: Mapping[str, Any]) -> str:
     return "\n".join(f"{what}: {found}" for what, found in wrong.items())
 
 
@@ -430,13 +429,13 @@ def _mismatches(world: World, state: str, method: str, name: str, entry: Entry) 
         given = partial(entry.given, world, state, role)
         client = world.clients["nobody" if role == "visitor" and name.startswith(APIS) else role]
         got[role], said, written = access.ask(client, method, path, body, given=given, accept=entry.accept)
-        wrong |= _said_or_written(role, got[role], said, written, shown=shown)
+        wrong |= said_or_written(role, got[role], said, written, shown=shown)
         if method == "POST" and isinstance(got[role], int) and got[role] < 400 and entry.writes and not written:
             wrong[f"{role} writes nothing"] = got[role]
     return wrong | access.differences(rows[state], got)
 
 
-def _said_or_written(role: str, got: Outcome, said: str, written: list[str], *, shown: str = "") -> dict[str, Any]:
+def said_or_written(role: str, got: Outcome, said: str, written: list[str], *, shown: str = "") -> dict[str, Any]:
     """What should not have been: words for others on the page, and rows of an act that was refused. `shown` is whose page it is."""
     wrong: dict[str, Any] = {}
     if role not in INSIDERS and (leaks := [state for state in STATES if _leaks(state, said, shown)]):
@@ -467,35 +466,3 @@ def test_the_demos_own_fine_tune_is_watched_by_everybody_and_touched_by_operator
         asked = {role: access.ask(world.clients[role], method, path) for role in ROLES}
         assert access.differences(expected, {role: got for role, (got, _said, _written) in asked.items()}) == {}, name
         assert all(bool(written) == (method == "POST" and got == 302) for got, _said, written in asked.values()), name
-
-
-# What an operator may make and delete by hand. Everything else is the outcome of an act and can only be looked at.
-MADE_BY_HAND = frozenset({"group", "user", "publisher", "membership", "usecase", "tag", "emailaddress", "authenticator", "usersession"})
-DELETED_BY_HAND = MADE_BY_HAND - {"user"}
-
-
-def test_the_admin_is_for_staff_with_the_permission(world: World) -> None:
-    wrong = {}
-    for model in admin.site._registry:
-        name = model._meta.model_name or ""
-        base = f"admin:{model._meta.app_label}_{name}"
-        some = model._base_manager.first()
-        paths = {page: reverse(f"{base}_{page}") for page in ("changelist", "add")}
-        if some is not None:
-            paths |= {page: reverse(f"{base}_{page}", args=[some.pk]) for page in ("change", "delete", "history")}
-        refused = {"add": name not in MADE_BY_HAND, "delete": name not in DELETED_BY_HAND}
-        for page, path in paths.items():
-            if found := _admin_mismatches(world, path, operator=403 if refused.get(page) else 200):
-                wrong[f"{base}_{page}"] = found
-
-    assert not wrong, _as_lines(wrong)
-    for name in ("admin:index", "admin:password_change"):
-        assert _admin_mismatches(world, reverse(name), operator=200, staff=200) == {}
-
-
-def _admin_mismatches(world: World, path: str, *, operator: int, staff: int = 403) -> dict[str, Any]:
-    got, wrong = {}, {}
-    for role in ROLES:
-        got[role], said, written = access.ask(world.clients[role], "GET", path)
-        wrong |= _said_or_written(role, got[role], said, written)
-    return wrong | access.differences(row(ADMIN_LOGIN, staff=staff, operator=operator), got)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from inference.protocol import MAX_HELD_OUT
 from store.catalog.models import Version
 from store.jobs.finetunes import MAX_STEPS, price_micro
 from store.jobs.models import Job, UploadedFile
@@ -31,9 +32,9 @@ def estimate(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> 
     report = _report(file, base, settings)
     examples = report["examples"] if report else max(file.size_bytes // BYTES_PER_EXAMPLE, 1)
     tokens = report["tokens"] if report else max(file.size_bytes // BYTES_PER_TOKEN, 1)
-    trained = 1 - settings["validation_share"]
-    steps = min(max(math.ceil(examples * trained / settings["batch_size"]), 1) * settings["epochs"], MAX_STEPS)
-    read = math.ceil(tokens * trained) * settings["epochs"]
+    trained = examples - min(round(examples * settings["validation_share"]), MAX_HELD_OUT, examples - 1)
+    steps = min(math.ceil(trained / settings["batch_size"]) * settings["epochs"], MAX_STEPS)
+    read = round(tokens * trained / examples) * settings["epochs"]
     pace = tokens_per_s(base, settings["method"])
     return Estimate(steps, read, read / pace if pace else None, price_micro(steps), counted=report is not None)
 

@@ -85,7 +85,11 @@ def floor() -> Floor | None:
     digests = {str(stats.get("base", "")) for stats in alive["engines"].values()}
     found = Version.objects.filter(artifact__digest__in=digests).select_related("listing__publisher", "artifact").order_by("-pk")
     bases = {version.artifact.digest: version for version in found if version.artifact is not None}
-    of_bases = {protocol.base_queue(digest): version.listing.full_name for digest, version in bases.items()}
+    of_bases = {
+        queue: version.listing.full_name
+        for digest, version in bases.items()
+        for queue in (protocol.base_queue(digest), protocol.batch_queue(digest))
+    }
     return Floor(
         generation=sorted(alive["generation"]),
         jobs=sorted(alive["jobs"]),

@@ -17,7 +17,8 @@ def depths() -> dict[str, int]:
     """Messages in each queue; those of bases are there for every base that a worker has held lately."""
     bases = sorted(key.split(":")[1] for key in client().scan_iter(protocol.holders_key("*"), count=200))
     with app.connection_for_read(connect_timeout=2) as broker:
-        return {queue: _depth(broker, queue) for queue in [*FIXED, *(protocol.base_queue(base) for base in bases)]}
+        of_bases = [queue for base in bases for queue in (protocol.base_queue(base), protocol.batch_queue(base))]
+        return {queue: _depth(broker, queue) for queue in [*FIXED, *of_bases]}
 
 
 def _depth(broker: Any, queue: str) -> int:

@@ -49,7 +49,7 @@ def test_a_disk_without_room_ends_the_attempt_and_the_next_one_ends_with_the_sam
     with room_for_files_of(4096):
         spare.prepare()
 
-    jobs.run(task, store, place=replace(at(place), spare=spare))
+    jobs.run(task, store, place=at(place, work=spare.take))
     failed = store.outcomes.pop()
     jobs.run(next_attempt(task, store), store, place=at(place))
 
@@ -58,7 +58,6 @@ def test_a_disk_without_room_ends_the_attempt_and_the_next_one_ends_with_the_sam
     assert "File too large" in failed.error
     assert not [key for key in (place.folder / "artifacts").rglob("*") if key.is_file() and key.stat().st_size == 4096]
     assert place.learned_bytes(store.outcomes[0].result["manifest"]) == bits
-    spare.take().kill()
 
 
 def test_an_artifact_store_that_goes_away_ends_the_attempt_and_the_next_one_goes_on_from_the_checkpoint(place: Place) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from inference import jobs
+from inference import job_kinds, job_process, jobs
+from inference.job_process import Order
 from inference.jobs import StoreUnreachable
 from inference.protocol import Claim, JobTask, Outcome, Segment, Verdict
 from inference.worker import Worker, WorkerSettings, app
-from tests.inference.job_bench import Place, chat_line
+from tests.inference.job_bench import Place, Told, chat_line
 from tests.stack import wait_until
 
 
@@ -64,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def at(place: Place, **fields: Any) -> jobs.Place:
     said: list[Mapping[str, Any]] = []
-    options = {"segment_s": 0.0, "heartbeat_every_s": 0.2, "retry_first_s": 0.01, "share": jobs.Share(nice=0)} | fields
+    options = {"segment_s": 0.0, "heartbeat_every_s": 0.2, "retry_first_s": 0.01, "work": lambda: jobs.Child(jobs.Share(nice=0))} | fields
     return jobs.Place(worker="here", artifacts=place.url, cache=place.cache, progress=lambda job, event: said.append(event), **options)
 
 
@@ -150,7 +151,7 @@ def test_a_job_computes_with_as_many_threads_as_it_may_and_gives_way_to_other_se
         return Verdict.CANCEL
 
     store.on_segment = look
-    jobs.run(place.finetune(job="job_polite"), store, place=at(place, share=jobs.Share(threads=2, nice=7)))
+    jobs.run(place.finetune(job="job_polite"), store, place=at(place, work=lambda: jobs.Child(jobs.Share(threads=2, nice=7))))
 
     nice = min(os.getpriority(os.PRIO_PROCESS, 0) + 7, 19)
     assert found == {"threads": {b"OMP_NUM_THREADS=2", b"MKL_NUM_THREADS=2"}, "nice": nice, "session": True, "of the session": nice}
@@ -165,7 +166,7 @@ def test_a_worker_has_jobs_give_way_unless_it_is_told_otherwise(monkeypatch: pyt
 
     assert (usual.job_threads, usual.job_nice) == (1, 19)
     assert (told.job_threads, told.job_nice) == (6, 0)
-    assert Worker(told, app).jobs_place.share == jobs.Share(threads=6, nice=0)
+    assert Worker(told, app).spare.share == jobs.Share(threads=6, nice=0)
 
 
 def test_a_worker_that_lost_its_claim_says_nothing_more(place: Place) -> None:
@@ -278,7 +279,8 @@ def test_each_attempt_finds_a_process_ready_that_nobody_used_before(place: Place
     used = []
     for store in stores:
         used += wait_until(children)
-        jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, spare=spare))
+        jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, work=spare.take))
+        spare.prepare()
 
     assert used[0] == ready
     assert len({*used, *wait_until(children)}) == 3
@@ -294,7 +296,7 @@ def test_a_spare_process_that_died_is_replaced(place: Place) -> None:
     os.waitid(os.P_PID, ready, os.WEXITED | os.WNOWAIT)
     store = OneJobStore()
 
-    jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, spare=spare))
+    jobs.run(place.finetune(), store, place=at(place, segment_s=60.0, work=spare.take))
 
     assert store.succeeded
     spare.take().kill()
@@ -306,3 +308,14 @@ def test_a_spare_process_ends_with_whoever_started_it() -> None:
     child._input.close()
 
     assert child.wait() == 0
+
+
+def test_a_result_with_a_number_that_is_none_ends_the_attempt_with_an_error(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_kinds, "run", lambda *_arguments, **_named: {"loss": float("nan")})
+    order = Order(place.finetune().to_json(), artifacts=place.url, cache=str(place.cache), parent=os.getpid())
+
+    event = job_process.work(order, Told())  # type: ignore[arg-type]
+
+    assert (event["type"], event["code"], event["retriable"]) == ("error", "internal", True)

@@ -44,6 +44,14 @@ def test_after_a_check_of_the_file_for_this_base_it_is_counted(scene: Scene) -> 
     assert (found.steps, found.tokens, found.counted) == (30, 48_000, True)
 
 
+def test_of_a_large_file_no_more_is_held_out_than_a_run_measures_itself_on(scene: Scene) -> None:
+    scene.validate(scene.start(), REPORT | {"examples": 10_000, "tokens": 1_000_000})
+
+    found = of(scene, epochs=1, batch_size=10, validation_share=0.1)
+
+    assert (found.steps, found.tokens) == (990, 990_000)
+
+
 @pytest.mark.parametrize("change", [{"max_length": 64}, {"method": "preference"}, "base", "file", "bad"], ids=str)
 def test_a_check_of_something_else_counts_nothing(scene: Scene, change: dict[str, Any] | str) -> None:
     scene.validate(scene.start(), REPORT | ({"valid": False} if change == "bad" else {}))

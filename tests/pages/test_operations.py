@@ -56,6 +56,7 @@ def test_it_shows_who_works_on_which_model_and_what_waits_for_it(console: Client
     assert base.artifact is not None
     an_engine(base, blocks_total=200, blocks_used=50, tokens_per_s=81.5)
     valkey().lpush(protocol.base_queue(base.artifact.digest), "one", "two", "three")
+    valkey().lpush(protocol.batch_queue(base.artifact.digest), "one")
 
     floor = console.get(PAGE).context["floor"]
 
@@ -63,10 +64,9 @@ def test_it_shows_who_works_on_which_model_and_what_waits_for_it(console: Client
     assert (engine.name, engine.worker, engine.base, engine.dtype) == ("engine-7", "gpu-1", base, "bfloat16")
     assert (engine.running, engine.waiting, engine.used_percent, engine.tokens_per_s) == (3, 2, 25, 81.5)
     assert (floor.generation, floor.jobs) == (["gpu-1"], [])
-    assert {queue.name: (queue.holds, queue.depth) for queue in floor.queues}[protocol.base_queue(base.artifact.digest)] == (
-        base.listing.full_name,
-        3,
-    )
+    depths = {queue.name: (queue.holds, queue.depth) for queue in floor.queues}
+    assert depths[protocol.base_queue(base.artifact.digest)] == (base.listing.full_name, 3)
+    assert depths[protocol.batch_queue(base.artifact.digest)] == (base.listing.full_name, 1)
 
 
 def test_an_engine_whose_model_is_gone_and_one_of_another_kind_are_shown_too(console: Client) -> None:
