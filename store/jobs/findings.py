@@ -138,7 +138,8 @@ class Contents:
 
     @property
     def searched(self) -> bool:
-        return bool(self._report.get("findings"))
+        """Whether there were texts to look into: in a file that could not be read as what it should be, there are none."""
+        return bool(self._report.get("findings")) and bool(self._report.get("examples") or self.findings)
 
     @property
     def findings(self) -> list[Finding]:

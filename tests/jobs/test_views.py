@@ -235,15 +235,23 @@ def test_a_text_file_is_offered_to_be_learned_as_text(scene: Scene) -> None:
 def test_a_file_for_another_way_of_training_is_said_in_the_readers_words(scene: Scene) -> None:
     problem = {"line": 1, "column": 1, "code": "wrong_format", "message": "", "detail": {"format": "preference", "use": "supervised"}}
     job = scene.start()
-    scene.validate(job, BAD | {"problems": [problem], "error_count": 1, "problem_count": 1})
+    scene.validate(
+        job,
+        BAD
+        | {
+            "examples": 0,
+            "findings": [{"kind": "email", "count": 0, "lines": []}],
+            "problems": [problem],
+            "error_count": 1,
+            "problem_count": 1,
+        },
+    )
 
-    response = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id]))
+    page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
 
     assert fresh(job).state == Job.State.FAILED
-    assert (
-        "The file holds preferences. To train this way it must hold conversations, or prompts with completions."
-        in response.content.decode()
-    )
+    assert "The file holds preferences. To train this way it must hold conversations, or prompts with completions." in page
+    assert "None found." not in page
 
 
 def test_the_page_of_a_validation_is_that_of_its_fine_tune(scene: Scene) -> None:
