@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -42,9 +43,8 @@ def compare(request: HttpRequest) -> HttpResponse:
             unknown.append(name[: naming.MAX_NAME_CHARS])
             continue
         person = request.user if request.user.is_authenticated else None
-        sides.append(
-            Side(version, name, prices.due(version, person), version.weights(), _address(name_ for name_ in names if name_ != name))
-        )
+        without = _address(other for other in names if other != name)
+        sides.append(Side(version, name, prices.due(version, person), version.weights(), without))
     context: dict[str, Any] = {
         "sides": sides,
         "unknown": unknown,
@@ -55,7 +55,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     return render(request, "playground/compare.html", context)
 
 
-def _address(names: Any) -> str:
+def _address(names: Iterable[str]) -> str:
     return f"{reverse('playground:compare')}?{urlencode([('gpt', name) for name in names])}"
 
 
