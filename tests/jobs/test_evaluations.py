@@ -342,8 +342,14 @@ def test_a_killed_evaluation_goes_on_where_it_was_and_gives_the_numbers_of_one_t
     learned = making.make_artifact(**files_of(tiny_adapter(tmp_path / "adapter", folder)))
     own = making.make_listing(publisher)
     version = publishing.create_adapter_version(user, own, number="1.0.0", base=base, artifact=learned)
-    share = worker.Share(nice=0)  # what else the machine does shall not starve it
-    place = worker.Place("here", settings.ARTIFACT_URL, tmp_path / "cache", lambda job, event: None, share=share, heartbeat_every_s=0.2)
+    place = worker.Place(
+        "here",
+        settings.ARTIFACT_URL,
+        tmp_path / "cache",
+        lambda job, event: None,
+        heartbeat_every_s=0.2,
+        work=lambda: worker.Child(worker.Share(nice=0)),  # what else the machine does shall not starve it
+    )
     suites = ["knowledge", "json"]
 
     undisturbed = run(evaluations.start(user, version, suites=suites), place)
