@@ -57,13 +57,13 @@ lint: install-test
 	$(VENV)/bin/lint-imports
 
 typecheck: install-test
-	@$(VENV)/bin/mypy store inference
+	@$(VENV)/bin/mypy store inference tests
 
 messages: install-test
 	@$(PY) tests/check_messages.py
 
 pytest: install-test
-	@$(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not soak"
+	@OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not soak"
 
 # Every actor's story on one running stack. What its processes commit stays in its database, so these have a run of their own.
 # All of them on PostgreSQL: TEST_POSTGRESQL=1 make journeys
@@ -76,7 +76,7 @@ soak: install-test
 
 # The tests that touch the database, once more on a real PostgreSQL that the tests start themselves.
 pytest-postgresql: install-test
-	@TEST_POSTGRESQL=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not real_model" \
+	@TEST_POSTGRESQL=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not real_model" \
 	  tests/accounts tests/batches tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings
 
 # Of the stories, those that together meet every process and every kind of write, on PostgreSQL.

@@ -54,9 +54,9 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding = _embedding(config.vocab_size, config.hidden_size)
         if config.learned_positions:
-            self.positions = nn.Embedding(config.context_length, config.hidden_size)
+            self.positions = _embedding(config.context_length, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
         self.norm = _norm(config, config.hidden_size)
         if not config.tied:
@@ -205,6 +205,11 @@ class Layer(nn.Module):
     def _project(self, name: str, x: Tensor, lora: LoraPath | None) -> Tensor:
         y: Tensor = self.projections[name](x)
         return y if lora is None else lora.add(self.names[name], x, y)
+
+
+def _embedding(rows: int, size: int) -> nn.Embedding:
+    """Without first numbers, which all come from a file: to draw them on the meta device loads torch's compiler, 2 s of each start."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)
 
 
 def _norm(config: GPTConfig, size: int) -> nn.Module:

@@ -73,6 +73,7 @@ def expected(smollm2_folder: Path, prompts: list[list[int]]) -> list[list[int]]:
     return [answer[: answer.index(2) + 1] if 2 in answer else answer for answer in answers]
 
 
+@pytest.mark.xdist_group("greedy")  # so that what transformers answers is asked once
 @pytest.mark.parametrize("runner", [TorchRunner, NativeRunner])
 def test_greedy_answers_are_those_of_transformers(
     runner: type[TorchRunner | NativeRunner], prompts: list[list[int]], expected: list[list[int]], smollm2_folder: Path
