@@ -18,7 +18,7 @@ from inference.protocol import FailureCode
 DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 1}  # of a number of a matrix
 CACHE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 2}  # of a number of a key or value
 SCALE_BYTES = 6  # of an int8 row: its scale in float32 and in bfloat16
-PROCESS_BYTES = 350 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
+PROCESS_BYTES = 250 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
 RENDERER_BYTES = 80 * 2**20  # of the process that renders an engine's conversations, its share of common pages: measured
 TOKENIZER_TIMES = 4  # memory of a tokenizer, in sizes of its file
 RULE_VOCABULARY_BYTES = 900  # of a token, in the form that rules for answers need (`inference.grammars`): measured

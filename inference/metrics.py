@@ -1,7 +1,8 @@
 """The numbers an evaluation gives, each a function of rows, one row for each item.
 
 ROUGE is the rouge-score package's, BLEU and chrF are sacrebleu's; the other rows come from `inference.wording` and from
-log-likelihoods. Shares and scores are in percent.
+log-likelihoods. Shares and scores are in percent. Their packages are loaded when a suite asks for them: that takes most of a
+second, and the process of every job knows this module.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.metrics.base import Metric as SacreMetric
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from inference import intervals, wording
 from inference.intervals import Interval, Rows, ValueOf
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric as SacreMetric
 
 MOST_LOSS = 700.0  # of a token, so that its exponential is still a number
 
@@ -35,8 +36,21 @@ def perplexity(sums: Sequence[float]) -> float:
     return math.exp(min(sums[0] / sums[1], MOST_LOSS))
 
 
-def _of_sacrebleu(metric: SacreMetric) -> ValueOf:
-    return lambda sums: float(metric._compute_score_from_stats(list(sums)).score)
+@cache
+def _sacrebleu(name: str, tokenize: str = "none") -> SacreMetric:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return BLEU(tokenize=tokenize) if name == "bleu" else CHRF()
+
+
+def bleu(sums: Sequence[float]) -> float:
+    """Rows are sacrebleu's statistics of a sentence."""
+    return float(_sacrebleu("bleu")._compute_score_from_stats(list(sums)).score)
+
+
+def chrf(sums: Sequence[float]) -> float:
+    """Rows are sacrebleu's statistics of a sentence."""
+    return float(_sacrebleu("chrf")._compute_score_from_stats(list(sums)).score)
 
 
 @dataclass(frozen=True)
@@ -63,8 +77,8 @@ METRICS = {
         Metric("rouge_1", percent, "%"),
         Metric("rouge_2", percent, "%"),
         Metric("rouge_l", percent, "%"),
-        Metric("bleu", _of_sacrebleu(BLEU(tokenize="none"))),
-        Metric("chrf", _of_sacrebleu(CHRF())),
+        Metric("bleu", bleu),
+        Metric("chrf", chrf),
         Metric("acc", percent, "%", is_share=True),
         Metric("acc_norm", percent, "%", is_share=True),
         Metric("json_valid", percent, "%", is_share=True),
@@ -115,12 +129,13 @@ _ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 def rows_of_answers(name: str, answers: Sequence[str], expected: Sequence[Sequence[str]]) -> list[list[float]]:
     """Of a metric that compares each answer with the expected ones, of which the nearest counts."""
     if name in _ROUGE:
+        from rouge_score.rouge_scorer import RougeScorer
+
         scorer, kind = RougeScorer([_ROUGE[name]], tokenizer=_Words()), _ROUGE[name]
         return [flag(scorer.score_multi(list(right), answer)[kind].fmeasure) for answer, right in zip(answers, expected, strict=True)]
     if name in ("bleu", "chrf"):
         tokenize = "zh" if wording.is_chinese([right for rights in expected for right in rights]) else "13a"
-        metric = BLEU(tokenize=tokenize) if name == "bleu" else CHRF()
-        return _rows_of_sacrebleu(metric, answers, expected)
+        return _rows_of_sacrebleu(_sacrebleu(name, tokenize), answers, expected)
     of_one: Callable[[str, Sequence[str]], float] = {"exact_match": wording.exact_match, "f1": wording.f1}[name]
     return [flag(of_one(answer, right)) for answer, right in zip(answers, expected, strict=True)]
 

@@ -14,6 +14,7 @@ import pytest
 import pytest_django
 import redis
 from django.conf import LazySettings, settings
+from django.test import SimpleTestCase
 from django.utils import translation
 
 from store import valkey as store_valkey
@@ -83,9 +84,21 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(settings.VAR_DIR, ignore_errors=True)
 
 
+DATABASE_FIXTURES = {"db", "transactional_db", "stack"}
+
+
+def _meets_the_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+        return True
+    return issubclass(getattr(item, "cls", None) or object, SimpleTestCase)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses the one stack runs on one worker of the test run."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What uses the one stack runs on one worker of the test run, and on PostgreSQL what never asks a database not once more."""
+    if hasattr(settings, "POSTGRESQL_PORT"):
+        config.hook.pytest_deselected(items=[item for item in items if not _meets_the_database(item)])
+        items[:] = [item for item in items if _meets_the_database(item)]
     for item in items:
         if item.get_closest_marker("stack") or item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.stack)

@@ -15,9 +15,8 @@ from tests import making
 
 NAMES = st.sampled_from(["now", "weather_in_town", "f" * 64])
 TEXTS = st.text(max_size=30)
-OBJECTS = st.dictionaries(
-    TEXTS, st.recursive(st.none() | st.integers() | TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner))
-)
+VALUES = st.recursive(st.none() | st.integers() | TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=10)
+OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=5)
 
 
 def called(name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:

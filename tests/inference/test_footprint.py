@@ -56,7 +56,7 @@ def test_with_little_memory_the_cache_is_smaller_and_the_budget_is_kept(base: Pa
 
 
 def test_with_too_little_memory_it_is_said_what_is_needed(base: Path) -> None:
-    with pytest.raises(Unfit, match=r"needs 43\d MB; this worker may use 300 MB"):
+    with pytest.raises(Unfit, match=r"needs 33\d MB; this worker may use 300 MB"):
         fit(base, budget_bytes=300 * 2**20, options={"dtype": "float32"})
 
 
