@@ -216,6 +216,7 @@ class Finished(Message):
 # ---------------------------------------------------------------- jobs
 
 
+MAX_SAMPLE_PROMPTS = 3  # that a model is asked while it is trained
 MAX_HELD_OUT = 100  # examples that a training run measures itself on, whatever share is asked for
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference import resuming
+from inference import resuming, samples
 from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
 from inference.config import GPTConfig
 from inference.datasets import Example, Pair, Use, load
@@ -28,6 +29,8 @@ from inference.processes import Processes, whole
 from inference.protocol import JobTask
 from inference.recipe import Recipe, Scope
 from inference.recomputing import recompute
+from inference.samples import Prompt, Samples
+from inference.tokenizer import Tokenizer
 from inference.trainable import Trainable, trainable_of
 from inference.workbench import Workbench, explained
 
@@ -47,11 +50,16 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     """Trains to the end and stores the adapter or the model; its digest and what was measured."""
     recipe = Recipe.from_json(task.params["settings"])
     source = bench.folder(task.params["base"])
-    return train(task, bench, recipe=recipe, source=source, data=bench.file(task.params["file"]))
+    return train(task, bench, recipe=recipe, source=source, data=bench.file(task.params["file"]), asked=task.params.get("prompts"))
 
 
-def train(task: JobTask, bench: Workbench, *, recipe: Recipe, source: Path, data: Path) -> dict[str, Any]:
-    """The same from the folder of a model and a file, whatever they came from."""
+def train(
+    task: JobTask, bench: Workbench, *, recipe: Recipe, source: Path, data: Path, asked: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The same from the folder of a model and a file, whatever they came from.
+
+    `asked`: what the model is asked at each checkpoint; empty, some of the data's own prompts; None, nothing.
+    """
     tokenizer, name = bench.tokenizer(source), task.params.get("name", "")
     bench.channel.progress("reading")
     with explained():
@@ -60,9 +68,17 @@ def train(task: JobTask, bench: Workbench, *, recipe: Recipe, source: Path, data
         examples = load(data, tokenizer, max_length=longest, use=recipe.method, name=name)
     model = bench.model(source, room_bytes=_room(config, recipe))
     training = Training(task, bench, recipe=recipe, model=model, examples=examples, source=source)
+    if asked is not None:
+        training.ask(samples.given(asked, tokenizer, use=recipe.method) or _prompts(data, tokenizer, examples, recipe, name), tokenizer)
     training.begin()
     training.to_the_end()
     return training.result()
+
+
+def _prompts(data: Path, tokenizer: Tokenizer, examples: Sequence[Example | Pair], recipe: Recipe, name: str) -> list[Prompt]:
+    """Of examples that are held out, where any are."""
+    train, held_out = split(examples, recipe)
+    return samples.from_data(data, tokenizer, lines=[example.line for example in held_out or train], name=name)
 
 
 def _room(config: GPTConfig, recipe: Recipe) -> int:
@@ -123,6 +139,11 @@ class Training:
         self._said_stage, self._said_at = "", 0.0
         self._segment = task.segment
         self._checkpoint = task.checkpoint
+        self._samples: Samples | None = None
+
+    def ask(self, prompts: Sequence[Prompt], tokenizer: Tokenizer) -> None:
+        """Has the model answer these at each checkpoint that can be chosen, and before the first step."""
+        self._samples = Samples(self._model, tokenizer, prompts, lora=self._trainable.adapter)
 
     def begin(self) -> None:
         """Takes up the checkpoint, or measures the base before the first step."""
@@ -133,9 +154,13 @@ class Training:
             return
         self._sign()
         self._objective.begin(lambda: self._say("validating"))
+        found: dict[str, Any] = {}
         if self._objective.held_out_count:
             found = self._validate()
             self._state.base_validation_loss = self._state.validation_loss = found["validation_loss"]
+        if self._samples is not None:
+            found |= {"prompts": [prompt.text for prompt in self._samples.prompts], **self._answered()}
+        if found:
             self._note({"step": 0, **found})
 
     def _sign(self) -> None:
@@ -214,15 +239,17 @@ class Training:
         state.trained_tokens += learned
         seconds = time.monotonic() - began
         state.seconds += seconds
-        event = {
+        event: dict[str, Any] = {
             "step": state.step,
             "loss": loss,
             "learning_rate": rate,
             "grad_norm": grad_norm,
             "tokens_per_s": round(tokens / seconds, 1),
         }
-        if self._objective.held_out_count and (state.step % self._validate_every == 0 or state.step == self._steps):
-            event |= self._judge()
+        if state.step % self._validate_every == 0 or state.step == self._steps:
+            if self._objective.held_out_count:
+                event |= self._judge()
+            event |= self._shown()
         self._note(event)
 
     def _descend(self, numbers: list[int]) -> tuple[float, float]:
@@ -260,6 +287,23 @@ class Training:
             state.best_validation_accuracy = found.get("validation_accuracy")
             self._best = self._trainable.weights()
         return found
+
+    def _shown(self) -> dict[str, Any]:
+        """The model as it stands: what it answers, and the digest of its adapter, of which a version can be made."""
+        if self._samples is None:
+            return {}
+        return {**self._answered(), "snapshot": self._bench.snapshot(self._save)} if self._trainable.adapter else self._answered()
+
+    def _save(self, folder: Path) -> None:
+        base = self._task.params.get("base", "")
+        self._trainable.save(folder, self._trainable.weights(), base=base, source=self._source)
+
+    def _answered(self) -> dict[str, Any]:
+        assert self._samples is not None
+        self._trainable.train(False)
+        answers = self._samples.answers(lambda: self._say("answering"))
+        self._trainable.train()
+        return {"samples": answers}
 
     def _validate(self) -> dict[str, float]:
         self._trainable.train(False)

@@ -62,7 +62,11 @@ class Workbench:
 
     def keep(self, write: Callable[[Path], None], *, number: int) -> str:
         """Stores the folder that `write` fills as the checkpoint at the end of the segment of that number; its digest."""
-        folder = self.work / "checkpoint"
+        return self.snapshot(write)
+
+    def snapshot(self, write: Callable[[Path], None]) -> str:
+        """Stores the folder that `write` fills; its digest."""
+        folder = self.work / "snapshot"
         folder.mkdir()
         try:
             write(folder)

@@ -15,6 +15,10 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
+    for (const opened of part.querySelectorAll("details[open][id]")) {
+      const again = fresh.getElementById(opened.id);
+      if (again) again.open = true;
+    }
     const busy = part.contains(document.activeElement);
     if (next && !busy && part.innerHTML !== next.innerHTML) part.replaceChildren(...next.childNodes);
   }

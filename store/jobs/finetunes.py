@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import PurePath
 from typing import Any
@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from inference.protocol import MAX_SAMPLE_PROMPTS
 from store.accounts import audit
 from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import require_role
@@ -24,7 +25,7 @@ from store.billing.models import Reservation
 from store.catalog import artifacts, publishing
 from store.catalog.models import Listing, Version
 from store.errors import NotFound
-from store.jobs import dispatch
+from store.jobs import checkpoints, dispatch
 from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooManyFinetunes
 from store.jobs.models import Job, UploadedFile
 from store.jobs.outcomes import end
@@ -32,6 +33,7 @@ from store.notifications.messages import notify
 from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
+MAX_PROMPT_CHARS = 300
 UNDER_WAY = frozenset({Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING})
 # The shortest examples: with a letter wherever there must be something.
 LEAST_EXAMPLE = {".csv": "a,b\n"}
@@ -87,6 +89,17 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def checked_prompts(given: Sequence[str]) -> list[str]:
+    """What the model is asked on the way, without what is empty. Raises InvalidSetting."""
+    prompts = [text for line in given if (text := line.strip())]
+    if len(prompts) > MAX_SAMPLE_PROMPTS:
+        message = ngettext("At most %(limit)s prompt, please.", "At most %(limit)s prompts, please, one in each line.", MAX_SAMPLE_PROMPTS)
+        raise InvalidSetting(message % {"limit": MAX_SAMPLE_PROMPTS}, param="prompts")
+    if any(len(text) > MAX_PROMPT_CHARS for text in prompts):
+        raise InvalidSetting(_("A prompt has at most %(limit)s characters.") % {"limit": MAX_PROMPT_CHARS}, param="prompts")
+    return prompts
+
+
 def trainable_bases(user: User) -> QuerySet[Version]:
     """Released full weights whose publisher allows it."""
     usable = Version.objects.usable_by(user).filter(kind=Version.Kind.WEIGHTS, state=Version.State.RELEASED, listing__allow_finetune=True)
@@ -94,13 +107,17 @@ def trainable_bases(user: User) -> QuerySet[Version]:
 
 
 @transaction.atomic
-def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile, settings: Mapping[str, Any]) -> Job:
+def start(
+    user: User, publisher: Publisher, *, base: Version, file: UploadedFile, settings: Mapping[str, Any], prompts: Sequence[str] = ()
+) -> Job:
     """The fine-tune job, waiting for its validation. Nothing is written when it raises.
+
+    `prompts`: what the model is asked at each checkpoint; without any, some of the data's own.
 
     Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, TooManyFinetunes and InsufficientCredit.
     """
     require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
-    chosen = checked_settings(settings)
+    chosen, asked = checked_settings(settings), checked_prompts(prompts)
     if not trainable_bases(user).filter(pk=base.pk).exists() or base.artifact is None:
         raise BaseNotTrainable(param="base")
     if file.publisher_id != publisher.pk:
@@ -111,7 +128,9 @@ def start(user: User, publisher: Publisher, *, base: Version, file: UploadedFile
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
     looked_at = {name: chosen[name] for name in ("max_length", "validation_share", "seed")}
     validation = dispatch.create(Job.Kind.VALIDATION, params={**data, **looked_at, "use": chosen["method"], "name": file.name}, **of)
-    job = dispatch.create(Job.Kind.FINETUNE, params={**data, "settings": chosen, "name": file.name}, after=validation, **of)
+    job = dispatch.create(
+        Job.Kind.FINETUNE, params={**data, "settings": chosen, "prompts": asked, "name": file.name}, after=validation, **of
+    )
     _reserve(user, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
@@ -226,21 +245,34 @@ def ended(job: Job) -> None:
     )
 
 
-def make_version(user: User, job: Job, *, listing: Listing, number: str, change_log: str = "") -> Version:
-    """A draft adapter version with its lineage: the base it was trained on and the job that made it."""
+def make_version(user: User, job: Job, *, listing: Listing, number: str, change_log: str = "", step: int | None = None) -> Version:
+    """A draft adapter version with its lineage: the base it was trained on and the job that made it.
+
+    `step`: of the checkpoint it is made of; None, the one that did best. Raises NothingToPublish when there is no such.
+    """
     if job.publisher is None:
         raise NotFound
     require_role(user, job.publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     if job.kind != Job.Kind.FINETUNE or job.state != Job.State.SUCCEEDED or listing.publisher_id != job.publisher_id:
         raise NothingToPublish
+    manifest, measured = _at(job, step)
     base = Version.objects.get(public_id=job.subject)
-    artifact = artifacts.record(job.result["manifest"])
-    kept = ("steps", "examples", "train_loss", "validation_loss", "base_validation_loss", "tokens")
-    facts = {
-        "file": job.params["file"],
-        "settings": job.params["settings"],
-        **{name: job.result[name] for name in kept if job.result.get(name) is not None},
-    }
+    artifact = artifacts.record(manifest)
+    facts = {"file": job.params["file"], "settings": job.params["settings"], **measured}
     return publishing.create_adapter_version(
         user, listing, number=number, base=base, artifact=artifact, made_by=job.public_id, facts=facts, change_log=change_log
     )
+
+
+def _at(job: Job, step: int | None) -> tuple[str, dict[str, Any]]:
+    """(digest of the adapter's manifest, what was measured) at a checkpoint of a run that succeeded."""
+    kept = ("steps", "examples", "train_loss", "validation_loss", "base_validation_loss", "tokens")
+    measured = {name: job.result[name] for name in kept if job.result.get(name) is not None}
+    if step is None or step == job.result.get("best_step"):
+        return job.result["manifest"], measured
+    point = next((point for point in checkpoints.recorded(job) if point.step == step), None)
+    if point is None:
+        raise NothingToPublish(param="step")
+    own = {"steps": point.step, "validation_loss": point.held_out_loss}
+    of_whole = {name: value for name, value in measured.items() if name in ("examples", "base_validation_loss")}
+    return point.snapshot, of_whole | {name: value for name, value in own.items() if value is not None}

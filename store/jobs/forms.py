@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from store.accounts.models import Publisher, User
 from store.catalog.models import Listing, Version
 from store.errors import DomainError
+from store.jobs.checkpoints import Checkpoint
 from store.jobs.evaluations import MAX_LIMIT
 from store.jobs.finetunes import CHOICES, SETTINGS, trainable_bases
 from store.jobs.models import UploadedFile
@@ -103,6 +105,13 @@ class SettingsForm(RefusableForm):
         label=_("Held out"),
         help_text=_("The share of examples kept aside to measure on, at most 100. The adapter that does best on them is kept."),
     )
+    prompts = forms.CharField(
+        label=_("Ask it on the way"),
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_("Up to three prompts, one in each line, answered by the base and at each checkpoint. Empty: some of the data's own."),
+    )
     dropout = forms.FloatField(label=_("Dropout"), help_text=_("A little, such as 0.05, helps against learning few examples by heart."))
     beta = forms.FloatField(
         label=_("Beta"),
@@ -121,13 +130,13 @@ class SettingsForm(RefusableForm):
         label=_("Seed"), help_text=_("The same seed, data and settings give the same adapter on the same kind of machine.")
     )
 
-    first = ("method", "epochs", "learning_rate", "batch_size")
+    first = ("method", "epochs", "learning_rate", "batch_size", "prompts")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults = {name: default for name, (_k, _l, _h, default) in SETTINGS.items()} | {
             name: values[0] for name, values in CHOICES.items()
         }
-        kwargs["initial"] = defaults | kwargs.get("initial", {})
+        kwargs["initial"] = defaults | {"prompts": ""} | kwargs.get("initial", {})
         super().__init__(*args, **kwargs)
         for name, (kind, low, high, _default) in SETTINGS.items():
             self.fields[name].widget.attrs |= {"min": low, "max": high, "step": 1 if kind is int else "any"}
@@ -139,6 +148,9 @@ class SettingsForm(RefusableForm):
     @property
     def foremost(self) -> list[forms.BoundField]:
         return [self[name] for name in self.first]
+
+    def clean_prompts(self) -> list[str]:
+        return str(self.cleaned_data["prompts"]).splitlines()
 
 
 class EvaluationForm(RefusableForm):
@@ -174,6 +186,9 @@ class EvaluationForm(RefusableForm):
 class VersionForm(RefusableForm):
     """A draft version of a GPT that is there, or of a new one."""
 
+    step = forms.TypedChoiceField(
+        label=_("Checkpoint"), coerce=int, empty_value=None, required=False, help_text=_("The best on held-out examples is chosen.")
+    )
     listing = forms.ChoiceField(label=_("GPT"), required=False)
     slug = forms.CharField(
         label=_("Name in addresses"), max_length=48, required=False, help_text=_("For a new GPT: lower-case, it stays as it is.")
@@ -183,8 +198,15 @@ class VersionForm(RefusableForm):
     number = forms.CharField(label=_("Version"), max_length=20, initial="1.0.0", help_text=_("Three numbers, for example 1.0.0."))
     change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 2}))
 
-    def __init__(self, *args: Any, publisher: Publisher, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, publisher: Publisher, points: Sequence[Checkpoint] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if points:
+            step = self.fields["step"]
+            assert isinstance(step, forms.TypedChoiceField)
+            step.choices = [(point.step, point.choice) for point in reversed(points)]
+            step.initial = next(point.step for point in points if point.is_best)
+        else:
+            del self.fields["step"]
         self.listings = {listing.public_id: listing for listing in Listing.objects.filter(publisher=publisher).order_by("slug")}
         field = self.fields["listing"]
         assert isinstance(field, forms.ChoiceField)

@@ -10,7 +10,9 @@ import kombu.exceptions
 import redis
 import structlog
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db import transaction
+from django.db.models import Count, F, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from inference import protocol
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RESEND_AFTER = timedelta(seconds=30)
 SENT_AT_ONCE = 100  # by one round of the reconciler
+MOST_LOOKED_AT = 1000
 # What a publisher starts; checks are the store's own.
 LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.FINETUNE, Job.Kind.EVALUATION})
 QUEUES = {Job.Kind.FINETUNE: protocol.TRAINING_QUEUE}
@@ -71,12 +74,44 @@ def has_room(job: Job) -> bool:
 
 def send(pk: int) -> bool:
     """Puts one job on its queue if it is due and its publisher has room; whether it was sent."""
+    return send_due(pk=pk) > 0
+
+
+def send_due(**of: Any) -> int:
+    """Sends what is due among the jobs `of` (a filter, for example one publisher's); how many were sent.
+
+    Publishers take turns: the first job of each goes before the second of any, and of what one may not run yet nothing is sent, so
+    that nobody waits behind another's thousand. The number of queries does not depend on how many jobs wait.
+    """
     now = timezone.now()
-    job = due(now).filter(pk=pk).first()
-    if job is None or not has_room(job):
-        return False
-    if not due(now).filter(pk=pk, attempt=job.attempt, dispatched_at=job.dispatched_at).update(dispatched_at=now):
-        return False
+    with transaction.atomic():
+        chosen = _in_turn(now, **of)
+        mine = due(now).filter(pk__in=chosen).select_for_update(skip_locked=True).in_bulk()
+        jobs = [mine[pk] for pk in chosen if pk in mine]
+        Job.objects.filter(pk__in=[job.pk for job in jobs]).update(dispatched_at=now)
+    unsent = [job.pk for job in jobs if not _put(job)]
+    if unsent:
+        Job.objects.filter(pk__in=unsent, dispatched_at=now).update(dispatched_at=None)
+    return len(jobs) - len(unsent)
+
+
+def _in_turn(now: datetime, **of: Any) -> list[int]:
+    """The jobs to be sent in this round."""
+    place = Window(RowNumber(), partition_by=[F("publisher"), F("kind")], order_by="pk")
+    limited = Q(publisher__isnull=False, kind__in=LIMITED_KINDS)
+    first = due(now).filter(**of).annotate(place=place).filter(~limited | Q(place__lte=settings.JOBS_PER_PUBLISHER))
+    on_its_way = Q(state=Job.State.QUEUED, claim="", dispatched_at__gte=now - RESEND_AFTER)
+    busy = Job.objects.filter(limited & (Q(state=Job.State.RUNNING) | on_its_way)).values("publisher", "kind").annotate(count=Count("pk"))
+    taken = {(row["publisher"], row["kind"]): row["count"] for row in busy.order_by()}
+    found = []
+    for pk, publisher, kind, number in first.values_list("pk", "publisher", "kind", "place").order_by("place", "pk")[:MOST_LOOKED_AT]:
+        turn = number + taken.get((publisher, kind), 0)
+        if publisher is None or kind not in LIMITED_KINDS or turn <= settings.JOBS_PER_PUBLISHER:
+            found.append((turn, pk))
+    return [pk for _turn, pk in sorted(found)[:SENT_AT_ONCE]]
+
+
+def _put(job: Job) -> bool:
     try:
         # An unread message dies when its successor may be sent, so a busy queue never fills with copies.
         app.send_task(
@@ -89,11 +124,5 @@ def send(pk: int) -> bool:
         )
     except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
         log.warning("job %s not sent: %s", job.public_id, error)
-        Job.objects.filter(pk=pk, dispatched_at=now).update(dispatched_at=None)
         return False
     return True
-
-
-def send_due(**of: Any) -> int:
-    """Sends what is due among the jobs `of` (a filter, for example one publisher's); how many were sent."""
-    return sum(send(pk) for pk in due(timezone.now()).filter(**of).values_list("pk", flat=True)[:SENT_AT_ONCE])

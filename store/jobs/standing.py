@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from store.catalog.models import Version
 from store.jobs import problems, progress
+from store.jobs.checkpoints import Asked, asked
 from store.jobs.curves import Curve, curve
 from store.jobs.findings import Contents
 from store.jobs.finetunes import price_micro
@@ -53,6 +54,7 @@ STAGES: dict[str, str | Promise] = {
     "loading": _("loading the base"),
     "training": _("training"),
     "validating": _("measuring on held-out examples"),
+    "answering": _("answering the sample prompts"),
 }
 
 
@@ -165,6 +167,10 @@ class Standing:
         """The step at which the held-out loss was least, of those trained."""
         measured = [event for event in self.events if "validation_loss" in event and event["step"] > 0]
         return min(measured, key=lambda event: event["validation_loss"], default={})
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        return list(asked(self.events))
 
     @property
     def preferred_percent(self) -> int:

@@ -24,7 +24,7 @@ from store.accounts.publishers import require_role
 from store.catalog import listings
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
-from store.jobs import dispatch, evaluation_views, files, finetunes, progress
+from store.jobs import checkpoints, dispatch, evaluation_views, files, finetunes, progress
 from store.jobs.access import ACTORS, person, publisher_of
 from store.jobs.estimates import estimate
 from store.jobs.forms import DataForm, RefusableForm, SettingsForm, VersionForm, version_of
@@ -108,7 +108,9 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
     form = SettingsForm(request.POST or None, initial={"method": finetunes.suited_method(chosen)} | _used_before(request, owner))
     if request.method == "POST" and form.is_valid() and "estimate" not in request.POST:
         try:
-            job = finetunes.start(person(request), owner, base=version, file=chosen, settings=form.cleaned_data)
+            wanted = dict(form.cleaned_data)
+            prompts = wanted.pop("prompts")
+            job = finetunes.start(person(request), owner, base=version, file=chosen, settings=wanted, prompts=prompts)
         except DomainError as error:
             form.refuse(error)
         else:
@@ -123,7 +125,7 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
 def _used_before(request: HttpRequest, owner: Publisher) -> dict[str, Any]:
     """The settings of the run that “use again” names."""
     found = owner.jobs.filter(kind=Job.Kind.FINETUNE, public_id=request.GET.get("like", "")).first()
-    return found.params["settings"] if found else {}
+    return found.params["settings"] | {"prompts": "\n".join(found.params.get("prompts", []))} if found else {}
 
 
 def wizard_steps(current: int) -> list[dict[str, Any]]:
@@ -158,7 +160,7 @@ def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> 
     standing = Standing(job)
     may_act = job.publisher.role_of(request.user) in ACTORS
     if form is None and may_act and job.state == Job.State.SUCCEEDED and standing.version is None:
-        form = VersionForm(publisher=job.publisher)
+        form = VersionForm(publisher=job.publisher, points=checkpoints.recorded(job))
     context = {"job": job, "publisher": job.publisher, "standing": standing, "may_act": may_act, "form": form}
     context["is_insider"] = dispatch.is_insider(request.user, job)
     context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()
@@ -195,7 +197,7 @@ def make_version(request: HttpRequest, public_id: str) -> HttpResponse:
     if job.publisher is None:
         raise NotFound
     require_role(request.user, job.publisher, *ACTORS)
-    form = VersionForm(request.POST, publisher=job.publisher)
+    form = VersionForm(request.POST, publisher=job.publisher, points=checkpoints.recorded(job))
     if form.is_valid():
         try:
             version = _make_version(person(request), job, form)
@@ -211,7 +213,8 @@ def make_version(request: HttpRequest, public_id: str) -> HttpResponse:
 def _make_version(user: User, job: Job, form: VersionForm) -> Version:
     values = form.cleaned_data
     listing = form.listings.get(values["listing"]) or _new_listing(user, job, values)
-    return finetunes.make_version(user, job, listing=listing, number=values["number"], change_log=values["change_log"])
+    chosen = {name: values[name] for name in ("number", "change_log")}
+    return finetunes.make_version(user, job, listing=listing, step=values.get("step"), **chosen)
 
 
 def _new_listing(user: User, job: Job, values: dict[str, Any]) -> Listing:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +23,7 @@ from store.catalog import artifacts
 from store.catalog.errors import ArtifactRejected
 from store.catalog.models import Version
 from store.errors import NotAllowed, NotFound
-from store.jobs import claims, dispatch, files, finetunes
+from store.jobs import checkpoints, claims, dispatch, files, finetunes
 from store.jobs.errors import (
     BaseNotTrainable,
     FileRejected,
@@ -33,7 +35,7 @@ from store.jobs.errors import (
 )
 from store.jobs.models import Job, UploadedFile
 from store.notifications.models import Notification
-from tests.jobs.working import claim_of, fresh, outcome_of, queued, segment_of
+from tests.jobs.working import claim_of, fresh, looked_at, outcome_of, queued, segment_of
 from tests.making import join, make_artifact, make_base, make_listing, make_publisher, make_user, owner_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,9 +69,12 @@ class Scene:
         claims.claim(claim_of(job.after))
         claims.finished(outcome_of(job.after, result=report))
 
-    def finish(self, job: Job, **result: Any) -> Job:
+    def finish(self, job: Job, *, events: Sequence[dict[str, Any]] = (), **result: Any) -> Job:
+        """The run of a worker that told `events`."""
         self.validate(job, GOOD)
         claims.claim(claim_of(job))
+        if events:
+            claims.segment(replace(segment_of(job, 0), events=list(events)))
         claims.finished(outcome_of(job, result={"manifest": make_artifact().digest, "steps": 3, **result}))
         return fresh(job)
 
@@ -430,6 +435,49 @@ def test_the_result_becomes_a_draft_with_its_lineage(scene: Scene) -> None:
     assert version.artifact.digest == job.result["manifest"]
     assert (version.facts["train_loss"], version.facts["file"]) == (1.5, scene.file.sha256)
     assert list(version.ancestry.values_list("ancestor", flat=True)) == [scene.base.pk]
+
+
+def test_a_version_can_be_made_of_any_checkpoint_of_a_run(scene: Scene) -> None:
+    events = looked_at(1.5, 1.2, 1.4)
+    measured = {"train_loss": 1.1, "validation_loss": 1.2, "base_validation_loss": 2.0, "examples": 4}
+    job = scene.finish(scene.start(), events=events, best_step=20, **measured)
+    listing = make_listing(scene.publisher)
+
+    best = finetunes.make_version(scene.owner, job, listing=listing, number="1.0.0", step=20)
+    last = finetunes.make_version(scene.owner, job, listing=listing, number="1.1.0", step=30)
+    with pytest.raises(NothingToPublish):
+        finetunes.make_version(scene.owner, job, listing=listing, number="1.2.0", step=25)
+
+    assert best.artifact is not None
+    assert last.artifact is not None
+    assert (best.artifact.digest, last.artifact.digest) == (job.result["manifest"], events[3]["snapshot"])
+    assert (best.facts["validation_loss"], best.facts["train_loss"]) == (1.2, 1.1)
+    assert {name: last.facts.get(name) for name in measured} == measured | {"validation_loss": 1.4, "train_loss": None}
+    assert (best.facts["steps"], last.facts["steps"]) == (3, 30)
+    assert (last.base, last.made_by, last.facts["settings"]) == (scene.base, job.public_id, job.params["settings"])
+
+
+@pytest.mark.parametrize(("losses", "best"), [((1.5, 1.2, 1.4), 20), ((1.2, 1.2), 10), ((None, None), 20), ((), None)])
+def test_the_best_checkpoint_had_the_least_held_out_loss_or_is_the_last(losses: tuple[float | None, ...], best: int | None) -> None:
+    found = checkpoints.checkpoints(looked_at(*losses))
+
+    assert [point.step for point in found if point.is_best] == ([] if best is None else [best])
+    assert (found[0].step, found[0].snapshot) == (0, "")
+
+
+def test_what_is_asked_on_the_way_is_the_persons_own_or_left_to_the_worker(scene: Scene, settings: Any) -> None:
+    settings.FINETUNES_PER_PERSON = 9
+
+    def start(*prompts: str) -> Job:
+        return finetunes.start(scene.owner, scene.publisher, base=scene.base, file=scene.file, settings={}, prompts=prompts)
+
+    assert start(" Where is it? ", "", "你好").params["prompts"] == ["Where is it?", "你好"]
+    assert start().params["prompts"] == []
+    for wrong in (["a", "b", "c", "d"], ["a" * 301]):
+        with pytest.raises(InvalidSetting) as refused:
+            start(*wrong)
+        assert refused.value.param == "prompts"
+    assert Job.objects.filter(kind="finetune").count() == 2
 
 
 def test_no_version_is_made_by_a_stranger_of_an_unfinished_job_or_for_another_publisher(scene: Scene) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from inference.protocol import Verdict
 from store import valkey
-from store.jobs import claims, dispatch
+from store.accounts.models import Publisher
+from store.jobs import claims, dispatch, sending
 from store.jobs.models import Job
 from store.jobs.reconciliation import LOST_AFTER, WATCHING_KEY, reconcile
 from store.jobs.sending import RESEND_AFTER
@@ -134,3 +139,58 @@ def test_a_follower_created_after_the_end_of_its_predecessor_is_started() -> Non
     followed = reconcile().followed
 
     assert (followed, fresh(follower).state) == (1, Job.State.QUEUED)
+
+
+def in_the_queue(publisher: Publisher, count: int) -> list[Job]:
+    """Jobs that nobody has sent yet, written at once."""
+    some = (Job(kind=Job.Kind.FINETUNE, publisher=publisher, params={"settings": {}}) for _ in range(count))
+    return Job.objects.bulk_create(some)
+
+
+def test_publishers_take_turns_and_nobody_waits_behind_anothers_thousand(settings: Any) -> None:
+    settings.JOBS_PER_PUBLISHER = 2
+    many, few, busy = make_publisher(), make_publisher(), make_publisher()
+    first, second, *_rest = in_the_queue(many, 1000)
+    running = claimed(busy)
+    lose_the_broker()
+    (last_of_busy,) = in_the_queue(busy, 1)
+    one, other = in_the_queue(few, 2)
+
+    sent = reconcile().sent
+
+    in_order = [message["job"] for message in reversed(queued())]
+    assert in_order == [job.public_id for job in (first, one, second, last_of_busy, other)]
+    assert (sent, reconcile().sent) == (5, 0)
+    claims.finished(outcome_of(running, result={"steps": 1}))
+    assert reconcile().sent == 0  # the thousand wait for their publisher's own places alone
+    claims.claim(claim_of(fresh(first)))
+    claims.finished(outcome_of(fresh(first), result={"steps": 1}))
+    assert Job.objects.filter(publisher=many, dispatched_at__isnull=False).count() == 3
+
+
+def test_a_round_asks_as_often_for_a_thousand_jobs_as_for_ten(settings: Any) -> None:
+    settings.JOBS_PER_PUBLISHER = 3
+    in_the_queue(make_publisher(), 10)
+    with CaptureQueriesContext(connection) as for_ten:
+        assert reconcile().sent == 3
+    for _ in range(10):
+        in_the_queue(make_publisher(), 100)
+
+    with CaptureQueriesContext(connection) as for_a_thousand:
+        assert reconcile().sent == 30
+
+    assert len(for_a_thousand) == len(for_ten)
+
+
+def test_a_broker_that_is_away_takes_nothing_and_all_is_sent_when_it_is_back(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = in_the_queue(make_publisher(), 2)
+    with monkeypatch.context() as away:
+        away.setattr(sending.app, "send_task", refuse)
+        assert reconcile().sent == 0
+
+    assert reconcile().sent == 2
+    assert {message["job"] for message in queued()} == {job.public_id for job in waiting}
+
+
+def refuse(*arguments: Any, **options: Any) -> None:
+    raise OperationalError("there is no broker")

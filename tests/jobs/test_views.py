@@ -17,7 +17,7 @@ from store.catalog.models import Version
 from store.jobs import claims
 from store.jobs.models import Job, UploadedFile
 from tests.jobs.test_finetunes import BAD, GOOD, LINE, Scene
-from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
+from tests.jobs.working import claim_of, fresh, looked_at, outcome_of, segment_of
 from tests.making import join, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -322,6 +322,53 @@ def test_a_finished_run_becomes_a_draft_of_a_new_gpt(scene: Scene) -> None:
     version = Version.objects.get(made_by=job.public_id)
     assert (version.full_name, version.state) == (f"{scene.publisher.slug}/headline@1.0.0", "draft")
     assert response["Location"].endswith(f"/studio/gpts/{scene.publisher.slug}/headline/")
+
+
+def test_the_page_shows_what_is_answered_on_the_way_and_offers_each_checkpoint(scene: Scene) -> None:
+    job, plain = scene.finish(scene.start(), events=looked_at(1.5, 1.2, 1.4, 1.3), best_step=20), scene.finish(scene.start())
+    client = signed_in(scene.owner)
+
+    response = client.get(reverse("jobs:job", args=[job.public_id]))
+    without = client.get(reverse("jobs:job", args=[plain.public_id]))
+
+    (asked,) = response.context["standing"].asked
+    assert [text for _point, text in asked.foremost] == ["At the base.", "At 20.", "At 40."]
+    page = response.content.decode()
+    assert page.count("At the base.") == page.count("At 20.") == 2  # foremost, and among all
+    assert page.count("At 10.") == 1
+    step = response.context["form"]["step"]
+    assert [value for value, _label in step.field.choices] == [40, 30, 20, 10]
+    assert (step.value(), dict(step.field.choices)[20]) == (20, "Step 20 · held-out loss 1.20 · best")
+    assert ("step" in without.context["form"].fields, without.context["standing"].asked) == (False, [])
+
+
+def test_a_draft_is_made_of_the_checkpoint_that_was_chosen(scene: Scene) -> None:
+    events = looked_at(1.5, 1.2)
+    job = scene.finish(scene.start(), events=events, best_step=20)
+    values = {"listing": "", "slug": "early", "name": "Early", "summary": "One sentence.", "number": "1.0.0", "change_log": ""}
+    client, path = signed_in(scene.owner), reverse("jobs:make_version", args=[job.public_id])
+
+    unknown = client.post(path, values | {"step": "15"})
+    client.post(path, values | {"step": "10"})
+
+    assert (unknown.status_code, list(unknown.context["form"].errors)) == (422, ["step"])
+    version = Version.objects.get(made_by=job.public_id)
+    assert version.artifact is not None
+    assert version.artifact.digest == events[1]["snapshot"]
+
+
+def test_prompts_of_ones_own_are_kept_and_used_again(scene: Scene) -> None:
+    path = reverse("jobs:settings", args=[scene.publisher.slug, scene.base.public_id, scene.file.public_id])
+    client = signed_in(scene.owner)
+    values = client.get(path).context["form"].initial
+
+    refused = client.post(path, values | {"prompts": "one\ntwo\nthree\nfour"})
+    client.post(path, values | {"prompts": "Where is Paris?\r\n\r\n你好"})
+
+    assert list(refused.context["form"].errors) == ["prompts"]
+    job = Job.objects.get(kind="finetune")
+    assert job.params["prompts"] == ["Where is Paris?", "你好"]
+    assert client.get(f"{path}?like={job.public_id}").context["form"]["prompts"].value() == "Where is Paris?\n你好"
 
 
 def test_a_version_number_that_is_none_is_said_at_its_field_and_makes_no_gpt(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from inference.protocol import Claim, Outcome, Segment, Verdict
 from store.accounts.models import Publisher
 from store.jobs import claims, dispatch
 from store.jobs.models import Job
+from tests.making import make_artifact
 
 
 def make_job(publisher: Publisher | None = None, kind: str = Job.Kind.FINETUNE, **fields: Any) -> Job:
@@ -36,6 +37,18 @@ def segment_of(job: Job, number: int, *, claim: str = "c1", done: float = 0.5) -
     return Segment(
         job=job.public_id, attempt=job.attempt, claim=claim, number=number, checkpoint=f"{number:064x}", events=events, done=done
     )
+
+
+def looked_at(*losses: float | None, answer: str = "") -> list[dict[str, Any]]:
+    """Events of a run whose base and checkpoints, ten steps apart, answered one prompt."""
+    began = {"step": 0, "prompts": ["Where?"], "samples": [answer or "At the base."]}
+    told = {"loss": 2.0, "learning_rate": 1e-4, "grad_norm": 1.0, "tokens_per_s": 50.0}
+    steps = [
+        {"step": 10 * n, **told, "samples": [answer or f"At {10 * n}."], "snapshot": make_artifact().digest}
+        | ({} if loss is None else {"validation_loss": loss})
+        for n, loss in enumerate(losses, 1)
+    ]
+    return [began, *steps]
 
 
 def outcome_of(job: Job, *, claim: str = "c1", **fields: Any) -> Outcome:

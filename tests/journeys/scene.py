@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests import making
 from tests.batches import answering as batches
 from tests.jobs.test_evaluations import finish, result_of
 from tests.jobs.test_views import DESCRIBED
-from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
+from tests.jobs.working import claim_of, fresh, looked_at, outcome_of, segment_of
 from tests.moderation import acting
 
 LONG_NAME = "A rather long name of a GPT that somebody gave it on purpose"
@@ -121,8 +121,9 @@ def _pages_of_finetunes(owner: User, publisher: Publisher, base: Version) -> dic
     )
     done, running = (_finetune(owner, publisher, base, file, report=DESCRIBED | REPORT | {"preview": PREVIEW}) for _ in range(2))
     claims.claim(claim_of(done))
-    claims.segment(segment_of(done, 0))
-    claims.finished(outcome_of(done, result={"manifest": making.make_artifact().digest, "steps": 1, "validation_loss": 1.5}))
+    claims.segment(replace(segment_of(done, 0), events=looked_at(1.9, 1.5, 1.6, answer="It lies in France, " * 12)))
+    result = {"manifest": making.make_artifact().digest, "steps": 30, "validation_loss": 1.5, "best_step": 20}
+    claims.finished(outcome_of(done, result=result))
     claims.claim(claim_of(running))
     for number in range(30):
         claims.segment(segment_of(running, number, done=(number + 1) / 60))
