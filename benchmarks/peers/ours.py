@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.peers.lines import resident_bytes, serve
 from inference import Engine, SamplingParams
-from inference.footprint import fit
+from inference.footprint import fit, renderer_bytes
 from inference.native import library
 from inference.protocol import FinishReason
 
@@ -42,11 +42,12 @@ class Ours:
         return {"tokens": sum(len(output.token_ids) for output in outputs), "failed": failed}
 
     def memory(self) -> dict[str, int]:
-        """What the process holds, and what `inference.footprint` says that it takes."""
-        return {
-            "resident_bytes": resident_bytes(),
-            "stated_bytes": fit(self._folder, budget_bytes=NO_LIMIT_BYTES, options=self._options).bytes,
-        }
+        """What the process holds, ready for grammars as an engine's is, and what `inference.footprint` says that it takes; without
+        the process that renders conversations, which is not started here.
+        """
+        self._engine._core.prepare_grammars()
+        stated = fit(self._folder, budget_bytes=NO_LIMIT_BYTES, options=self._options).bytes
+        return {"resident_bytes": resident_bytes(), "stated_bytes": stated - renderer_bytes(self._folder)}
 
 
 if __name__ == "__main__":
