@@ -71,7 +71,11 @@ def asked(events: Sequence[Mapping[str, Any]]) -> Iterator[Asked]:
         yield Asked(prompt, tuple((point, point.samples[number]) for point in points))
 
 
-def recorded(job: Job) -> list[Checkpoint]:
-    """Those of which a version can be made: they stand in segments that became current."""
-    events = [event for events in job.segments.order_by("number").values_list("events", flat=True) for event in events]
+def publishable(events: Sequence[Mapping[str, Any]]) -> list[Checkpoint]:
+    """Those of which a version can be made."""
     return [point for point in checkpoints(events) if point.snapshot]
+
+
+def recorded(job: Job) -> list[Checkpoint]:
+    """The same, of the segments that became current."""
+    return publishable([event for events in job.segments.order_by("number").values_list("events", flat=True) for event in events])

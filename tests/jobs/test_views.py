@@ -355,6 +355,9 @@ def test_a_draft_is_made_of_the_checkpoint_that_was_chosen(scene: Scene) -> None
     version = Version.objects.get(made_by=job.public_id)
     assert version.artifact is not None
     assert version.artifact.digest == events[1]["snapshot"]
+    client.post(path, values | {"slug": "late", "name": "Late", "step": "20"})
+    assert Version.objects.filter(made_by=job.public_id).count() == 2
+    assert "Make another version of it" in client.get(reverse("jobs:job", args=[job.public_id])).content.decode()
 
 
 def test_prompts_of_ones_own_are_kept_and_used_again(scene: Scene) -> None:
