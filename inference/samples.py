@@ -14,17 +14,18 @@ from torch import Tensor
 
 from inference.attention import KeyValueStore, PagedAttention, Piece
 from inference.cache import BLOCK_SIZE
+from inference.conversations import FORBIDDEN, Messages
 from inference.datasets import Use
+from inference.examples import Example, Pair
 from inference.model import GPT, LoraPath
-from inference.problems import Problem
 from inference.protocol import MAX_SAMPLE_PROMPTS
-from inference.records import Conversation, Document, Preference, Record
+from inference.records import Conversation, Preference
 from inference.sources import read
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
 SAMPLE_TOKENS = 40
-LONGEST_PROMPT = 256  # tokens; who learns from longer ones sees the short ones
-OPENING_TOKENS = 12  # of a text that is to be gone on with
+LONGEST_PROMPT = 1024  # tokens: three for each character that a person may write, and what a template adds
+OPENING_TOKENS = 12  # of a text of the data that is to be gone on with
 
 
 @dataclass(frozen=True)
@@ -33,57 +34,77 @@ class Prompt:
     tokens: Sequence[int]
 
 
-def given(texts: Sequence[str], tokenizer: Tokenizer, *, use: Use) -> list[Prompt]:
-    """Prompts in a person's own words: questions, or beginnings of a text. Those the model cannot be asked are left out."""
-    as_text = use == Use.TEXT
-    found = [_prompt(text, tokenizer, [{"role": "user", "content": text}] if not as_text else None) for text in texts]
-    return [prompt for prompt in found if prompt is not None][:MAX_SAMPLE_PROMPTS]
+def room_for_prompt(context_length: int) -> int:
+    """The most tokens a prompt may have."""
+    return min(LONGEST_PROMPT, context_length - SAMPLE_TOKENS)
 
 
-def from_data(path: Path, tokenizer: Tokenizer, *, lines: Sequence[int], name: str = "") -> list[Prompt]:
-    """The prompts of the first of these lines of a file that was checked."""
-    wanted, found = set(lines), list[Prompt]()
-    for record in read(path, name=name):
-        if isinstance(record, Problem) or record.line not in wanted:
-            continue
-        prompt = _prompt_of(record, tokenizer)
-        if prompt is not None and prompt.text not in {other.text for other in found}:
-            found.append(prompt)
-        wanted.discard(record.line)
-        if len(found) == MAX_SAMPLE_PROMPTS or not wanted:
+def given(texts: Sequence[str], tokenizer: Tokenizer, *, use: Use, room: int) -> tuple[list[Prompt], list[str]]:
+    """(prompts in a person's own words, those of them that the model cannot be asked). For a text they are its beginning."""
+    found, unasked = list[Prompt](), list[str]()
+    for text in texts[:MAX_SAMPLE_PROMPTS]:
+        tokens = _tokens(tokenizer, text=text) if use == Use.TEXT else _tokens(tokenizer, messages=[{"role": "user", "content": text}])
+        if 0 < len(tokens) <= room:
+            found.append(Prompt(text, tokens))
+        else:
+            unasked.append(text)
+    return found, unasked
+
+
+def from_data(path: Path, tokenizer: Tokenizer, *, examples: Sequence[Example | Pair], use: Use, room: int, name: str = "") -> list[Prompt]:
+    """The prompts of the first of these examples of a file that was checked."""
+    prompts = _openings(examples, tokenizer) if use == Use.TEXT else _questions(path, tokenizer, {each.line for each in examples}, name)
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        if 0 < len(prompt.tokens) <= room:
+            found.setdefault(prompt.text, prompt)
+        if len(found) == MAX_SAMPLE_PROMPTS:
             break
-    return found
+    return list(found.values())
 
 
-def _prompt_of(record: Record, tokenizer: Tokenizer) -> Prompt | None:
-    match record:
-        case Conversation():
-            last = max(at for at, message in enumerate(record.messages) if message["role"] == "assistant")
-            messages = record.messages[:last]
-        case Preference():
-            messages = record.prompt
-        case Document():
-            return _prompt(record.text, tokenizer, None)
-    asked = [message["content"] for message in messages if message["role"] == "user"]
-    return _prompt(asked[-1] if asked else "", tokenizer, messages)
+def _openings(examples: Sequence[Example | Pair], tokenizer: Tokenizer) -> Iterator[Prompt]:
+    for example in examples:
+        if isinstance(example, Example):
+            tokens = list(example.tokens[:OPENING_TOKENS])
+            yield Prompt(readable(tokenizer.decode(tokens)), tokens)
 
 
-def _prompt(text: str, tokenizer: Tokenizer, messages: Sequence[dict[str, str]] | None) -> Prompt | None:
+def _questions(path: Path, tokenizer: Tokenizer, lines: set[int], name: str) -> Iterator[Prompt]:
+    for record in read(path, name=name):
+        if isinstance(record, Conversation | Preference) and record.line in lines:
+            messages = asked_in(record)
+            said = [message["content"] for message in messages if message["role"] == "user"]
+            yield Prompt(said[-1] if said else "", _tokens(tokenizer, messages=messages))
+
+
+def asked_in(record: Conversation | Preference) -> Messages:
+    """What stands before the last answer."""
+    if isinstance(record, Preference):
+        return record.prompt
+    last = max(at for at, message in enumerate(record.messages) if message["role"] == "assistant")
+    return record.messages[:last]
+
+
+def _tokens(tokenizer: Tokenizer, *, text: str = "", messages: Messages | None = None) -> list[int]:
+    """None of what the tokenizer or its template cannot read."""
     try:
-        tokens = tokenizer.encode_plain(text)[:OPENING_TOKENS] if messages is None else tokenizer.render(messages)
+        return tokenizer.encode_plain(text) if messages is None else tokenizer.render(messages)
     except (TemplateFailed, TokenizerError):
-        return None
-    if messages is None:
-        text = tokenizer.decode(tokens)
-    return Prompt(text, tokens) if 0 < len(tokens) <= LONGEST_PROMPT else None
+        return []
+
+
+def readable(text: str) -> str:
+    """With U+FFFD for what is no character of a text: an answer may hold any byte, and not every database takes them."""
+    return FORBIDDEN.sub("\ufffd", text)
 
 
 class Samples:
     """Answers of the model as it stands, each of at most SAMPLE_TOKENS tokens."""
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, prompts: Sequence[Prompt], *, lora: LoraPath | None) -> None:
-        room = model.config.context_length - SAMPLE_TOKENS
-        self.prompts = [prompt for prompt in prompts if len(prompt.tokens) <= room]
+        """`prompts` of at most `room_for_prompt` tokens."""
+        self.prompts = list(prompts)
         self._model, self._tokenizer, self._lora = model, tokenizer, lora
 
     @torch.no_grad()
@@ -104,7 +125,7 @@ class Samples:
                     said[at].append(token)
                     if len(said[at]) < SAMPLE_TOKENS:
                         going.append((at, [token], start + len(tokens)))
-        return [self._tokenizer.decode(tokens) for tokens in said]
+        return [readable(self._tokenizer.decode(tokens)) for tokens in said]
 
     def _next(self, tokens: Sequence[Sequence[int]], pieces: Sequence[Piece], store: KeyValueStore) -> list[int]:
         """The likeliest token after each piece."""

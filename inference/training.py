@@ -36,6 +36,7 @@ from inference.workbench import Workbench, explained
 
 MAX_GRAD_NORM = 1.0
 VALIDATIONS = 10  # over the whole run, beside the one before it begins
+SNAPSHOT_BYTES = 2**30  # of one run's adapters on its way
 SAID_EVERY_S = 0.25
 TIMES_SAVING = 9  # a segment lasts so many times as long as saving the one before it took
 LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, two moments, the best so far and a checkpoint's copy
@@ -69,16 +70,15 @@ def train(
     model = bench.model(source, room_bytes=_room(config, recipe))
     training = Training(task, bench, recipe=recipe, model=model, examples=examples, source=source)
     if asked is not None:
-        training.ask(samples.given(asked, tokenizer, use=recipe.method) or _prompts(data, tokenizer, examples, recipe, name), tokenizer)
+        room = samples.room_for_prompt(config.context_length)
+        prompts, unasked = samples.given(asked, tokenizer, use=recipe.method, room=room)
+        if not asked:
+            train, held_out = split(examples, recipe)
+            prompts = samples.from_data(data, tokenizer, examples=held_out or train, use=recipe.method, room=room, name=name)
+        training.ask(prompts, tokenizer, unasked=unasked)
     training.begin()
     training.to_the_end()
     return training.result()
-
-
-def _prompts(data: Path, tokenizer: Tokenizer, examples: Sequence[Example | Pair], recipe: Recipe, name: str) -> list[Prompt]:
-    """Of examples that are held out, where any are."""
-    train, held_out = split(examples, recipe)
-    return samples.from_data(data, tokenizer, lines=[example.line for example in held_out or train], name=name)
 
 
 def _room(config: GPTConfig, recipe: Recipe) -> int:
@@ -102,7 +102,8 @@ class State:
     step: int = 0  # steps done
     tokens: int = 0  # read in training, without validation
     trained_tokens: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the steps
+    seconds_beside: float = 0.0  # of measuring and answering
     recent: list[float] = field(default_factory=list)  # losses of the last RECENT_STEPS
     base_validation_loss: float | None = None
     validation_loss: float | None = None  # the last
@@ -140,10 +141,13 @@ class Training:
         self._segment = task.segment
         self._checkpoint = task.checkpoint
         self._samples: Samples | None = None
+        self._unasked: list[str] = []
 
-    def ask(self, prompts: Sequence[Prompt], tokenizer: Tokenizer) -> None:
-        """Has the model answer these at each checkpoint that can be chosen, and before the first step."""
-        self._samples = Samples(self._model, tokenizer, prompts, lora=self._trainable.adapter)
+    def ask(self, prompts: Sequence[Prompt], tokenizer: Tokenizer, *, unasked: Sequence[str] = ()) -> None:
+        """Has the model answer these at each point that can be chosen, and before the first step; a run that goes on, what it began
+        with. `unasked` is what it would have been asked, had there been room.
+        """
+        self._samples, self._unasked = Samples(self._model, tokenizer, prompts, lora=self._trainable.adapter), list(unasked)
 
     def begin(self) -> None:
         """Takes up the checkpoint, or measures the base before the first step."""
@@ -153,6 +157,7 @@ class Training:
             self._sign()
             return
         self._sign()
+        began = time.monotonic()
         self._objective.begin(lambda: self._say("validating"))
         found: dict[str, Any] = {}
         if self._objective.held_out_count:
@@ -160,6 +165,8 @@ class Training:
             self._state.base_validation_loss = self._state.validation_loss = found["validation_loss"]
         if self._samples is not None:
             found |= {"prompts": [prompt.text for prompt in self._samples.prompts], **self._answered()}
+            found |= {"unasked": self._unasked} if self._unasked else {}
+        self._state.seconds_beside += time.monotonic() - began
         if found:
             self._note({"step": 0, **found})
 
@@ -210,6 +217,7 @@ class Training:
             "tokens": state.tokens,
             "trained_tokens": state.trained_tokens,
             "seconds": round(state.seconds, 1),
+            "seconds_beside": round(state.seconds_beside, 1),
             "train_loss": sum(state.recent) / len(state.recent),
             "base_validation_loss": state.base_validation_loss,
             "validation_loss": state.best_validation_loss if state.best_validation_loss is not None else state.validation_loss,
@@ -250,6 +258,7 @@ class Training:
             if self._objective.held_out_count:
                 event |= self._judge()
             event |= self._shown()
+            state.seconds_beside += time.monotonic() - began - seconds
         self._note(event)
 
     def _descend(self, numbers: list[int]) -> tuple[float, float]:
@@ -292,7 +301,17 @@ class Training:
         """The model as it stands: what it answers, and the digest of its adapter, of which a version can be made."""
         if self._samples is None:
             return {}
-        return {**self._answered(), "snapshot": self._bench.snapshot(self._save)} if self._trainable.adapter else self._answered()
+        shown = self._answered()
+        return {**shown, "snapshot": self._bench.snapshot(self._save)} if self._is_kept else shown
+
+    @property
+    def _is_kept(self) -> bool:
+        """Adapters are, as many in even distances as SNAPSHOT_BYTES hold, and the last."""
+        if self._trainable.adapter is None:
+            return False
+        size = sum(parameter.numel() * parameter.element_size() for parameter in self._trainable.parameters())
+        every = -(-VALIDATIONS * size // SNAPSHOT_BYTES)
+        return self._state.step == self._steps or self._state.step // self._validate_every % every == 0
 
     def _save(self, folder: Path) -> None:
         base = self._task.params.get("base", "")
@@ -343,6 +362,8 @@ class Training:
             moments |= {f"{number}.{name}": value for name, value in self._optimiser.state[parameter].items()}
         groups = {WEIGHTS: self._trainable.weights(), BEST: self._best or {}, COMPARED: self._objective.kept(), OPTIMISER: moments}
         state = {"job": self._task.job, "data": self._data, **asdict(self._state)}
+        if self._samples is not None:
+            state["prompts"] = [[prompt.text, list(prompt.tokens)] for prompt in self._samples.prompts]
         filled = {name: group for name, group in groups.items() if group}
         resuming.write(folder, filled, state, processes=self._bench.processes)
 
@@ -356,6 +377,9 @@ class Training:
         if kept.pop("data", self._data) != self._data:
             message = "The data has other tokens than when the checkpoint was made: this worker reads it in another way. Begin anew."
             raise JobError("checkpoint_unusable", message)
+        began_with = kept.pop("prompts", None)
+        if self._samples is not None and began_with is not None:
+            self._samples.prompts = [Prompt(text, tokens) for text, tokens in began_with]
         self._state = State(**kept)
         self._trainable.restore(groups[WEIGHTS])
         self._best = groups.get(BEST)

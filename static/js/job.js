@@ -19,8 +19,11 @@ async function refresh() {
       const again = fresh.getElementById(opened.id);
       if (again) again.open = true;
     }
-    const busy = part.contains(document.activeElement);
-    if (next && !busy && part.innerHTML !== next.innerHTML) part.replaceChildren(...next.childNodes);
+    const held = part.contains(document.activeElement) ? document.activeElement : null;
+    const summaryOf = held?.matches("details[id] > summary") ? held.parentElement.id : "";
+    if (!next || (held && !summaryOf) || part.innerHTML === next.innerHTML) continue;
+    part.replaceChildren(...next.childNodes);
+    if (summaryOf) document.querySelector(`#${summaryOf} > summary`)?.focus();
   }
   document.title = fresh.title;
   if (polled && !fresh.querySelector("[data-job][data-every]")) location.reload();

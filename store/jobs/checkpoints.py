@@ -47,11 +47,11 @@ class Asked:
 
 
 def checkpoints(events: Sequence[Mapping[str, Any]]) -> list[Checkpoint]:
-    """In the order of their steps. The best had the least held-out loss; where nothing was held out it is the last."""
+    """In the order of their steps. The best had the least held-out loss; where nothing was held out there is none."""
     shown = [event for event in events if "samples" in event]
     trained = [event for event in shown if event["step"] > 0]
     measured = [event for event in trained if "validation_loss" in event]
-    best = min(measured, key=lambda event: event["validation_loss"]) if measured else next(reversed(trained), None)
+    best = min(measured, key=lambda event: event["validation_loss"], default=None)
     return [
         Checkpoint(
             step=event["step"],
@@ -68,7 +68,7 @@ def asked(events: Sequence[Mapping[str, Any]]) -> Iterator[Asked]:
     prompts: list[str] = next((event["prompts"] for event in events if "prompts" in event), [])
     points = checkpoints(events)
     for number, prompt in enumerate(prompts):
-        yield Asked(prompt, tuple((point, point.samples[number]) for point in points))
+        yield Asked(prompt, tuple((point, point.samples[number]) for point in points if number < len(point.samples)))
 
 
 def publishable(events: Sequence[Mapping[str, Any]]) -> list[Checkpoint]:

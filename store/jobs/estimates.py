@@ -40,11 +40,15 @@ def estimate(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> 
 
 
 def tokens_per_s(base: Version, method: str) -> float | None:
-    """The median pace of the last runs of this kind on the base; None when there were none."""
+    """The median pace of the last runs of this kind on the base, all that was measured on the way included; None without any."""
     ended = Job.objects.filter(kind=Job.Kind.FINETUNE, state=Job.State.SUCCEEDED, subject=base.public_id, params__settings__method=method)
     results = ended.order_by("-id").values_list("result", flat=True)[:RUNS]
-    paces = [result["tokens"] / result["seconds"] for result in results if result.get("tokens") and result.get("seconds")]
+    paces = [result["tokens"] / (result["seconds"] + result.get("seconds_beside", 0)) for result in results if _is_timed(result)]
     return median(paces) if paces else None
+
+
+def _is_timed(result: Mapping[str, Any]) -> bool:
+    return bool(result.get("tokens") and result.get("seconds"))
 
 
 def _report(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> dict[str, Any] | None:

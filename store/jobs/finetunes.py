@@ -268,8 +268,9 @@ def _at(job: Job, step: int | None) -> tuple[str, dict[str, Any]]:
     """(digest of the adapter's manifest, what was measured) at a checkpoint of a run that succeeded."""
     kept = ("steps", "examples", "train_loss", "validation_loss", "base_validation_loss", "tokens")
     measured = {name: job.result[name] for name in kept if job.result.get(name) is not None}
-    if step is None or step == job.result.get("best_step"):
-        return job.result["manifest"], measured
+    best = job.result.get("best_step")
+    if step is None or step == best:
+        return job.result["manifest"], measured | ({} if best is None else {"steps": best})
     point = next((point for point in checkpoints.recorded(job) if point.step == step), None)
     if point is None:
         raise NothingToPublish(param="step")

@@ -187,7 +187,9 @@ class VersionForm(RefusableForm):
     """A draft version of a GPT that is there, or of a new one."""
 
     step = forms.TypedChoiceField(
-        label=_("Checkpoint"), coerce=int, empty_value=None, required=False, help_text=_("The best on held-out examples is chosen.")
+        label=_("Checkpoint"),
+        coerce=int,
+        help_text=_("Chosen is what did best on held-out examples, or the end."),
     )
     listing = forms.ChoiceField(label=_("GPT"), required=False)
     slug = forms.CharField(
@@ -198,13 +200,16 @@ class VersionForm(RefusableForm):
     number = forms.CharField(label=_("Version"), max_length=20, initial="1.0.0", help_text=_("Three numbers, for example 1.0.0."))
     change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 2}))
 
-    def __init__(self, *args: Any, publisher: Publisher, points: Sequence[Checkpoint] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, publisher: Publisher, points: Sequence[Checkpoint] = (), result: int | None = None, **kwargs: Any
+    ) -> None:
+        """`points` from which to choose; `result` is the step of the run's own."""
         super().__init__(*args, **kwargs)
         if points:
             step = self.fields["step"]
             assert isinstance(step, forms.TypedChoiceField)
             step.choices = [(point.step, point.choice) for point in reversed(points)]
-            step.initial = next(point.step for point in points if point.is_best)
+            step.initial = result
         else:
             del self.fields["step"]
         self.listings = {listing.public_id: listing for listing in Listing.objects.filter(publisher=publisher).order_by("slug")}

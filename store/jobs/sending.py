@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 RESEND_AFTER = timedelta(seconds=30)
 SENT_AT_ONCE = 100  # by one round of the reconciler
-MOST_LOOKED_AT = 1000
 # What a publisher starts; checks are the store's own.
 LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.FINETUNE, Job.Kind.EVALUATION})
 QUEUES = {Job.Kind.FINETUNE: protocol.TRAINING_QUEUE}
@@ -89,26 +88,31 @@ def send_due(**of: Any) -> int:
         mine = due(now).filter(pk__in=chosen).select_for_update(skip_locked=True).in_bulk()
         jobs = [mine[pk] for pk in chosen if pk in mine]
         Job.objects.filter(pk__in=[job.pk for job in jobs]).update(dispatched_at=now)
-    unsent = [job.pk for job in jobs if not _put(job)]
-    if unsent:
-        Job.objects.filter(pk__in=unsent, dispatched_at=now).update(dispatched_at=None)
-    return len(jobs) - len(unsent)
+    sent = 0
+    try:
+        while sent < len(jobs) and _put(jobs[sent]):
+            sent += 1
+    finally:
+        if unsent := [job.pk for job in jobs[sent:]]:
+            Job.objects.filter(pk__in=unsent, dispatched_at=now).update(dispatched_at=None)
+    return sent
 
 
 def _in_turn(now: datetime, **of: Any) -> list[int]:
-    """The jobs to be sent in this round."""
-    place = Window(RowNumber(), partition_by=[F("publisher"), F("kind")], order_by="pk")
+    """The jobs to be sent in this round. What is not limited goes with the first of each publisher."""
+    waiting = due(now).filter(**of)
     limited = Q(publisher__isnull=False, kind__in=LIMITED_KINDS)
-    first = due(now).filter(**of).annotate(place=place).filter(~limited | Q(place__lte=settings.JOBS_PER_PUBLISHER))
+    turns = [(1, pk) for pk in waiting.exclude(limited).values_list("pk", flat=True)[:SENT_AT_ONCE]]
     on_its_way = Q(state=Job.State.QUEUED, claim="", dispatched_at__gte=now - RESEND_AFTER)
     busy = Job.objects.filter(limited & (Q(state=Job.State.RUNNING) | on_its_way)).values("publisher", "kind").annotate(count=Count("pk"))
     taken = {(row["publisher"], row["kind"]): row["count"] for row in busy.order_by()}
-    found = []
-    for pk, publisher, kind, number in first.values_list("pk", "publisher", "kind", "place").order_by("place", "pk")[:MOST_LOOKED_AT]:
+    place = Window(RowNumber(), partition_by=[F("publisher"), F("kind")], order_by="pk")
+    first = waiting.filter(limited).annotate(place=place).filter(place__lte=settings.JOBS_PER_PUBLISHER)
+    for pk, publisher, kind, number in first.values_list("pk", "publisher", "kind", "place"):
         turn = number + taken.get((publisher, kind), 0)
-        if publisher is None or kind not in LIMITED_KINDS or turn <= settings.JOBS_PER_PUBLISHER:
-            found.append((turn, pk))
-    return [pk for _turn, pk in sorted(found)[:SENT_AT_ONCE]]
+        if turn <= settings.JOBS_PER_PUBLISHER:
+            turns.append((turn, pk))
+    return [pk for _turn, pk in sorted(turns)[:SENT_AT_ONCE]]
 
 
 def _put(job: Job) -> bool:

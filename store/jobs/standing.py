@@ -173,6 +173,10 @@ class Standing:
         return list(asked(self.events))
 
     @property
+    def unasked(self) -> list[str]:
+        return next((event["unasked"] for event in self.events if "unasked" in event), [])
+
+    @property
     def preferred_percent(self) -> int:
         """Of the held-out pairs, at the step of `held_out`: those whose chosen answer the model has come to prefer."""
         return round(100 * float(self.held_out["validation_accuracy"]))

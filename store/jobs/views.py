@@ -160,7 +160,8 @@ def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> 
     standing = Standing(job)
     may_act = job.publisher.role_of(request.user) in ACTORS
     if form is None and may_act and job.state == Job.State.SUCCEEDED:
-        form = VersionForm(publisher=job.publisher, points=checkpoints.publishable(standing.events))
+        points = checkpoints.publishable(standing.events)
+        form = VersionForm(publisher=job.publisher, points=points, result=job.result.get("best_step"))
     context = {"job": job, "publisher": job.publisher, "standing": standing, "may_act": may_act, "form": form}
     context["is_insider"] = dispatch.is_insider(request.user, job)
     context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()

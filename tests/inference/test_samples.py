@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from inference import training
 from inference.held_out import held_out
 from inference.job_process import Cancelled, Paused
 from inference.protocol import MAX_SAMPLE_PROMPTS, JobTask
 from inference.samples import OPENING_TOKENS, SAMPLE_TOKENS
+from inference.tokenizer import Tokenizer
 from inference.training import run
 from tests.inference.asking import a_request, an_engine, texts
 from tests.inference.asking import run as ask
@@ -101,21 +103,62 @@ def test_without_prompts_of_ones_own_those_of_held_out_examples_are_asked(place:
 def test_a_text_is_gone_on_with_from_its_beginning(place: Place) -> None:
     place.data = place.put_data(json.dumps({"text": f"{city} lies in {city}land. " * 6}).encode() for city in CITIES)
     own, of_data = Told(), Told()
+    opening = "Rome lies on seven hills, and all roads, they say, go there; but"
 
-    run(asking(place, ["Rome lies"], changes={"method": "text", "epochs": 1}), place.bench(own, segment_s=60))
+    run(asking(place, [opening], changes={"method": "text", "epochs": 1}), place.bench(own, segment_s=60))
     run(asking(place, [], changes={"method": "text", "epochs": 1}), place.bench(of_data, segment_s=60))
 
-    assert shown(own)[0]["prompts"] == ["Rome lies"]
-    assert all(len(place_of) <= OPENING_TOKENS * 8 for place_of in shown(of_data)[0]["prompts"])
-    assert any(shown(of_data)[0]["prompts"][0].startswith(city[:2]) for city in CITIES)
+    assert shown(own)[0]["prompts"] == [opening]
+    assert 0 < len(shown(of_data)[0]["prompts"]) <= MAX_SAMPLE_PROMPTS
+    tokenizer = Tokenizer.from_folder(place.folder / "base")
+    beginnings = {tokenizer.decode(tokenizer.encode_plain(f"{city} lies in {city}land. " * 6)[:OPENING_TOKENS]) for city in CITIES}
+    assert set(shown(of_data)[0]["prompts"]) <= beginnings
 
 
-def test_what_the_model_has_no_room_for_is_not_asked(tmp_path: Path) -> None:
-    place, told = Place(tmp_path, context=96), Told()
+def test_what_the_model_has_no_room_for_is_not_asked_and_said(tmp_path: Path) -> None:
+    place, told, none = Place(tmp_path, context=96), Told(), Told()
+    long = "Hello " * 40
 
-    run(asking(place, ["Hello " * 40, "Hi"], changes={"epochs": 1, "max_length": 96}), place.bench(told, segment_s=60))
+    run(asking(place, [long, "Hi"], changes={"epochs": 1, "max_length": 96}), place.bench(told, segment_s=60))
+    run(asking(place, [long], changes={"epochs": 1, "max_length": 96}), place.bench(none, segment_s=60))
 
-    assert shown(told)[0]["prompts"] == ["Hi"]
+    assert (shown(told)[0]["prompts"], shown(told)[0]["unasked"]) == (["Hi"], [long])
+    assert (shown(none)[0]["prompts"], shown(none)[0]["unasked"]) == ([], [long])
+    assert "snapshot" in shown(none)[-1]
+
+
+def test_an_answer_holds_no_character_that_is_none_of_a_text(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, tokens: "a\x00b\x1bc\n")
+    told = Told()
+
+    run(asking(place, ASKED, changes={"epochs": 1}), place.bench(told, segment_s=60))
+
+    assert shown(told)[-1]["samples"] == ["a\ufffdb\ufffdc\n"] * 2
+
+
+def test_a_run_that_goes_on_asks_what_it_began_with(place: Place) -> None:
+    first, second = Told(pause_at=3), Told()
+    with pytest.raises(Paused):
+        run(asking(place, ASKED), place.bench(first))
+
+    run(asking(place, ["Something else"], checkpoint=first.segments[-1]["checkpoint"], segment=3), place.bench(second, segment_s=60))
+
+    whole = Told()
+    run(asking(place, ASKED), place.bench(whole, segment_s=60))
+    assert [event["samples"] for event in shown(second)] == [event["samples"] for event in shown(whole)[4:]]
+
+
+def test_of_a_large_adapter_fewer_copies_are_kept_and_always_the_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    result = run(asking(place, ASKED), place.bench(told, segment_s=60))
+    size = result["trained_parameters"] * 4
+    few = Told()
+
+    monkeypatch.setattr(training, "SNAPSHOT_BYTES", 4 * size)
+    run(asking(place, ASKED), place.bench(few, segment_s=60))
+
+    assert [event["step"] for event in shown(told) if "snapshot" in event] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [event["step"] for event in shown(few) if "snapshot" in event] == [3, 6, 8]
 
 
 def test_a_cancelled_run_stops_between_two_tokens_of_a_sample(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

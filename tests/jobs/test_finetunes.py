@@ -453,12 +453,14 @@ def test_a_version_can_be_made_of_any_checkpoint_of_a_run(scene: Scene) -> None:
     assert (best.artifact.digest, last.artifact.digest) == (job.result["manifest"], events[3]["snapshot"])
     assert (best.facts["validation_loss"], best.facts["train_loss"]) == (1.2, 1.1)
     assert {name: last.facts.get(name) for name in measured} == measured | {"validation_loss": 1.4, "train_loss": None}
-    assert (best.facts["steps"], last.facts["steps"]) == (3, 30)
+    assert (best.facts["steps"], last.facts["steps"]) == (20, 30)
     assert (last.base, last.made_by, last.facts["settings"]) == (scene.base, job.public_id, job.params["settings"])
 
 
-@pytest.mark.parametrize(("losses", "best"), [((1.5, 1.2, 1.4), 20), ((1.2, 1.2), 10), ((None, None), 20), ((), None)])
-def test_the_best_checkpoint_had_the_least_held_out_loss_or_is_the_last(losses: tuple[float | None, ...], best: int | None) -> None:
+@pytest.mark.parametrize(("losses", "best"), [((1.5, 1.2, 1.4), 20), ((1.2, 1.2), 10), ((None, None), None), ((), None)])
+def test_the_best_checkpoint_had_the_least_held_out_loss_where_that_was_measured(
+    losses: tuple[float | None, ...], best: int | None
+) -> None:
     found = checkpoints.checkpoints(looked_at(*losses))
 
     assert [point.step for point in found if point.is_best] == ([] if best is None else [best])

@@ -182,6 +182,29 @@ def test_a_round_asks_as_often_for_a_thousand_jobs_as_for_ten(settings: Any) -> 
     assert len(for_a_thousand) == len(for_ten)
 
 
+def test_what_has_no_limit_waits_for_no_publishers_turn(settings: Any) -> None:
+    settings.JOBS_PER_PUBLISHER = 2
+    in_the_queue(make_publisher(), 4)
+    checks = Job.objects.bulk_create(Job(kind=Job.Kind.CHECK, params={}) for _ in range(4))
+
+    reconcile()
+
+    assert Job.objects.filter(pk__in=[check.pk for check in checks], dispatched_at__isnull=False).count() == 4
+    assert len(queued()) == 2
+
+
+def test_a_job_that_cannot_be_put_on_its_queue_leaves_the_others_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        in_the_queue(make_publisher(), 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(sending, "QUEUES", None)
+        with pytest.raises(AttributeError):
+            reconcile()
+
+    assert not Job.objects.filter(dispatched_at__isnull=False).exists()
+    assert (reconcile().sent, len(queued())) == (2, 2)
+
+
 def test_a_broker_that_is_away_takes_nothing_and_all_is_sent_when_it_is_back(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = in_the_queue(make_publisher(), 2)
     with monkeypatch.context() as away:

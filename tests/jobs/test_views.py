@@ -342,6 +342,28 @@ def test_the_page_shows_what_is_answered_on_the_way_and_offers_each_checkpoint(s
     assert ("step" in without.context["form"].fields, without.context["standing"].asked) == (False, [])
 
 
+def test_what_the_model_was_not_asked_is_told_and_what_it_says_is_text_alone(scene: Scene) -> None:
+    events = looked_at(1.5, 1.2, answer="<b>bold</b>")
+    events[0]["unasked"] = ["A question without end"]
+    events[2]["samples"] = []  # of a worker that had no room for the question
+    job = scene.finish(scene.start(), events=events, best_step=20)
+
+    page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
+
+    assert "not asked: A question without end" in page
+    assert page.count("&lt;b&gt;bold&lt;/b&gt;") == 2
+    assert "<b>bold" not in page
+
+
+def test_where_nothing_was_held_out_no_checkpoint_is_called_the_best(scene: Scene) -> None:
+    job = scene.finish(scene.start(), events=looked_at(None, None), best_step=20)
+
+    form = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).context["form"]
+
+    assert [label for _value, label in form["step"].field.choices] == ["Step 20", "Step 10"]
+    assert form["step"].value() == 20
+
+
 def test_a_draft_is_made_of_the_checkpoint_that_was_chosen(scene: Scene) -> None:
     events = looked_at(1.5, 1.2)
     job = scene.finish(scene.start(), events=events, best_step=20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from django.conf import LazySettings
@@ -201,10 +201,10 @@ def test_who_only_watches_cannot_act_on_it(job: Job, act: str) -> None:
     assert Job.objects.get(pk=job.pk).state == "waiting"
 
 
-def job_on(publisher: Publisher, raw: bytes, *, name: str) -> Job:
+def job_on(publisher: Publisher, raw: bytes, *, name: str, prompts: Sequence[str] = ()) -> Job:
     owner = making.owner_of(publisher)
     file = files.save(owner, publisher, name=name, stream=io.BytesIO(raw), purpose=UploadedFile.Purpose.FINETUNE)
-    return finetunes.start(owner, publisher, base=Version.objects.get(kind="weights"), file=file, settings={})
+    return finetunes.start(owner, publisher, base=Version.objects.get(kind="weights"), file=file, settings={}, prompts=prompts)
 
 
 @pytest.mark.django_db
@@ -213,6 +213,7 @@ def test_other_data_of_the_demos_publisher_and_other_publishers_jobs_stay_their_
     hidden = [
         job_on(demo, b'{"prompt": "mine", "completion": "alone"}\n', name=finetune.NAME),
         job_on(making.make_publisher(), finetune.DATA.read_bytes(), name=finetune.NAME),
+        job_on(demo, finetune.DATA.read_bytes(), name=finetune.NAME, prompts=["A question of my own"]),
     ]
 
     for job in hidden:

@@ -45,9 +45,9 @@ def to_watch() -> Job | None:
 
 
 def holds_our_data(job: Job) -> bool:
-    """Whether a job of the demo was started on the data that lie in the source code: it shows nobody's own."""
+    """Whether a job of the demo was started on the data that lie in the source code and asks nothing else: it shows nobody's own."""
     of_demo = job.kind == Job.Kind.FINETUNE and job.publisher is not None and job.publisher.is_demo
-    return of_demo and job.params.get("file") == _digest()
+    return of_demo and job.params.get("file") == _digest() and not job.params.get("prompts")
 
 
 @cache
