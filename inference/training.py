@@ -73,7 +73,8 @@ def train(
         room = samples.room_for_prompt(config.context_length)
         prompts, unasked = samples.given(asked, tokenizer, use=recipe.method, room=room)
         if not asked:
-            train, held_out = split(examples, recipe)
+            every: Sequence[Example | Pair] = examples
+            train, held_out = split(every, recipe)
             prompts = samples.from_data(data, tokenizer, examples=held_out or train, use=recipe.method, room=room, name=name)
         training.ask(prompts, tokenizer, unasked=unasked)
     training.begin()
