@@ -25,6 +25,7 @@ from inference.examples import digest
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
+from inference.optimiser import MOMENTS, STEP, AdamW
 from inference.processes import Processes, whole
 from inference.protocol import JobTask
 from inference.recipe import Recipe, Scope
@@ -43,7 +44,6 @@ LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, t
 RECENT_STEPS = 20  # whose mean is called the training loss at the end
 WEIGHTS, BEST, OPTIMISER = "weights", "best", "optimiser"  # in a checkpoint
 COMPARED = "compared"  # there too: what the objective measured before the first step
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 RESULT = "result"
 
 
@@ -133,7 +133,7 @@ class Training:
         if self._steps > MAX_STEPS:
             message = f"{self._steps} steps are more than the {MAX_STEPS} allowed. Choose fewer epochs or larger batches."
             raise JobError("too_many_steps", message, detail={"steps": self._steps, "limit": MAX_STEPS})
-        self._optimiser = torch.optim.AdamW(self._trainable.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
+        self._optimiser = AdamW(self._trainable.parameters(), lr=recipe.learning_rate)
         self._best: dict[str, Tensor] | None = None
         self._state = State()
         self._events: list[dict[str, Any]] = []
@@ -238,8 +238,7 @@ class Training:
         state, recipe = self._state, self._recipe
         numbers = batch(self._objective.train_count, recipe, state.step)
         rate = recipe.rate(state.step, self._steps)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        self._optimiser.lr = rate
         loss, grad_norm = self._descend(numbers)
         state.step += 1
         state.recent = [*state.recent, loss][-RECENT_STEPS:]
@@ -275,7 +274,7 @@ class Training:
         self._require_finite(total, grad_norm)
         self._optimiser.step()
         self._trainable.after_step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.forget_gradients()
         return total, grad_norm
 
     def _require_finite(self, *found: float) -> None:
@@ -390,7 +389,7 @@ class Training:
         torch.set_rng_state(moments[resuming.RANDOM])
         for number, parameter in enumerate(parameters):
             state = {name: moments[f"{number}.{name}"].to(parameter.device) for name in MOMENTS}
-            self._optimiser.state[parameter] = {"step": moments[f"{number}.step"], **state}
+            self._optimiser.state[parameter] = {STEP: moments[f"{number}.{STEP}"], **state}
 
     def _forget(self, digest: str | None, *, kept: str) -> None:
         if digest is not None and digest != kept:
