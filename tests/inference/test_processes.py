@@ -1,4 +1,7 @@
-"""One run in several processes: the losses of one process, and bit-exact resume after one of them was killed."""
+"""One run in several processes: the losses of one process, and bit-exact resume after one of them was killed.
+
+torchrun starts the processes of which one is killed, and those that go on.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from inference.__main__ import main
 from inference.batching import passes
 from inference.examples import Example
 from inference.processes import Processes
-from tests.inference.job_bench import CITIES, PREFERENCES, chat_file, chat_line
+from tests.inference.job_bench import CITIES, chat_file, chat_line
+from tests.inference.ranks import WITHIN_S, together
 from tests.inference.tiny import tiny_base
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "inference", "train"]
-WITHIN_S = 120.0
 COURSE = ["--batch-size", "8", "--epochs", "3", "--validation-share", "0.2"]
 
 
@@ -38,8 +41,8 @@ def chats(base: Path) -> Path:
     return chat_file(base.parent / "chats.jsonl", lines)
 
 
-def together(*arguments: Any) -> dict[str, Any]:
-    """The result of a run in two processes."""
+def launched(*arguments: Any) -> dict[str, Any]:
+    """The result of a run in two processes that torchrun starts."""
     done = subprocess.run([*LAUNCH, *map(str, arguments)], capture_output=True, text=True, timeout=WITHIN_S)
     assert done.returncode == 0, done.stderr[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -79,13 +82,9 @@ def test_a_small_step_has_a_pass_for_each_process() -> None:
 def test_two_processes_have_the_losses_of_one_and_end_with_its_weights(
     base: Path, chats: Path, tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = chats
-    if "preference" in settings:
-        data = tmp_path / "preferences.jsonl"
-        data.write_text("".join(json.dumps(row) + "\n" for row in PREFERENCES))
-    arguments = [base, data]
+    arguments = [base, chats]
 
-    two = together(*arguments, tmp_path / "two", *COURSE, *settings)
+    two = together(tmp_path / "said", *arguments, tmp_path / "two", *COURSE, *settings)
     assert main(["train", *map(str, arguments), str(tmp_path / "one"), *COURSE, *settings]) == 0
     one = json.loads(capsys.readouterr().out)
 
@@ -101,7 +100,7 @@ def test_two_processes_have_the_losses_of_one_and_end_with_its_weights(
 
 def test_a_run_one_of_whose_processes_was_killed_goes_on_with_the_same_bits(base: Path, chats: Path, tmp_path: Path) -> None:
     settings = [*COURSE, "--epochs", "16", "--dropout", "0.1", "--learning-rate", "0.005"]
-    whole = together(base, chats, tmp_path / "whole" / "adapter", *settings)
+    whole = together(tmp_path / "said", base, chats, tmp_path / "whole" / "adapter", *settings)
     kept, out = tmp_path / "checkpoints", tmp_path / "adapter"
     arguments = [str(part) for part in (base, chats, out, *settings, "--checkpoints", kept, "--checkpoint-every", "0")]
 
@@ -114,7 +113,7 @@ def test_a_run_one_of_whose_processes_was_killed_goes_on_with_the_same_bits(base
     assert not out.exists()
     found = sorted(folder.name for folder in kept.iterdir() if folder.name.isdigit())
     alone = main(["train", *arguments])
-    again = together(*arguments)
+    again = launched(*arguments)
 
     assert found
     assert alone == 2  # what two processes wrote is not taken up by one
