@@ -45,10 +45,16 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # ------------------------------------------------------------------ checks
 
-# The journeys mostly wait, for browsers and workers; the run on PostgreSQL fills that time. Each part's words come out in one piece.
-test: lint typecheck messages pytest
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=recurse journeys pytest-postgresql
-	$(MAKE) --no-print-directory journeys-postgresql
+# Two parts at once, whose words come out in one piece each: the journeys mostly wait, for browsers and workers, and the others fill
+# that time. No two parts with a stack of their own and no two with several processes meet.
+test: lint messages
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=recurse IN_TURN=1 journeys-postgresql pytest-postgresql
+
+ifdef IN_TURN
+journeys-postgresql: | journeys
+pytest-postgresql: | pytest
+pytest: | typecheck
+endif
 
 lint: install-test
 	@$(VENV)/bin/ruff check .
@@ -68,7 +74,7 @@ pytest: install-test
 # Every actor's story on one running stack. What its processes commit stays in its database, so these have a run of their own.
 # All of them on PostgreSQL: TEST_POSTGRESQL=1 make journeys
 journeys: install-test
-	@$(VENV)/bin/pytest -n 1 --dist loadgroup -m "stack or browser"
+	@$(VENV)/bin/pytest -n 1 --dist loadgroup -m "stack or browser" tests/journeys
 
 # Kills the processes of the store under running jobs, again and again: SOAK_KILLS=200 SOAK_SEED=7 make soak
 soak: install-test

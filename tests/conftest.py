@@ -84,6 +84,7 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(settings.VAR_DIR, ignore_errors=True)
 
 
+JOURNEYS = Path(__file__).parent / "journeys"
 DATABASE_FIXTURES = {"db", "transactional_db", "stack"}
 
 
@@ -101,6 +102,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if _meets_the_database(item)]
     for item in items:
         if item.get_closest_marker("stack") or item.get_closest_marker("browser"):
+            if not item.path.is_relative_to(JOURNEYS):
+                raise pytest.UsageError(f"{item.nodeid} uses the running stack: make test looks for such tests in tests/journeys alone.")
             item.add_marker(pytest.mark.stack)
             item.add_marker(pytest.mark.xdist_group("stack"))
 
