@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from django.conf import LazySettings, settings
 from django.test import SimpleTestCase
 from django.utils import translation
 
+from inference.packaged import SMOLLM2, folder_of
 from store import valkey as store_valkey
 from store.supervision.broker import embedded_valkey
 from tests.postgresql import server as postgresql_server
@@ -122,9 +121,6 @@ def stack(_the_stack: Stack, django_db_blocker: pytest_django.DjangoDbBlocker) -
 
 
 @pytest.fixture(scope="session")
-def smollm2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smollm2_folder() -> Path:
     """The packaged SmolLM2-135M-Instruct as a Hugging Face folder; converted once and kept under var/."""
-    command = [sys.executable, "-m", "inference.importing", "smollm2"]
-    options = ["--artifacts", tmp_path_factory.mktemp("artifacts").as_uri(), "--cache", str(settings.BASE_DIR / "var" / "cache")]
-    said = subprocess.run([*command, *options], cwd=settings.BASE_DIR, capture_output=True, text=True, check=True).stdout
-    return Path(json.loads(said.splitlines()[-1])["facts"]["folder"])
+    return folder_of(SMOLLM2, settings.BASE_DIR / "var" / "cache", progress=lambda stage, **facts: None)
