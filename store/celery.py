@@ -53,6 +53,7 @@ def _configuration() -> dict[str, Any]:
         "task_create_missing_queues": True,
         "beat_schedule": {
             "reconcile-jobs": {"task": "store.jobs.reconcile", "schedule": 5.0, "options": {"expires": 5}},
+            "sweep-uploads": {"task": "store.jobs.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},

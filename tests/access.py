@@ -24,7 +24,7 @@ from store.batches import preparing
 from store.billing import ledger
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
-from store.jobs import dispatch, files, finetunes
+from store.jobs import dispatch, files, finetunes, uploads
 from store.jobs.models import Job
 from store.moderation import decisions
 from store.moderation.models import Submission
@@ -152,6 +152,7 @@ def _make_things(world: World) -> None:
         "notification": notification.public_id,
         "key": key.public_id,
         "receipt": receipt.public_id,
+        "upload": uploads.begin(user, None, name="requests.jsonl", purpose="batch", length_bytes=9).public_id,
         "maintainer": world.people["maintainer"].public_id,
         **_make_batches(user, world.versions["released"]),
         **_make_finetune(world, world.versions["released"].weights()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -96,6 +96,7 @@ class Entry:
     body: Callable[[World, str], dict[str, Any]] = _no_arguments  # of the POST: all that the act needs
     given: Callable[[World, str, str], None] = lambda world, state, role: None  # what is so when that role posts
     accept: str = "*/*"
+    headers: Mapping[str, str] = field(default_factory=dict)  # that the act needs besides
     writes: bool = True  # whether the act leaves a trace in the database
 
     @property
@@ -212,6 +213,8 @@ BY_STATE = frozenset(
     {question_by_name, question_to_version, of_listing, of_version, listing_id, version_id, submission_id, check_of, evaluation_of}
 )
 SCRIPT = "application/json"  # what the scripts of the pages accept
+TUS = {"tus-resumable": "1.0.0"}
+DATA = "filename YS5qc29ubA==,purpose ZmluZS10dW5l,publisher bGFi"  # a.jsonl for fine-tuning, of the publisher lab
 
 TABLE: dict[str, Entry] = {
     # the shop
@@ -255,6 +258,17 @@ TABLE: dict[str, Entry] = {
     "jobs:evaluations": Entry(MEMBERS, path=publisher),
     "jobs:evaluate": Entry(EDITORS, TO_MEASURE, path=evaluation_of, body=fixed(suites="answer")),
     "jobs:files": Entry(MEMBERS, path=publisher),
+    "jobs:uploads": Entry(  # scripts ask it, and are not sent on to sign in
+        always(row(405, visitor=401)),
+        always(editors(201) | {"visitor": 401}),
+        headers=TUS | {"upload-length": "9", "upload-metadata": DATA},
+    ),
+    "jobs:upload": Entry(
+        always(row(405, visitor=401)),
+        always(row(404, visitor=401, user=204)),
+        path=thing("upload"),
+        headers=TUS | {"x-http-method-override": "DELETE"},
+    ),
     "jobs:new": Entry(EDITORS, ACT_EDITORS, path=publisher, body=data_from_before, writes=False),
     "jobs:settings": Entry(
         EDITORS,
@@ -428,7 +442,7 @@ def _mismatches(world: World, state: str, method: str, name: str, entry: Entry) 
     for role in ROLES:
         given = partial(entry.given, world, state, role)
         client = world.clients["nobody" if role == "visitor" and name.startswith(APIS) else role]
-        got[role], said, written = access.ask(client, method, path, body, given=given, accept=entry.accept)
+        got[role], said, written = access.ask(client, method, path, body, given=given, accept=entry.accept, **entry.headers)
         wrong |= said_or_written(role, got[role], said, written, shown=shown)
         if method == "POST" and isinstance(got[role], int) and got[role] < 400 and entry.writes and not written:
             wrong[f"{role} writes nothing"] = got[role]

@@ -10,9 +10,10 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
 from store.errors import DomainError
+from store.jobs.forms import FileForm
 
 
-class BatchForm(forms.Form):
+class BatchForm(FileForm):
     file = forms.FileField(label=_("File of requests"), widget=forms.FileInput(attrs={"accept": ".jsonl"}))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

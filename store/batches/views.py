@@ -22,7 +22,7 @@ from store.batches.forms import BatchForm
 from store.batches.models import Batch
 from store.catalog.models import Listing
 from store.errors import DomainError, NotFound
-from store.jobs import files
+from store.jobs import uploads
 from store.jobs.models import UploadedFile
 from store.keyset import newest_first
 
@@ -65,12 +65,12 @@ def show_batches(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    form = BatchForm(request.POST or None, request.FILES or None)
+    form = BatchForm(request.POST or None, request.FILES or None, user=_person(request))
     if request.method == "POST" and form.is_valid():
         try:
-            brought, user = form.cleaned_data["file"], _person(request)
-            file = files.save(user, None, name=brought.name or "", stream=brought.file, purpose=UploadedFile.Purpose.BATCH)
-            batch = starting.start(user, file.public_id)
+            file = uploads.take(_person(request), None, form.cleaned_data, purpose=UploadedFile.Purpose.BATCH)
+            assert file is not None  # the form requires one
+            batch = starting.start(_person(request), file.public_id)
         except DomainError as error:
             form.refuse(error)
         else:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from store.accounts.admin import AppendOnlyAdmin
 from store.errors import DomainError
 from store.jobs import dispatch
-from store.jobs.models import Job, JobEvent, JobSegment, UploadedFile
+from store.jobs.models import Job, JobEvent, JobSegment, Upload, UploadedFile
 
 
 class JobEventInline(admin.TabularInline):
@@ -73,4 +73,12 @@ class UploadedFileAdmin(AppendOnlyAdmin):
     list_display = ["public_id", "name", "publisher", "purpose", "size_bytes", "created_by", "created_at"]
     list_filter = ["purpose", "created_at"]
     search_fields = ["public_id", "name", "sha256", "publisher__slug"]
+    list_select_related = ["publisher", "created_by"]
+
+
+@admin.register(Upload)
+class UploadAdmin(AppendOnlyAdmin):
+    list_display = ["public_id", "name", "publisher", "purpose", "offset_bytes", "length_bytes", "created_by", "expires_at"]
+    list_filter = ["purpose", "created_at"]
+    search_fields = ["public_id", "name", "publisher__slug", "created_by__username"]
     list_select_related = ["publisher", "created_by"]

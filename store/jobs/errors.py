@@ -33,6 +33,55 @@ class StorageFull(FileRejected):
     status = 409
 
 
+class InvalidUpload(DomainError):
+    """A header of the upload protocol is missing or says nothing that can be understood."""
+
+    code = "invalid_upload"
+
+
+class NotSignedIn(DomainError):
+    code = "not_signed_in"
+    status = 401
+    message = _("You are no longer signed in. Sign in and choose the file again: its upload goes on where it stopped.")
+
+
+class WrongVersion(DomainError):
+    code = "wrong_version"
+    status = 412
+    message = _("Uploads speak tus 1.0.0 here: send “Tus-Resumable: 1.0.0”.")
+
+
+class WrongContentType(DomainError):
+    code = "wrong_content_type"
+    status = 415
+    message = _("A piece of an upload is sent as application/offset+octet-stream.")
+
+
+class WrongOffset(Conflict):
+    """A piece of an upload is for another place than its end."""
+
+    code = "wrong_offset"
+    message = _("The upload does not end where this piece begins. Ask how far it is, and go on from there.")
+
+
+class WrongChecksum(DomainError):
+    """tus 1.0.0 has a status of its own for it."""
+
+    code = "wrong_checksum"
+    status = 460
+    message = _("This piece has changed on its way. Send it again.")
+
+
+class TooManyUploads(Conflict):
+    code = "too_many_uploads"
+    message = _("Too many uploads have begun and not ended. End or cancel one; those that nobody goes on with are forgotten after a day.")
+
+
+class UploadLost(FileRejected):
+    code = "upload_lost"
+    message = _("The upload of this file is not here any more. Choose the file again.")
+
+
 class TooManyFinetunes(Conflict):
     """The person has as many waiting or running as one may."""
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from store.accounts.models import Publisher, User
 from store.catalog.models import Version
 from store.errors import DomainError, NotFound
-from store.jobs import dispatch, evaluated, evaluations, files
+from store.jobs import dispatch, evaluated, evaluations, uploads
 from store.jobs.access import ACTORS, person, publisher_of
 from store.jobs.evaluated import Evaluated
 from store.jobs.forms import EvaluationForm
@@ -39,7 +39,8 @@ def choose_suites(request: HttpRequest, slug: str, version: str) -> HttpResponse
     if found is None:
         raise NotFound
     posted = request.method == "POST"  # perhaps with nothing chosen
-    form = EvaluationForm(request.POST if posted else None, request.FILES if posted else None, publisher=owner, version=found)
+    sent = (request.POST, request.FILES) if posted else (None, None)
+    form = EvaluationForm(*sent, user=person(request), publisher=owner, version=found)
     if posted and form.is_valid():
         try:
             file, chosen = _file(person(request), owner, form), form.cleaned_data
@@ -55,11 +56,10 @@ def choose_suites(request: HttpRequest, slug: str, version: str) -> HttpResponse
 
 
 def _file(user: User, owner: Publisher, form: EvaluationForm) -> UploadedFile | None:
-    brought = form.cleaned_data["file"]
-    if not brought:
-        return form.earlier_files.get(form.cleaned_data["earlier"])
-    evaluations.require_suite(brought.name or "")
-    return files.save(user, owner, name=brought.name or "", stream=brought.file, purpose=UploadedFile.Purpose.EVALUATION)
+    if brought := form.cleaned_data["file"] or form.uploaded:
+        evaluations.require_suite(brought.name or "")
+    kept = uploads.take(user, owner, form.cleaned_data, purpose=UploadedFile.Purpose.EVALUATION)
+    return kept or form.earlier_files.get(form.cleaned_data["earlier"])
 
 
 def page(request: HttpRequest, job: Job, publisher: Publisher) -> HttpResponse:

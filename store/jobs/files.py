@@ -31,23 +31,29 @@ def save(user: User, publisher: Publisher | None, *, name: str, stream: BinaryIO
     """
     if publisher is not None:
         require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
-    name = PurePath(name.replace("\\", "/")).name[-200:]
-    _require_suffix(name, purpose)
-    limit = settings.MAX_UPLOAD_BYTES
+    name = checked_name(name, purpose)
     try:
-        with artifacts.spooled(stream, max_bytes=limit) as spool:
+        with artifacts.spooled(stream, max_bytes=settings.MAX_UPLOAD_BYTES) as spool:
             if spool.size_bytes == 0:
                 raise FileRejected(_("The file is empty."), param="file")
             return _keep(user, publisher, name, spool, purpose)
     except ArtifactRejected as error:
-        raise FileTooLarge(_("The file is larger than the %(limit)s MB allowed.") % {"limit": limit // 1_000_000}, param="file") from error
+        raise too_large() from error
 
 
-def _require_suffix(name: str, purpose: str) -> None:
+def too_large() -> FileTooLarge:
+    limit = settings.MAX_UPLOAD_BYTES // 1_000_000
+    return FileTooLarge(_("The file is larger than the %(limit)s MB allowed.") % {"limit": limit}, param="file")
+
+
+def checked_name(name: str, purpose: str) -> str:
+    """The name without its path. Raises FileRejected when a file of that name can't be what it is brought for."""
+    name = PurePath(name.replace("\\", "/")).name[-200:]
     if purpose == Purpose.BATCH and not name.lower().endswith(".jsonl"):
         raise FileRejected(_("Choose a file of requests, one JSON object on each line: named something.jsonl."), param="file")
     if not name.lower().endswith(SUFFIXES):
         raise FileRejected(_("Choose a file of JSON lines, a table or a text: named something.jsonl, .csv or .txt."), param="file")
+    return name
 
 
 def of_person(user: User) -> QuerySet[UploadedFile]:
@@ -77,13 +83,13 @@ def _keep(user: User, publisher: Publisher | None, name: str, spool: Spool, purp
     """Takes the file's place first, so that files that come at once never take more together than there is."""
     owner = publisher or user
     with transaction.atomic():
-        (Publisher if publisher else User).objects.select_for_update(no_key=True).get(pk=owner.pk)
+        lock(owner)
         same = _brought_by(owner).filter(sha256=spool.sha256)
         file = same.filter(purpose=purpose, name=name).first()
         made = file is None
         if file is None:
             if not same.exists():
-                _require_place(owner, spool.size_bytes)
+                require_place(owner, spool.size_bytes)
             bytes_of = {"sha256": spool.sha256, "size_bytes": spool.size_bytes}
             file = UploadedFile.objects.create(publisher=publisher, created_by=user, purpose=purpose, name=name, **bytes_of)
     try:
@@ -95,8 +101,14 @@ def _keep(user: User, publisher: Publisher | None, name: str, spool: Spool, purp
     return file
 
 
-def _require_place(owner: Publisher | User, size_bytes: int) -> None:
-    kept, limit = kept_bytes(owner), settings.UPLOADED_BYTES_PER_PUBLISHER
+def lock(owner: Publisher | User) -> None:
+    """Within a transaction: makes those who take place of the owner's wait for each other."""
+    (Publisher if isinstance(owner, Publisher) else User).objects.select_for_update(no_key=True).get(pk=owner.pk)
+
+
+def require_place(owner: Publisher | User, size_bytes: int, *, beside_bytes: int = 0) -> None:
+    """Raises StorageFull when there is no place for so many bytes beside the owner's files and `beside_bytes` on their way."""
+    kept, limit = kept_bytes(owner) + beside_bytes, settings.UPLOADED_BYTES_PER_PUBLISHER
     if kept + size_bytes > limit:
         message = _(
             "The files of %(publisher)s take %(kept)s of the %(limit)s allowed, and this one has %(size)s. "

@@ -13,12 +13,13 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
 from store.catalog.models import Listing, Version
-from store.errors import DomainError
+from store.errors import DomainError, NotFound
 from store.jobs.checkpoints import Checkpoint
 from store.jobs.evaluations import MAX_LIMIT
 from store.jobs.finetunes import CHOICES, SETTINGS, trainable_bases
-from store.jobs.models import UploadedFile
+from store.jobs.models import Upload, UploadedFile
 from store.jobs.suites import offered_for
+from store.jobs.uploads import find, piece_bytes
 
 OFFERED_FILES = 50
 
@@ -28,7 +29,31 @@ class RefusableForm(forms.Form):
         self.add_error(error.param if error.param in self.fields else None, str(error))
 
 
-class DataForm(RefusableForm):
+class FileForm(RefusableForm):
+    """A form that brings a file: in the form itself, or in pieces beforehand. Then `upload` names them and the field `file` is empty."""
+
+    file = forms.FileField()
+    upload = forms.CharField(required=False, max_length=40, widget=forms.HiddenInput)
+
+    piece_bytes = staticmethod(piece_bytes)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._user = user
+        if self.data.get("upload", "").strip():
+            self.fields["file"].required = False
+
+    @property
+    def uploaded(self) -> Upload | None:
+        """What was brought in pieces, once the form is checked."""
+        public_id = getattr(self, "cleaned_data", {}).get("upload")
+        try:
+            return find(self._user, public_id) if public_id else None
+        except NotFound:
+            return None
+
+
+class DataForm(FileForm):
     """What to train, and on what: a file brought now or one that is here already."""
 
     base = forms.ChoiceField(label=_("Base"), help_text=_("The weights stay as they are; what is trained is a small adapter beside them."))
@@ -40,7 +65,7 @@ class DataForm(RefusableForm):
     earlier = forms.ChoiceField(label=_("Or a file from before"), required=False)
 
     def __init__(self, *args: Any, user: User, publisher: Publisher, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, user=user, **kwargs)
         self.bases = {version.public_id: version for version in trainable_bases(user)}
         files = UploadedFile.objects.filter(publisher=publisher, purpose=UploadedFile.Purpose.FINETUNE)[:OFFERED_FILES]
         self.earlier_files = {file.public_id: file for file in files}
@@ -58,7 +83,7 @@ class DataForm(RefusableForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if not cleaned.get("file") and not cleaned.get("earlier") and "file" not in self.errors:
+        if not any(cleaned.get(name) for name in ("file", "upload", "earlier")) and "file" not in self.errors:
             self.add_error("file", _("Choose a file to train on."))
         return cleaned
 
@@ -153,7 +178,7 @@ class SettingsForm(RefusableForm):
         return str(self.cleaned_data["prompts"]).splitlines()
 
 
-class EvaluationForm(RefusableForm):
+class EvaluationForm(FileForm):
     """On which of the store's suites a version is measured, and on which of the publisher's own."""
 
     suites = forms.MultipleChoiceField(label=_("Suites"), required=False, widget=forms.CheckboxSelectMultiple)

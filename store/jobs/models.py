@@ -40,6 +40,34 @@ class UploadedFile(models.Model):
         return self.name
 
 
+class Upload(models.Model):
+    """A file on its way, in pieces that wait in artifact storage. `store.jobs.uploads` says how."""
+
+    public_id = PublicIdField("upload")
+    publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, null=True, blank=True, related_name="+")  # none: a person's own
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    purpose = models.CharField(max_length=20, choices=UploadedFile.Purpose.choices)
+    name = models.CharField(max_length=200)
+    metadata = models.CharField(max_length=2000, blank=True)  # as the client sent it, who may ask for it
+    length_bytes = models.PositiveBigIntegerField()
+    offset_bytes = models.PositiveBigIntegerField(default=0)  # what is kept of it
+    pieces = models.JSONField(default=list, blank=True)  # their names in order; together `offset_bytes` long, until the file is made
+    file = models.ForeignKey(UploadedFile, on_delete=models.CASCADE, null=True, blank=True, related_name="+")  # what became of it
+    expires_at = models.DateTimeField(db_index=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=Q(offset_bytes__lte=models.F("length_bytes")), name="no_more_than_was_said")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.offset_bytes}/{self.length_bytes}"
+
+    @property
+    def is_complete(self) -> bool:
+        return self.offset_bytes == self.length_bytes
+
+
 class Job(models.Model):
     class Kind(models.TextChoices):
         VALIDATION = "validation", _("Data validation")

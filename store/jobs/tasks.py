@@ -8,7 +8,7 @@ from typing import Any
 from celery import shared_task
 
 from inference import protocol
-from store.jobs import claims, reconciliation
+from store.jobs import claims, reconciliation, uploads
 
 log = logging.getLogger(__name__)
 
@@ -47,3 +47,9 @@ def reconcile() -> None:
     done = reconciliation.reconcile()
     if done.sent or done.lost or done.followed:
         log.info("reconciled: %s sent, %s lost, %s followed", done.sent, done.lost, done.followed)
+
+
+@shared_task(name="store.jobs.sweep_uploads")
+def sweep_uploads() -> None:
+    if removed := uploads.sweep():
+        log.info("uploads: %s pieces that belong to none removed", removed)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from store.jobs import evaluation_views, views
+from store.jobs import evaluation_views, upload_views, views
 
 app_name = "jobs"
 urlpatterns = [
@@ -10,6 +10,8 @@ urlpatterns = [
     path("publishers/<str:slug>/evaluations/", evaluation_views.show_evaluations, name="evaluations"),
     path("publishers/<str:slug>/evaluations/new/<str:version>/", evaluation_views.choose_suites, name="evaluate"),
     path("publishers/<str:slug>/files/", views.show_files, name="files"),
+    path("uploads/", upload_views.create, name="uploads"),
+    path("uploads/<str:public_id>/", upload_views.one_upload, name="upload"),
     path("jobs/<str:public_id>/", views.show_job, name="job"),
     path("jobs/<str:public_id>/events/", views.events, name="events"),
     path("jobs/<str:public_id>/pause/", views.pause, name="pause"),

@@ -24,7 +24,7 @@ from store.accounts.publishers import require_role
 from store.catalog import listings
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
-from store.jobs import checkpoints, dispatch, evaluation_views, files, finetunes, progress
+from store.jobs import checkpoints, dispatch, evaluation_views, files, finetunes, progress, uploads
 from store.jobs.access import ACTORS, person, publisher_of
 from store.jobs.estimates import estimate
 from store.jobs.forms import DataForm, RefusableForm, SettingsForm, VersionForm, version_of
@@ -90,10 +90,8 @@ def choose_data(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _file(user: User, owner: Publisher, form: DataForm) -> UploadedFile:
-    brought = form.cleaned_data["file"]
-    if not brought:
-        return form.earlier_files[form.cleaned_data["earlier"]]
-    return files.save(user, owner, name=brought.name or "", stream=brought.file, purpose=UploadedFile.Purpose.FINETUNE)
+    brought = uploads.take(user, owner, form.cleaned_data, purpose=UploadedFile.Purpose.FINETUNE)
+    return brought or form.earlier_files[form.cleaned_data["earlier"]]
 
 
 @login_required

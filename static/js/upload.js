@@ -1,0 +1,233 @@
+// Sends a form's file in pieces, by tus 1.0.0, as soon as it is chosen. What has arrived is not sent again: not after a lost connection,
+// and not after a reload, when the same file is chosen once more. The form itself then sends the upload's id in place of the file.
+const VERSION = "1.0.0";
+const PATIENCE = 10; // failures in a row before a person is asked
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 30000;
+const REMEMBERED_MS = 24 * 3600 * 1000; // as long as the store keeps what it has of an upload
+const PREFIX = "upload ";
+const AGAIN = [408, 409, 423, 429, 460]; // the store's answers that another try may change
+
+class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+
+async function ask(url, method, token, { headers = {}, body, signal } = {}) {
+  const sent = { "Tus-Resumable": VERSION, "X-CSRFToken": token, ...headers };
+  const response = await fetch(url, { method, headers: sent, body, signal, redirect: "error" });
+  if (response.ok) return response;
+  const speaks = method !== "HEAD" && response.headers.get("Content-Type")?.startsWith("application/json");
+  const message = speaks ? (await response.json()).error.message : "";
+  if (response.status >= 500 || AGAIN.includes(response.status)) throw new Error(message || `${response.status}`);
+  throw new Refusal(response.status, message);
+}
+
+// Waits, but no longer than until the browser is back on line. Rejects when the signal aborts.
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    addEventListener("online", resolve, { once: true, signal });
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+// ---------------------------------------------------------------- what the browser remembers of uploads: where they are, by file
+
+const memory = {
+  read(key) {
+    try {
+      return JSON.parse(localStorage.getItem(key));
+    } catch {
+      return null; // none, or not allowed
+    }
+  },
+  write(key, value) {
+    try {
+      localStorage.setItem(key, JSON.stringify(value));
+    } catch {
+      // full or not allowed: then an upload does not outlive the page
+    }
+  },
+  forget(key) {
+    try {
+      localStorage.removeItem(key);
+    } catch {
+      // as above
+    }
+  },
+  keys() {
+    try {
+      return Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+    } catch {
+      return [];
+    }
+  },
+};
+
+for (const key of memory.keys()) if (!(memory.read(key)?.until > Date.now())) memory.forget(key);
+
+// ---------------------------------------------------------------- sending
+
+// Sends what is missing of the file and resolves to the upload's address.
+async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key, signal, progress, waiting }) {
+  const about = { filename: file.name, purpose, ...(publisher ? { publisher } : {}) };
+  const metadata = Object.entries(about).map(([name, value]) => `${name} ${base64(value)}`).join(",");
+  const remember = (done) => memory.write(key, { url, name: file.name, done, until: Date.now() + REMEMBERED_MS });
+  let url = memory.read(key)?.url;
+  let offset = null; // how much the store has; null: not known
+  let failures = 0;
+  for (;;) {
+    try {
+      if (!url) {
+        const headers = { "Upload-Length": `${file.size}`, "Upload-Metadata": metadata };
+        url = (await ask(endpoint, "POST", token, { headers, signal })).headers.get("Location");
+        offset = 0;
+        remember(false);
+      }
+      if (offset === null) {
+        const standing = (await ask(url, "HEAD", token, { signal })).headers;
+        if (Number(standing.get("Upload-Length")) !== file.size) throw new Refusal(404, "");
+        offset = Number(standing.get("Upload-Offset"));
+      }
+      progress(offset);
+      if (offset === file.size) {
+        remember(true);
+        return url;
+      }
+      const headers = { "Upload-Offset": `${offset}`, "Content-Type": "application/offset+octet-stream" };
+      const body = file.slice(offset, offset + pieceBytes);
+      offset = Number((await ask(url, "PATCH", token, { headers, body, signal })).headers.get("Upload-Offset"));
+      failures = 0;
+      remember(false);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      failures += 1;
+      const gone = url && [404, 410].includes(error.status);
+      if ((error instanceof Refusal && !gone) || failures > PATIENCE) throw error;
+      offset = null;
+      if (gone) {
+        url = null; // it expired, or was another person's: begin again
+        memory.forget(key);
+      } else {
+        waiting();
+        await pause(Math.min(FIRST_WAIT_MS * 2 ** (failures - 1), LONGEST_WAIT_MS), signal);
+      }
+    }
+  }
+}
+
+// ---------------------------------------------------------------- the form's part
+
+function attend(part) {
+  const { upload: endpoint, purpose, publisher, pieceBytes } = part.dataset;
+  const find = (selector) => part.querySelector(selector);
+  const [input, id, shown] = [find("input[type=file]"), find("input[name=upload]"), find("[data-upload-shown]")];
+  const [said, share, bar, again] = [find("[data-upload-said]"), find("[data-upload-share]"), find("progress"), find("[data-upload-again]")];
+  const form = input.form;
+  const fieldName = input.name;
+  const place = `${PREFIX}${purpose} ${publisher} `;
+  let key = null; // by which the browser remembers the upload that is shown
+  let sending = null; // the controller of what is under way
+  let held = null; // the button of a form that waits for the end
+  let waitsToBeSent = false;
+
+  const keyOf = (file) => `${place}${file.name} ${file.size} ${file.lastModified}`;
+  const words = (text, name) => text.replace("{name}", name);
+
+  function show(text, { percent = null, kind = "" } = {}) {
+    shown.hidden = false;
+    if (said.textContent !== text) said.textContent = text;
+    bar.hidden = percent === null;
+    if (percent !== null) bar.value = percent;
+    share.textContent = percent === null || kind === "done" ? "" : `${percent}%`;
+    bar.parentElement.className = `progress ${kind}`.trim();
+    again.hidden = kind !== "failed";
+  }
+
+  function reset() {
+    sending?.abort();
+    sending = null;
+    waitsToBeSent = false;
+    held?.removeAttribute("aria-busy");
+    id.value = "";
+    input.name = fieldName;
+    input.setCustomValidity("");
+    shown.hidden = true;
+  }
+
+  async function start() {
+    reset();
+    const file = input.files[0];
+    if (!file) return;
+    const controller = (sending = new AbortController());
+    key = keyOf(file);
+    const sayWhere = (offset) =>
+      show(words(part.dataset.sending, file.name), { percent: Math.floor((100 * offset) / Math.max(1, file.size)) });
+    sayWhere(0);
+    try {
+      const url = await send(file, {
+        endpoint,
+        purpose,
+        publisher,
+        pieceBytes: Number(pieceBytes),
+        token: form.elements.csrfmiddlewaretoken.value,
+        key,
+        signal: controller.signal,
+        progress: sayWhere,
+        waiting: () => show(part.dataset.waiting, { percent: bar.value }),
+      });
+      sending = null;
+      id.value = url.split("/").filter(Boolean).at(-1);
+      input.removeAttribute("name"); // the form sends the id in its place
+      show(words(part.dataset.ready, file.name), { percent: 100, kind: "done" });
+      if (waitsToBeSent) {
+        held?.removeAttribute("aria-busy");
+        form.requestSubmit(held);
+      }
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      sending = null;
+      waitsToBeSent = false;
+      held?.removeAttribute("aria-busy");
+      const refused = error instanceof Refusal && error.message;
+      show(refused ? error.message : part.dataset.failed, { percent: bar.value, kind: "failed" });
+      if (refused) input.setCustomValidity(error.message);
+    }
+  }
+
+  function cancel() {
+    const url = id.value ? `${endpoint}${id.value}/` : key && memory.read(key)?.url;
+    reset();
+    input.value = "";
+    if (key) memory.forget(key);
+    key = null;
+    if (url) ask(url, "DELETE", form.elements.csrfmiddlewaretoken.value).catch(() => {}); // else it expires
+  }
+
+  input.addEventListener("change", start);
+  again.addEventListener("click", start);
+  find("[data-upload-cancel]").addEventListener("click", cancel);
+  form.addEventListener("submit", (event) => {
+    if (!sending) return;
+    event.preventDefault();
+    waitsToBeSent = true;
+    held = event.submitter;
+    held?.setAttribute("aria-busy", "true");
+  });
+
+  if (input.files.length) start(); // a browser that restores its forms
+  else if (!id.value) {
+    key = memory.keys().find((known) => known.startsWith(place) && !memory.read(known).done) ?? null;
+    if (key) show(words(part.dataset.unfinished, memory.read(key).name));
+  }
+}
+
+for (const part of document.querySelectorAll("[data-upload]")) attend(part);
