@@ -23,7 +23,7 @@ def put(name: str, piece: IO[bytes]) -> None:
     piece.seek(0)
     obstore.put(store, key, piece)
     if isinstance(store, LocalStore):  # a bucket promises as much by itself
-        place = store.prefix / key  # type: ignore[operator]
+        place = store.prefix / key
         for path in (place, place.parent):
             _sync(str(path))
 
