@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -30,15 +31,16 @@ def compiler() -> str | None:
     return next((found for name in (os.environ.get("CXX"), "g++", "clang++") if name and (found := shutil.which(name))), None)
 
 
-def built() -> Path:
+def built(*more_flags: str) -> Path:
     """The shared object for this machine, compiled if it is not there yet (about 7 s). Raises NotBuilt."""
     used = compiler()
     if used is None:
         raise NotBuilt("there is no C++ compiler (g++ or clang++), or INFERENCE_NATIVE is 0")
     try:
-        target = _folder() / f"native-{_key(used)}.so"
+        flags = (*FLAGS, *more_flags)
+        target = _folder() / f"native-{_key(used, flags)}.so"
         if not target.exists():
-            _compile(used, target)
+            _compile(used, flags, target)
     except subprocess.CalledProcessError as error:
         raise NotBuilt(f"{used} failed: {error.stderr[-2000:]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -46,11 +48,11 @@ def built() -> Path:
     return target
 
 
-def _compile(used: str, target: Path) -> None:
+def _compile(used: str, flags: Sequence[str], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as aside:
         made = Path(aside) / target.name
-        _run([used, *FLAGS, str(SOURCE), "-o", str(made)])
+        _run([used, *flags, str(SOURCE), "-o", str(made)])
         made.replace(target)  # whole or not at all, also when two build at once
 
 
@@ -58,8 +60,8 @@ def _folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt-store"
 
 
-def _key(used: str) -> str:
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, _run([used, "--version"]), _processor())
+def _key(used: str, flags: Sequence[str]) -> str:
+    parts = (SOURCE.read_text(encoding="utf-8"), *flags, _run([used, "--version"]), _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -1,9 +1,10 @@
 // The forward pass of inference/model.py for processors: every layer in one parallel region, weights packed in panels.
 //
-// All arithmetic is float32, whatever the weights are kept in (float32, bfloat16 or int8 with a scale per output): a product
-// reads each weight once, widens it in registers and multiplies it with up to ROWS tokens. The order in which the numbers of
-// an output are added depends on nothing but the output itself, so a token's hidden state is the same to the bit alone, in
-// any batch, in any chunking and behind a cached prefix.
+// Arithmetic is float32, whatever the weights are kept in (float32, bfloat16 or int8 with a scale per output): a product reads
+// each weight once, widens it in registers and multiplies it with up to ROWS tokens. Where the processor multiplies pairs of
+// bfloat16 (AVX512_BF16), what weights of bfloat16 or int8 are multiplied with is rounded to bfloat16 too and the sums stay
+// float32: twice as many products at once. The order in which the numbers of an output are added depends on nothing but the
+// output itself, so a token's hidden state is the same to the bit alone, in any batch, in any chunking and behind a cached prefix.
 //
 //   packed weights   [outs / 16][ins][16], bfloat16 in pairs of inputs: [outs / 16][ins / 2][16][2]
 //   keys             [blocks][kv_heads][head_dim][16]   a block holds 16 tokens, so q·k of a block is one small product
@@ -13,6 +14,9 @@
 
 #ifdef __AVX2__
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && !defined(WITHOUT_PAIRS)
+#define PAIRS
 #endif
 #include <atomic>
 #include <cmath>
@@ -33,6 +37,7 @@ constexpr int LANES = 8, ROWS = 6;
 constexpr int PANEL = 16;  // outputs that stand together in packed weights, and tokens of a block
 constexpr int PARTS = PANEL / LANES;
 constexpr int MAX_RANK = 256;
+constexpr int64_t AT_ONCE = 96;  // tokens that pass through several products one behind the other, so that what is between them stays in the cache
 constexpr float HIDDEN_KEY = -1e30f;  // the score of a key that may not be seen
 
 typedef float Floats __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -175,6 +180,33 @@ inline void tile(const float* x, int64_t x_stride, const W* w, int64_t panel_str
     }
 }
 
+#ifdef PAIRS
+// The same weights in bfloat16, input k in the lower half of each lane and k + 1 in the upper. Whole numbers up to 127 are exact.
+inline __m512bh pair(const Brain* panel, int64_t k) { return __m512bh(_mm512_loadu_si512(panel + k * PANEL)); }
+inline __m512bh pair(const int8_t* panel, int64_t k) {
+    Words a = reinterpret_cast<Words>(load(panel + k * PANEL)), b = reinterpret_cast<Words>(load(panel + (k + 1) * PANEL));
+    return __m512bh((a >> 16) | b);  // their lower halves are zero
+}
+
+template <class W, int R, int N>
+inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, Floats (&result)[R][N][PARTS]) {
+    __m512 sums[R][N];
+    for (int r = 0; r < R; r++)
+        for (int n = 0; n < N; n++) sums[r][n] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < ins; k += 2) {
+        __m512bh weights[N];
+        for (int n = 0; n < N; n++) weights[n] = pair(w + n * panel_stride, k);
+        for (int r = 0; r < R; r++) {
+            int32_t both;
+            std::memcpy(&both, x + r * x_stride + k, 4);
+            for (int n = 0; n < N; n++) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], weights[n], __m512bh(_mm512_set1_epi32(both)));
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int n = 0; n < N; n++) result[r][n][0] = Floats(sums[r][n]);
+}
+#endif
+
 }  // namespace
 
 extern "C" {
@@ -252,39 +284,39 @@ inline void finish(const Matrix& m, float* y, int64_t out, const Floats* result,
     }
 }
 
-template <class W, int R, int N>
-void rows_by_panels(const Matrix& m, int64_t panel, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool add) {
+template <class W, class X, int R, int N>
+void rows_by_panels(const Matrix& m, int64_t panel, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
     Floats result[R][N][PARTS];
     const int64_t panel_stride = m.ins * PANEL;
-    tile<W, R, N>(x, x_stride, static_cast<const W*>(m.packed) + panel * panel_stride, panel_stride, m.ins, result);
+    tile<W, R, N>(x, xs, static_cast<const W*>(m.packed) + panel * panel_stride, panel_stride, m.ins, result);
     for (int r = 0; r < R; r++)
-        for (int n = 0; n < N; n++) finish(m, y + r * y_stride, (panel + n) * PANEL, result[r][n], add);
+        for (int n = 0; n < N; n++) finish(m, y + r * ys, (panel + n) * PANEL, result[r][n], add);
 }
 
-template <class W, int R>
-void some_rows(const Matrix& m, int64_t first, int64_t last, const float* x, int64_t x_stride, float* y, int64_t y_stride, bool add) {
-    constexpr int N = R <= ROWS / 2 ? 2 : 1;
+template <class W, class X, int R>
+void some_rows(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
+    constexpr int most = std::is_same_v<X, float> ? ROWS : 2 * ROWS, N = R * 4 <= most ? 4 : R * 2 <= most ? 2 : 1;  // as registers allow
     int64_t panel = first;
-    for (; panel + N <= last; panel += N) rows_by_panels<W, R, N>(m, panel, x, x_stride, y, y_stride, add);
-    for (; panel < last; panel++) rows_by_panels<W, R, 1>(m, panel, x, x_stride, y, y_stride, add);
+    for (; panel + N <= last; panel += N) rows_by_panels<W, X, R, N>(m, panel, x, xs, y, ys, add);
+    for (; panel < last; panel++) rows_by_panels<W, X, R, 1>(m, panel, x, xs, y, ys, add);
 }
 
-template <class W, int R>
-void any_rows(int64_t n, const Matrix& m, int64_t first, int64_t last, const float* x, int64_t xs, float* y, int64_t ys, bool add) {
+template <class W, class X, int R>
+void any_rows(int64_t n, const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
     if constexpr (R > 0) {
-        if (n == R) some_rows<W, R>(m, first, last, x, xs, y, ys, add);
-        else any_rows<W, R - 1>(n, m, first, last, x, xs, y, ys, add);
+        if (n == R) some_rows<W, X, R>(m, first, last, x, xs, y, ys, add);
+        else any_rows<W, X, R - 1>(n, m, first, last, x, xs, y, ys, add);
     }
 }
 
-// A panel with its weights as float32, for many tokens: widened once rather than by each tile of them.
+// Panels with their weights in X, for many tokens: converted once rather than by each tile of them.
 template <class W>
-const float* widened(const W* panel, int64_t ins) {
+const float* widened(const W* panels, int64_t pairs, const float*) {
     thread_local std::vector<float> wide;
-    wide.resize(ins * PANEL);
-    for (int64_t k = 0; k < ins; k += 2) {
+    wide.resize(pairs * 2 * PANEL);
+    for (int64_t k = 0; k < 2 * pairs; k += 2) {
         Floats a[PARTS], b[PARTS];
-        two(panel, k, a, b);
+        two(panels, k, a, b);
         for (int p = 0; p < PARTS; p++) {
             store(&wide[k * PANEL + p * LANES], a[p]);
             store(&wide[(k + 1) * PANEL + p * LANES], b[p]);
@@ -292,37 +324,72 @@ const float* widened(const W* panel, int64_t ins) {
     }
     return wide.data();
 }
-
+#ifdef PAIRS
 template <class W>
-void panels(const Matrix& m, int64_t first, int64_t last, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
-    if constexpr (!std::is_same_v<W, float>) {
-        if (n > 2 * ROWS) {
-            for (int64_t panel = first; panel < last; panel++) {
-                Matrix wide = m;
-                wide.packed = widened(static_cast<const W*>(m.packed) + panel * m.ins * PANEL, m.ins) - panel * m.ins * PANEL;
-                panels<float>(wide, panel, panel + 1, x, xs, y, ys, n, add);
-            }
-            return;
-        }
-    }
-    const int64_t tiles = (n + ROWS - 1) / ROWS;
-    for (int64_t t = 0, row = 0; t < tiles; t++) {  // tiles of nearly equal height
-        int64_t height = (n - row + tiles - t - 1) / (tiles - t);
-        any_rows<W, ROWS>(height, m, first, last, x + row * xs, xs, y + row * ys, ys, add);
+const Brain* widened(const W* panels, int64_t pairs, const Brain*) {
+    thread_local std::vector<Brain> wide;
+    wide.resize(pairs * 2 * PANEL);
+    for (int64_t k = 0; k < 2 * pairs; k += 2) _mm512_storeu_si512(&wide[k * PANEL], __m512i(pair(panels, k)));
+    return wide.data();
+}
+#endif
+
+template <class W, class X>
+void tiles(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    const int64_t count = (n + ROWS - 1) / ROWS;
+    for (int64_t t = 0, row = 0; t < count; t++) {  // of nearly equal height
+        int64_t height = (n - row + count - t - 1) / (count - t);
+        any_rows<W, X, ROWS>(height, m, first, last, x + row * xs, xs, y + row * ys, ys, add);
         row += height;
     }
 }
 
+template <class W, class X>
+void panels(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    if (n <= 2 * ROWS) return tiles<W, X>(m, first, last, x, xs, y, ys, n, add);
+    for (int64_t panel = first, next; panel < last; panel = next) {
+        next = panel + 2 < last ? panel + 2 : last;
+        if constexpr (std::is_same_v<W, X>) {
+            tiles<W, X>(m, panel, next, x, xs, y, ys, n, add);
+        } else {
+            Matrix wide = m;
+            const int64_t before = panel * m.ins * PANEL;
+            wide.packed = widened(static_cast<const W*>(m.packed) + before, (next - panel) * m.ins / 2, x) - before;
+            tiles<X, X>(wide, panel, next, x, xs, y, ys, n, add);
+        }
+    }
+}
+
+// What weights that are not float32 are multiplied with: x [n, ins], where the processor wants it in bfloat16 rounded, rows `stride` apart.
+#ifdef PAIRS
+const Brain* rounded(const float* x, int64_t& stride, int64_t n, int64_t ins) {
+    thread_local std::vector<Brain> narrow;  // each thread's own: to round once more costs less than to wait for each other
+    narrow.resize(n * ins);
+    for (int64_t row = 0; row < n; row++) {
+        Brain* mine = &narrow[row * ins];
+        int64_t k = 0;
+        for (; k + LANES <= ins; k += LANES)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(mine + k), __m256i(_mm512_cvtneps_pbh(__m512(load(x + row * stride + k)))));
+        for (; k < ins; k++) put(mine + k, x[row * stride + k]);
+    }
+    stride = ins;
+    return narrow.data();
+}
+#else
+const float* rounded(const float* x, int64_t&, int64_t, int64_t) { return x; }
+#endif
+
 // y [n, outs] = x [n, ins] times the matrix, or that added to y.
 void product(Team& team, int& phase, const Matrix& m, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
-    constexpr int64_t CHUNK = 2;  // panels
-    const int64_t all = (m.outs + PANEL - 1) / PANEL;
-    team.share((all + CHUNK - 1) / CHUNK, phase, [&](int64_t item) {
-        int64_t first = item * CHUNK, last = first + CHUNK < all ? first + CHUNK : all;
+    const int64_t all = (m.outs + PANEL - 1) / PANEL, chunk = n * 2 <= ROWS ? 4 : 2;  // panels
+    int64_t rs = xs;
+    const auto* narrow = m.kind == F32 ? nullptr : rounded(x, rs, n, m.ins);
+    team.share((all + chunk - 1) / chunk, phase, [&](int64_t item) {
+        int64_t first = item * chunk, last = first + chunk < all ? first + chunk : all;
         switch (m.kind) {
             case F32: panels<float>(m, first, last, x, xs, y, ys, n, add); break;
-            case BF16: panels<Brain>(m, first, last, x, xs, y, ys, n, add); break;
-            case INT8: panels<int8_t>(m, first, last, x, xs, y, ys, n, add); break;
+            case BF16: panels<Brain>(m, first, last, narrow, rs, y, ys, n, add); break;
+            case INT8: panels<int8_t>(m, first, last, narrow, rs, y, ys, n, add); break;
         }
     });
 }
@@ -386,32 +453,76 @@ void activate(const Model& m, float* inner) {  // gate, up -> activation(gate) *
 
 // ---------------------------------------------------------------- attention
 
+// Asks for memory that is read soon: blocks lie anywhere, so the processor cannot guess the next one.
+template <class C>
+inline void fetch(const C* at, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(C))) __builtin_prefetch(at + i);
+}
+
+// The scores of Q queries with the keys of B blocks, those from number b of the piece on.
+template <class C, int Q, int B>
+inline void score(const Model& m, const C* keys, const int64_t* blocks, int64_t b, const float* const* query, float* scores, int64_t width) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    const C* block[B];
+    for (int n = 0; n < B; n++) block[n] = keys + blocks[b + n] * block_stride;
+    Floats result[B][Q][PARTS] = {};
+    for (int64_t k = 0; k < d; k++)
+        for (int n = 0; n < B; n++)
+            for (int p = 0; p < PARTS; p++) {
+                Floats key = load(block[n] + k * PANEL + p * LANES);
+                for (int r = 0; r < Q; r++) result[n][r][p] += key * query[r][k];
+            }
+    for (int n = 0; n < B; n++)
+        for (int r = 0; r < Q; r++)
+            for (int p = 0; p < PARTS; p++) store(scores + r * width + n * PANEL + p * LANES, result[n][r][p] * m.attention_scale);
+}
+
+// N panels of columns of what Q queries see, by their shares of each key.
+template <class C, int Q, int N>
+inline void gather(const Model& m, const C* values, const int64_t* blocks, int64_t begin, int64_t end, int64_t column, const float* shares,
+                   int64_t width, const float* scale, float* const* out) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    Floats result[Q][N][PARTS] = {};
+    for (int64_t b = begin; b < end; b++) {
+        const C* block = values + blocks[b] * block_stride + column;
+        const float* mine = shares + (b - begin) * PANEL;
+        if (b + 1 < end && !column) fetch(values + blocks[b + 1] * block_stride, d * PANEL);
+        for (int64_t i = 0; i < PANEL; i++) {
+            Floats value[N][PARTS];
+            for (int n = 0; n < N; n++)
+                for (int p = 0; p < PARTS; p++) value[n][p] = load(block + i * d + n * PANEL + p * LANES);
+            for (int r = 0; r < Q; r++)
+                for (int n = 0; n < N; n++)
+                    for (int p = 0; p < PARTS; p++) result[r][n][p] += value[n][p] * mine[r * width + i];
+        }
+    }
+    for (int r = 0; r < Q; r++)
+        for (int n = 0; n < N; n++)
+            for (int p = 0; p < PARTS; p++) store(out[r] + column + n * PANEL + p * LANES, result[r][n][p] * scale[r]);
+}
+
 // softmax(q Kᵀ) V for Q queries over one key head of one piece. `at`: their positions. scores: [Q][width].
 template <class C, int Q>
 void attend(const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks, const float* const* query,
             float* const* out, const int64_t* at, float* scores) {
+    constexpr int B = Q * 2 <= ROWS ? 2 : 1, N = Q * 4 <= ROWS ? 4 : B;  // so many at once as registers allow
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
     int64_t first[Q];
     for (int r = 0; r < Q; r++) first[r] = window && at[r] >= window ? at[r] - window + 1 : 0;
     const int64_t begin = first[0] / PANEL, end = at[Q - 1] / PANEL + 1, width = (end - begin) * PANEL;  // positions only grow
-    for (int64_t b = begin; b < end; b++) {
-        const C* block = keys + blocks[b] * block_stride;
-        Floats result[Q][PARTS] = {};
-        for (int64_t k = 0; k < d; k++)
-            for (int p = 0; p < PARTS; p++) {
-                Floats key = load(block + k * PANEL + p * LANES);
-                for (int r = 0; r < Q; r++) result[r][p] += key * query[r][k];
-            }
-        for (int r = 0; r < Q; r++) {
-            float* mine = scores + r * width + (b - begin) * PANEL;
-            for (int p = 0; p < PARTS; p++) store(mine + p * LANES, result[r][p] * m.attention_scale);
-            for (int64_t i = 0, key = b * PANEL; i < PANEL; i++, key++)
-                if (key < first[r] || key > at[r]) mine[i] = HIDDEN_KEY;
-        }
+    for (int64_t b = begin; b < end;) {
+        const int64_t done = b + B <= end ? B : 1;
+        for (int64_t next = b + done; next < end && next < b + done + B; next++) fetch(keys + blocks[next] * block_stride, d * PANEL);
+        if (done == B) score<C, Q, B>(m, keys, blocks, b, query, scores + (b - begin) * PANEL, width);
+        else score<C, Q, 1>(m, keys, blocks, b, query, scores + (b - begin) * PANEL, width);
+        b += done;
     }
+    fetch(values + blocks[begin] * block_stride, d * PANEL);
     float share[Q];
     for (int r = 0; r < Q; r++) {
         float* mine = scores + r * width;
+        for (int64_t key = begin * PANEL; key < first[r]; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
+        for (int64_t key = at[r] + 1; key < end * PANEL; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
         Floats most = load(mine), lanes = {};
         for (int64_t i = LANES; i < width; i += LANES) most = load(mine + i) > most ? load(mine + i) : most;
         float best = most[0];
@@ -424,20 +535,9 @@ void attend(const Model& m, int64_t window, const C* keys, const C* values, cons
         }
         share[r] = 1.0f / sum(lanes);
     }
-    for (int64_t column = 0; column < d; column += PANEL) {
-        Floats result[Q][PARTS] = {};
-        for (int64_t b = begin; b < end; b++) {
-            const C* block = values + blocks[b] * block_stride + column;
-            const float* mine = scores + (b - begin) * PANEL;
-            for (int64_t i = 0; i < PANEL; i++)
-                for (int p = 0; p < PARTS; p++) {
-                    Floats value = load(block + i * d + p * LANES);
-                    for (int r = 0; r < Q; r++) result[r][p] += value * mine[r * width + i];
-                }
-        }
-        for (int r = 0; r < Q; r++)
-            for (int p = 0; p < PARTS; p++) store(out[r] + column + p * LANES, result[r][p] * share[r]);
-    }
+    int64_t column = 0;
+    for (; column + N * PANEL <= d; column += N * PANEL) gather<C, Q, N>(m, values, blocks, begin, end, column, scores, width, share, out);
+    for (; column < d; column += PANEL) gather<C, Q, 1>(m, values, blocks, begin, end, column, scores, width, share, out);
 }
 
 template <class C, int Q>
@@ -492,19 +592,25 @@ void adapt(const W* a, int64_t rank, const float* x, int64_t ins, float* y, int6
         for (int64_t j = 0; j < rank; j++) y[out] += one(b[j * outs + out]) * inner[j];
 }
 
+// Tokens of a step.
+struct Rows {
+    int64_t first, count;
+};
+
 // What stands side by side in one product: projections, each with its outputs.
 struct Sections {
     int64_t first, count;  // projections
     int64_t outs[3];
 };
 
-void adapt_rows(Team& team, int& phase, const Step& step, const Sections& sections, const float* x, int64_t xs, int64_t ins, float* y,
-                int64_t ys) {
+// x, y: those of the rows.
+void adapt_rows(Team& team, int& phase, const Step& step, Rows rows, const Sections& sections, const float* x, int64_t xs, int64_t ins,
+                float* y, int64_t ys) {
     if (!step.adapter_of) return;
-    team.share(step.n * sections.count, phase, [&](int64_t item) {
-        const int64_t row = item / sections.count, section = item % sections.count;
-        if (step.adapter_of[row] < 0) return;
-        const Adapter& adapter = step.adapters[step.adapter_of[row]];
+    team.share(rows.count * sections.count, phase, [&](int64_t item) {
+        const int64_t row = item / sections.count, section = item % sections.count, its = step.adapter_of[rows.first + row];
+        if (its < 0) return;
+        const Adapter& adapter = step.adapters[its];
         const int64_t projection = sections.first + section, rank = adapter.ranks[projection], start = adapter.starts[projection];
         if (!rank) return;
         float* mine = y + row * ys;
@@ -527,7 +633,7 @@ struct Workspace {
         auto numbers = [&](int64_t count) { int64_t* here = reinterpret_cast<int64_t*>(at); at += (count * 8 + 63) / 64 * 64; return here; };
         const int64_t queries = m.heads * m.head_dim, keys = m.kv_heads * m.head_dim;
         normed = floats(n * m.hidden), qkv = floats(n * (queries + 2 * keys)), seen = floats(n * queries);
-        inner = floats(n * m.inner * (m.gated ? 2 : 1));
+        inner = floats((n < AT_ONCE ? n : AT_ONCE) * m.inner * (m.gated ? 2 : 1));
         cosine = floats(ropes * n * m.head_dim / 2), sine = floats(ropes * n * m.head_dim / 2);
         piece_of = numbers(n), tiles = numbers(pieces + 1);
         return at - begin;
@@ -572,31 +678,48 @@ struct Pass {
         const Sections up = m.gated ? Sections{first + 4, 2, {m.inner, m.inner}} : Sections{first + 2, 1, {m.inner}};
         const Sections down{first + per_layer - 1, 1, {h}};
 
-        norm_rows(l.before_attention);
-        product(team, phase, l.qkv, w.normed, h, w.qkv, all, n, false);
-        adapt_rows(team, phase, step, attention, w.normed, h, h, w.qkv, all);
-        team.share(n, phase, [&](int64_t row) { place(number, l, row); });
+        by_rows([&](Rows rows) {
+            norm_rows(l.before_attention, rows);
+            float *x = w.normed + rows.first * h, *y = w.qkv + rows.first * all;
+            product(team, phase, l.qkv, x, h, y, all, rows.count, false);
+            adapt_rows(team, phase, step, rows, attention, x, h, h, y, all);
+            team.share(rows.count, phase, [&](int64_t row) { place(number, l, rows.first + row); });
+        });
         if (m.cache_kind == F32) attention_phase<float>(number, l);
         else attention_phase<Brain>(number, l);
-        add_to_stream(l.out, out, l.after_attention, w.seen, queries, queries);
-        norm_rows(l.before_mlp);
-        product(team, phase, l.up, w.normed, h, w.inner, wide, n, false);
-        adapt_rows(team, phase, step, up, w.normed, h, h, w.inner, wide);
-        team.share(n, phase, [&](int64_t row) { activate(m, w.inner + row * wide); });
-        add_to_stream(l.down, down, l.after_mlp, w.inner, wide, m.inner);
+        by_rows([&](Rows rows) {
+            add_to_stream(rows, l.out, out, l.after_attention, w.seen + rows.first * queries, queries, queries);
+            norm_rows(l.before_mlp, rows);
+            float *x = w.normed + rows.first * h, *y = w.inner;
+            product(team, phase, l.up, x, h, y, wide, rows.count, false);
+            adapt_rows(team, phase, step, rows, up, x, h, h, y, wide);
+            team.share(rows.count, phase, [&](int64_t row) { activate(m, y + row * wide); });
+            add_to_stream(rows, l.down, down, l.after_mlp, y, wide, m.inner);
+        });
     }
 
-    void norm_rows(const Norm& norm) {
-        team.share(step.n, phase, [&](int64_t row) { normalise(norm, hidden + row * m.hidden, w.normed + row * m.hidden, m.hidden, m.norm_eps, false); });
+    template <class Work>
+    void by_rows(Work work) {
+        for (int64_t first = 0; first < step.n; first += AT_ONCE) work(Rows{first, step.n - first < AT_ONCE ? step.n - first : AT_ONCE});
     }
 
-    // hidden += matrix · x, or the norm of that where the layer has one behind its parts.
-    void add_to_stream(const Matrix& matrix, const Sections& sections, const Norm& after, const float* x, int64_t xs, int64_t ins) {
-        float* target = after.weight ? w.normed : hidden;
-        product(team, phase, matrix, x, xs, target, m.hidden, step.n, !after.weight);
-        adapt_rows(team, phase, step, sections, x, xs, ins, target, m.hidden);
+    void norm_rows(const Norm& norm, Rows rows) {
+        team.share(rows.count, phase, [&](int64_t row) {
+            const int64_t at = (rows.first + row) * m.hidden;
+            normalise(norm, hidden + at, w.normed + at, m.hidden, m.norm_eps, false);
+        });
+    }
+
+    // hidden += matrix · x, or the norm of that where the layer has one behind its parts. x: that of the rows.
+    void add_to_stream(Rows rows, const Matrix& matrix, const Sections& sections, const Norm& after, const float* x, int64_t xs, int64_t ins) {
+        const int64_t at = rows.first * m.hidden;
+        float *mine = hidden + at, *target = after.weight ? w.normed + at : mine;
+        product(team, phase, matrix, x, xs, target, m.hidden, rows.count, !after.weight);
+        adapt_rows(team, phase, step, rows, sections, x, xs, ins, target, m.hidden);
         if (after.weight)
-            team.share(step.n, phase, [&](int64_t row) { normalise(after, target + row * m.hidden, hidden + row * m.hidden, m.hidden, m.norm_eps, true); });
+            team.share(rows.count, phase, [&](int64_t row) {
+                normalise(after, target + row * m.hidden, mine + row * m.hidden, m.hidden, m.norm_eps, true);
+            });
     }
 
     // Norms and turns a token's queries and keys, and puts its keys and values into the cache.
@@ -689,5 +812,14 @@ void multiply(const Matrix* matrix, const float* x, float* y, int64_t n, int32_t
 }
 
 int32_t rows_at_once() { return ROWS; }
+
+// Whether what weights of bfloat16 or int8 are multiplied with is rounded to bfloat16.
+int32_t rounds_inputs() {
+#ifdef PAIRS
+    return 1;
+#else
+    return 0;
+#endif
+}
 
 }  // extern "C"

@@ -1,6 +1,7 @@
 """The forward pass in C++ on processors: packs a model's weights for `native.cpp` and runs it over the paged cache.
 
-It gives the hidden states and logits of `inference.model`, computed in float32 whatever the weights are kept in. Everything
+It gives the hidden states and logits of `inference.model`. Sums are float32; what weights of bfloat16 or int8 are multiplied
+with stays float32 too, unless the processor has instructions for bfloat16, which it is rounded to there. Everything
 works without it: where there is no compiler, `library()` says so in the log and is None.
 """
 
@@ -10,6 +11,7 @@ import ctypes
 import functools
 from array import array
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -36,10 +38,14 @@ ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 def library() -> ctypes.CDLL | None:
     """The compiled file; None where it cannot be had."""
     try:
-        loaded = ctypes.CDLL(str(built()))
+        return opened(built())
     except (NotBuilt, OSError) as error:
         log.warning("the C++ path is not used", reason=str(error))
         return None
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(path))
     loaded.workspace_bytes.restype = ctypes.c_int64
     return loaded
 
