@@ -47,6 +47,21 @@ def waiting() -> Iterator[tuple[str, datetime]]:
             yield found["path"].removeprefix(f"{FOLDER}/"), found["last_modified"]
 
 
+def remove_torn(*, before: datetime) -> int:
+    """Removes what a server that was killed while it stored a piece left of it in a folder before then; returns how many there were.
+
+    The object store writes beside the piece's name, with a number after a #, and lists no such file. A bucket keeps none.
+    """
+    store, removed = artifacts.open_store(), 0
+    if isinstance(store, LocalStore):
+        for path in (store.prefix / FOLDER).glob("*#*"):
+            with suppress(FileNotFoundError):  # it was whole just now
+                if path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
 def _key(name: str) -> str:
     return f"{FOLDER}/{name}"
 

@@ -47,8 +47,7 @@ def begin(user: User, publisher: Publisher | None, *, name: str, purpose: str, l
 
     Raises FileRejected, FileTooLarge and StorageFull as `files.save` would in the end, TooManyUploads, and what `require_role` does.
     """
-    if publisher is not None:
-        require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
+    _require_may(user, publisher)
     if purpose not in ((Purpose.BATCH,) if publisher is None else (Purpose.FINETUNE, Purpose.EVALUATION)):
         raise FileRejected(_("A publisher's files are for fine-tuning or evaluation, a person's own for batches."), param="purpose")
     name = files.checked_name(name, purpose)
@@ -71,10 +70,15 @@ def begin(user: User, publisher: Publisher | None, *, name: str, purpose: str, l
         return Upload.objects.create(**whose, **what, expires_at=timezone.now() + KEPT)
 
 
+def _require_may(user: User, publisher: Publisher | None) -> None:
+    if publisher is not None:
+        require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
+
+
 def find(user: User, public_id: str) -> Upload:
     """The person's own, not yet expired. Raises NotFound: for everybody else there is none."""
-    found = Upload.objects.select_related("publisher", "file").filter(created_by=user, public_id=public_id, expires_at__gt=timezone.now())
-    if (upload := found.first()) is None:
+    kept = Upload.objects.filter(created_by=user, public_id=public_id, expires_at__gt=timezone.now())
+    if (upload := kept.select_related("publisher", "created_by", "file").first()) is None:
         raise NotFound
     return upload
 
@@ -83,8 +87,10 @@ def append(upload: Upload, *, offset_bytes: int, stream: BinaryIO, check: Check 
     """Adds what `stream` holds at the end, which must be at `offset_bytes`. `check` may refuse the piece by raising.
 
     Raises WrongOffset where the upload ends elsewhere, also when another piece was quicker, FileTooLarge beyond its length,
-    TooManyPieces, NotFound when it was given up meanwhile; nothing is added then.
+    FileRejected of too many pieces, NotFound when it was given up meanwhile, and what `require_role` does of who has left the
+    publisher; nothing is added then.
     """
+    _require_may(upload.created_by, upload.publisher)
     if offset_bytes != upload.offset_bytes:
         raise WrongOffset
     if len(upload.pieces) >= MAX_PIECES:
@@ -143,22 +149,22 @@ def finish(user: User, publisher: Publisher | None, public_id: str, *, purpose: 
     try:
         file = files.save(user, publisher, name=upload.name, stream=staging.joined(upload.pieces), purpose=purpose)
     except FileNotFoundError as error:  # the same form sent twice, and the other one was quicker; or the artifact store has lost it
-        upload.refresh_from_db()
-        if upload.file is None:
+        now = Upload.objects.select_related("file").filter(pk=upload.pk).first()
+        if now is None or now.file is None:  # none: it was cancelled, or expired, under this
             cancel(upload)
             raise UploadLost(param="file") from error
-        return upload.file
+        return now.file
     Upload.objects.filter(pk=upload.pk).update(file=file, pieces=[])
     staging.remove(upload.pieces)
     return file
 
 
 def sweep() -> int:
-    """Forgets what has expired and removes the pieces that belong to no upload; returns how many there were."""
+    """Forgets what has expired and removes the pieces that belong to no upload, torn ones too; returns how many there were."""
     now = timezone.now()
     Upload.objects.filter(expires_at__lte=now).delete()
     old = [name for name, stored_at in staging.waiting() if stored_at < now - STRAY_AFTER]
     known = set(Upload.objects.values_list("public_id", flat=True))
     stray = [name for name in old if name.partition("-")[0] not in known]
     staging.remove(stray)
-    return len(stray)
+    return len(stray) + staging.remove_torn(before=now - STRAY_AFTER)

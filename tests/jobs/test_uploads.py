@@ -6,10 +6,10 @@ import hashlib
 import io
 import threading
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import pytest
 import time_machine
@@ -389,6 +389,28 @@ def test_an_upload_whose_piece_the_artifact_store_lost_is_given_up(scene: Scene)
     assert not UploadedFile.objects.filter(name="mine.jsonl").exists()
 
 
+@pytest.mark.parametrize("gone", ["cancelled", "expired"])
+def test_an_upload_that_is_given_up_while_its_file_is_made_is_lost(scene: Scene, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    upload = begun(scene)
+    append(upload, CONTENT)
+    joined = staging.joined
+
+    def meanwhile(names: Sequence[str]) -> BinaryIO:
+        if gone == "cancelled":
+            uploads.cancel(upload)
+        else:
+            with time_machine.travel(timezone.now() + timedelta(days=2)):
+                uploads.sweep()
+        return joined(names)
+
+    monkeypatch.setattr(staging, "joined", meanwhile)
+
+    with pytest.raises(UploadLost):
+        finish(scene, upload)
+
+    assert (waiting(), UploadedFile.objects.filter(name="mine.jsonl").exists()) == ([], False)
+
+
 # ---------------------------------------------------------------- limits and time
 
 
@@ -479,6 +501,20 @@ def test_what_a_killed_server_left_without_an_upload_is_swept_and_nothing_young_
     assert waiting() == upload.pieces
 
 
+def test_what_a_server_killed_within_a_piece_left_in_the_folder_is_swept(scene: Scene) -> None:
+    upload = begun(scene)
+    append(upload, CONTENT[:10])
+    folder = artifacts.open_store().prefix / staging.FOLDER
+    torn = folder / f"{upload.public_id}-10-00000000#1"  # as the object store names what it has not yet in full
+    torn.write_bytes(b"x")
+
+    assert (uploads.sweep(), torn.exists()) == (0, True)
+    with time_machine.travel(timezone.now() + timedelta(hours=2)):
+        assert uploads.sweep() == 1
+
+    assert [path.name for path in folder.iterdir()] == upload.pieces
+
+
 def test_the_file_stays_when_its_upload_expires(scene: Scene) -> None:
     upload = begun(scene)
     append(upload, CONTENT)
@@ -530,6 +566,23 @@ def test_an_upload_is_taken_for_what_it_was_begun_for_and_by_who_still_may(scene
         finish(scene, upload)
 
     assert not UploadedFile.objects.filter(name="mine.jsonl").exists()
+
+
+@pytest.mark.parametrize(("role", "status"), [(None, 404), ("member", 403)])
+def test_who_has_left_the_publisher_adds_nothing_more_and_may_give_up_what_was_begun(scene: Scene, role: str | None, status: int) -> None:
+    maintainer = join(scene.publisher, "maintainer")
+    tus = Tus(maintainer)
+    url = tus.create(body=CONTENT[:10], content_type=PIECE, **metadata_of(scene))["Location"]
+    membership = scene.publisher.memberships.filter(user=maintainer)
+    if role is None:
+        membership.delete()
+    else:
+        membership.update(role=role)
+
+    refused = tus.patch(url, 10, CONTENT[10:])
+
+    assert (refused.status_code, tus.offset(url), len(waiting())) == (status, 10, 1)
+    assert (tus.ask("DELETE", url).status_code, waiting()) == (204, [])
 
 
 # ---------------------------------------------------------------- the forms
