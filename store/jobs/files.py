@@ -47,8 +47,8 @@ def too_large() -> FileTooLarge:
 
 
 def checked_name(name: str, purpose: str) -> str:
-    """The name without its path. Raises FileRejected when a file of that name can't be what it is brought for."""
-    name = PurePath(name.replace("\\", "/")).name[-200:]
+    """The name without its path and without what can't be shown. Raises FileRejected when a file of that name can't be what it is for."""
+    name = "".join(filter(str.isprintable, PurePath(name.replace("\\", "/")).name))[-200:]
     if purpose == Purpose.BATCH and not name.lower().endswith(".jsonl"):
         raise FileRejected(_("Choose a file of requests, one JSON object on each line: named something.jsonl."), param="file")
     if not name.lower().endswith(SUFFIXES):

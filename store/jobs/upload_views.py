@@ -96,7 +96,11 @@ def create(request: HttpRequest, method: str) -> HttpResponse:
     what = {"name": said.get("filename", ""), "purpose": said.get("purpose", ""), "metadata": sent}
     upload = uploads.begin(person(request), publisher, length_bytes=length_bytes, **what)
     if request.content_type == PIECE:
-        uploads.append(upload, offset_bytes=0, stream=_body(request), check=_check(request))
+        try:
+            uploads.append(upload, offset_bytes=0, stream=_body(request), check=_check(request))
+        except BaseException:
+            uploads.cancel(upload)  # nobody is told where it is
+            raise
     return HttpResponse(status=201, headers={"Location": reverse("jobs:upload", args=[upload.public_id]), **_standing(upload)})
 
 
@@ -148,9 +152,11 @@ def _metadata(sent: str) -> dict[str, str]:
     if len(sent) > MAX_METADATA_CHARS:
         raise InvalidUpload(_("Upload-Metadata is too long."))
     try:
+        if not (sent.isascii() and sent.isprintable()):  # it is sent back as it came
+            raise ValueError(sent)
         pairs = [pair.strip().partition(" ") for pair in sent.split(",") if pair.strip()]
         found = {key: b64decode(value, validate=True).decode() for key, _space, value in pairs}
-    except ValueError as error:  # neither base64 nor UTF-8
+    except ValueError as error:  # also what is neither base64 nor UTF-8
         raise InvalidUpload(_("Upload-Metadata must be pairs of a name and a text in base64.")) from error
     if any("\0" in value for value in found.values()):
         raise InvalidUpload(_("Upload-Metadata must be pairs of a name and a text in base64."))

@@ -58,9 +58,11 @@ class Tus:
         }
         return self.client.generic(method, url, body, content_type, headers={k: v for k, v in sent.items() if v != "None"})  # type: ignore[arg-type]
 
-    def create(self, length: Any = LENGTH, body: bytes = b"", *, content_type: str = "", **said: str) -> HttpResponse:
+    def create(
+        self, length: Any = LENGTH, body: bytes = b"", *, content_type: str = "", checksum: str | None = None, **said: str
+    ) -> HttpResponse:
         metadata = ",".join(f"{name} {b64encode(value.encode()).decode()}" for name, value in said.items())
-        headers = {"Upload_Length": length, "Upload_Metadata": metadata}
+        headers = {"Upload_Length": length, "Upload_Metadata": metadata, "Upload_Checksum": checksum}
         return self.ask("POST", reverse("jobs:uploads"), body, content_type=content_type, **headers)
 
     def patch(self, url: str, offset: int, body: bytes, **more: Any) -> HttpResponse:
@@ -237,6 +239,29 @@ def test_without_a_csrf_token_nothing_is_begun_or_added(scene: Scene) -> None:
 
     assert ([answer.status_code for answer in refused], accepted.status_code) == ([403, 403, 403], 204)
     assert Upload.objects.count() == 1
+
+
+def test_a_first_piece_that_is_refused_leaves_no_upload_of_which_nobody_knows(scene: Scene) -> None:
+    wrong = "sha1 " + b64encode(b"no").decode()
+
+    refused = Tus(scene.owner).create(4, CONTENT[:4], content_type=PIECE, checksum=wrong, **metadata_of(scene))
+
+    assert (refused.status_code, waiting(), Upload.objects.count()) == (460, [], 0)
+
+
+@pytest.mark.parametrize("odd", ["fil\0ename YS5qc29ubA==", "filename YS5qc29ubA==,\x01", "filename YS5qc29ubA==,é YQ==", "filename é"])
+def test_metadata_that_could_not_be_sent_back_are_refused(scene: Scene, odd: str) -> None:
+    answer = Tus(scene.owner).ask("POST", reverse("jobs:uploads"), Upload_Length=9, Upload_Metadata=odd)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_upload")  # type: ignore[attr-defined]
+
+
+def test_a_name_loses_what_cannot_be_shown(scene: Scene) -> None:
+    tus = Tus(scene.owner)
+
+    tus.create(**metadata_of(scene, "C:\\data\\two\r\nlines \u202elnosj&.jsonl"))
+
+    assert Upload.objects.get().name == "twolines lnosj&.jsonl"
 
 
 # ---------------------------------------------------------------- what is kept
