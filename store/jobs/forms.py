@@ -33,7 +33,8 @@ class FileForm(RefusableForm):
     """A form that brings a file: in the form itself, or in pieces beforehand. Then `upload` names them and the field `file` is empty."""
 
     file = forms.FileField()
-    upload = forms.CharField(required=False, max_length=40, widget=forms.HiddenInput)
+    # Kept by no browser: what it would fill in when one comes back would stand for a file that nobody sees.
+    upload = forms.CharField(required=False, max_length=40, widget=forms.HiddenInput(attrs={"autocomplete": "off"}))
 
     piece_bytes = staticmethod(piece_bytes)
 
@@ -45,12 +46,13 @@ class FileForm(RefusableForm):
 
     @property
     def uploaded(self) -> Upload | None:
-        """What was brought in pieces, once the form is checked."""
+        """What was brought in pieces and is complete, once the form is checked."""
         public_id = getattr(self, "cleaned_data", {}).get("upload")
         try:
-            return find(self._user, public_id) if public_id else None
+            upload = find(self._user, public_id) if public_id else None
         except NotFound:
             return None
+        return upload if upload and upload.is_complete else None
 
 
 class DataForm(FileForm):

@@ -623,6 +623,19 @@ def test_a_form_with_an_upload_that_is_not_there_says_so_at_the_file(scene: Scen
     assert set(answer.context["form"].errors) & {"file", "upload"}
 
 
+def test_a_form_with_an_upload_that_has_not_arrived_in_full_does_not_call_it_uploaded(scene: Scene) -> None:
+    upload = begun(scene)
+    append(upload, CONTENT[:10])
+
+    page = signed_in(scene.owner).post(
+        reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, "upload": upload.public_id}
+    )
+
+    assert page.status_code == 422
+    assert "has not arrived in full" in page.content.decode()
+    assert "mine.jsonl is uploaded." not in page.content.decode()
+
+
 def test_a_form_that_is_shown_again_still_has_its_upload(scene: Scene) -> None:
     upload = begun(scene)
     append(upload, CONTENT)
