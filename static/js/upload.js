@@ -6,7 +6,8 @@ const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30000;
 const REMEMBERED_MS = 24 * 3600 * 1000; // as long as the store keeps what it has of an upload
 const PREFIX = "upload ";
-const AGAIN = [408, 409, 423, 429, 460]; // the store's answers that another try may change
+const AGAIN = [408, 423, 429, 460]; // the store's answers that another try may change
+const ELSEWHERE = "wrong_offset"; // its code for a piece that another tab, or a lost answer's own, was quicker with
 
 class Refusal extends Error {
   constructor(status, message) {
@@ -15,6 +16,10 @@ class Refusal extends Error {
   }
 }
 
+class Elsewhere extends Error {}
+
+class Changed extends Error {}
+
 const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
 async function ask(url, method, token, { headers = {}, body, signal } = {}) {
@@ -22,7 +27,8 @@ async function ask(url, method, token, { headers = {}, body, signal } = {}) {
   const response = await fetch(url, { method, headers: sent, body, signal, redirect: "error" });
   if (response.ok) return response;
   const speaks = method !== "HEAD" && response.headers.get("Content-Type")?.startsWith("application/json");
-  const message = speaks ? (await response.json()).error.message : "";
+  const { code = "", message = "" } = speaks ? (await response.json()).error : {};
+  if (code === ELSEWHERE) throw new Elsewhere(message);
   if (response.status >= 500 || AGAIN.includes(response.status)) throw new Error(message || `${response.status}`);
   throw new Refusal(response.status, message);
 }
@@ -76,6 +82,9 @@ for (const key of memory.keys()) if (!(memory.read(key)?.until > Date.now())) me
 
 // ---------------------------------------------------------------- sending
 
+// Whether the file is on the disk as it was chosen: a browser reads no other.
+const isAsChosen = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+
 // Sends what is missing of the file and resolves to the upload's address.
 async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key, signal, progress, waiting }) {
   const about = { filename: file.name, purpose, ...(publisher ? { publisher } : {}) };
@@ -83,6 +92,7 @@ async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key
   const remember = (done) => memory.write(key, { url, name: file.name, done, until: Date.now() + REMEMBERED_MS });
   let url = memory.read(key)?.url;
   let offset = null; // how much the store has; null: not known
+  let furthest = 0; // how much it was seen to have
   let failures = 0;
   for (;;) {
     try {
@@ -97,6 +107,8 @@ async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key
         if (Number(standing.get("Upload-Length")) !== file.size) throw new Refusal(404, "");
         offset = Number(standing.get("Upload-Offset"));
       }
+      if (offset > furthest) failures = 0; // whoever brought it: another tab may have
+      furthest = offset;
       progress(offset);
       if (offset === file.size) {
         remember(true);
@@ -105,10 +117,11 @@ async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key
       const headers = { "Upload-Offset": `${offset}`, "Content-Type": "application/offset+octet-stream" };
       const body = file.slice(offset, offset + pieceBytes);
       offset = Number((await ask(url, "PATCH", token, { headers, body, signal })).headers.get("Upload-Offset"));
-      failures = 0;
       remember(false);
     } catch (error) {
+      const isThere = await isAsChosen(file);
       if (signal.aborted) throw error;
+      if (!isThere) throw new Changed();
       failures += 1;
       const gone = url && [404, 410].includes(error.status);
       if ((error instanceof Refusal && !gone) || failures > PATIENCE) throw error;
@@ -117,7 +130,7 @@ async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key
         url = null; // it expired, or was another person's: begin again
         memory.forget(key);
       } else {
-        waiting();
+        if (!(error instanceof Elsewhere)) waiting();
         await pause(Math.min(FIRST_WAIT_MS * 2 ** (failures - 1), LONGEST_WAIT_MS), signal);
       }
     }
@@ -127,24 +140,26 @@ async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key
 // ---------------------------------------------------------------- the form's part
 
 function attend(part) {
-  const { upload: endpoint, purpose, publisher, pieceBytes } = part.dataset;
+  const { upload: endpoint, person, purpose, publisher, pieceBytes } = part.dataset;
   const find = (selector) => part.querySelector(selector);
   const [input, id, shown] = [find("input[type=file]"), find("input[name=upload]"), find("[data-upload-shown]")];
-  const [said, share, bar, again] = [find("[data-upload-said]"), find("[data-upload-share]"), find("progress"), find("[data-upload-again]")];
+  const [said, told, share] = [find("[data-upload-said]"), find("[data-upload-told]"), find("[data-upload-share]")];
+  const [bar, again] = [find("progress"), find("[data-upload-again]")];
   const form = input.form;
   const fieldName = input.name;
-  const place = `${PREFIX}${purpose} ${publisher} `;
+  const place = `${PREFIX}${person} ${purpose} ${publisher} `; // people who share a browser do not see each other's
   let key = null; // by which the browser remembers the upload that is shown
+  let isChosen = false; // and whether it was begun or gone on with here
   let sending = null; // the controller of what is under way
   let held = null; // the button of a form that waits for the end
   let waitsToBeSent = false;
 
   const keyOf = (file) => `${place}${file.name} ${file.size} ${file.lastModified}`;
-  const words = (text, name) => text.replace("{name}", name);
+  const words = (text, name) => text.replace("{name}", () => name);
 
   function show(text, { percent = null, kind = "" } = {}) {
     shown.hidden = false;
-    if (said.textContent !== text) said.textContent = text;
+    for (const element of [said, told]) if (element.textContent !== text) element.textContent = text;
     bar.hidden = percent === null;
     if (percent !== null) bar.value = percent;
     share.textContent = percent === null || kind === "done" ? "" : `${percent}%`;
@@ -161,14 +176,24 @@ function attend(part) {
     input.name = fieldName;
     input.setCustomValidity("");
     shown.hidden = true;
+    told.textContent = "";
+  }
+
+  // The store forgets what it has of the upload that is shown; if it does not hear of it, a day later.
+  function giveUp() {
+    const url = id.value ? `${endpoint}${id.value}/` : key && memory.read(key)?.url;
+    if (key) memory.forget(key);
+    [key, isChosen] = [null, false];
+    if (url) ask(url, "DELETE", form.elements.csrfmiddlewaretoken.value).catch(() => {});
   }
 
   async function start() {
-    reset();
     const file = input.files[0];
+    if (file && isChosen && key !== keyOf(file)) giveUp(); // this one comes in its place
+    reset();
     if (!file) return;
     const controller = (sending = new AbortController());
-    key = keyOf(file);
+    [key, isChosen] = [keyOf(file), true];
     const sayWhere = (offset) =>
       show(words(part.dataset.sending, file.name), { percent: Math.floor((100 * offset) / Math.max(1, file.size)) });
     sayWhere(0);
@@ -197,6 +222,11 @@ function attend(part) {
       sending = null;
       waitsToBeSent = false;
       held?.removeAttribute("aria-busy");
+      if (error instanceof Changed) {
+        input.value = ""; // else a browser that is given the same path once more says nothing of it
+        show(part.dataset.changed);
+        return;
+      }
       const refused = error instanceof Refusal && error.message;
       show(refused ? error.message : part.dataset.failed, { percent: bar.value, kind: "failed" });
       if (refused) input.setCustomValidity(error.message);
@@ -204,16 +234,17 @@ function attend(part) {
   }
 
   function cancel() {
-    const url = id.value ? `${endpoint}${id.value}/` : key && memory.read(key)?.url;
+    giveUp();
     reset();
     input.value = "";
-    if (key) memory.forget(key);
-    key = null;
-    if (url) ask(url, "DELETE", form.elements.csrfmiddlewaretoken.value).catch(() => {}); // else it expires
+    input.focus(); // the button that had it is gone
   }
 
   input.addEventListener("change", start);
-  again.addEventListener("click", start);
+  again.addEventListener("click", () => {
+    input.focus(); // as above
+    start();
+  });
   find("[data-upload-cancel]").addEventListener("click", cancel);
   form.addEventListener("submit", (event) => {
     if (!sending) return;

@@ -637,14 +637,15 @@ def test_a_form_with_an_upload_that_has_not_arrived_in_full_does_not_call_it_upl
 
 
 def test_a_form_that_is_shown_again_still_has_its_upload(scene: Scene) -> None:
-    upload = begun(scene)
+    upload = begun(scene, name="mine & yours.jsonl")
     append(upload, CONTENT)
 
     page = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": "?", "upload": upload.public_id})
 
     assert page.status_code == 422
-    assert f'name="upload" value="{upload.public_id}"' in page.content.decode()
-    assert "mine.jsonl is uploaded." in page.content.decode()
+    assert f'name="upload" value="{upload.public_id}" autocomplete="off"' in page.content.decode()
+    assert page.content.decode().count("mine &amp; yours.jsonl is uploaded.") == 2  # to be seen and to be heard
+    assert f'data-person="{scene.owner.public_id}"' in page.content.decode()
 
 
 def test_a_form_with_nothing_but_a_space_for_an_upload_asks_for_a_file(scene: Scene) -> None:

@@ -56,17 +56,17 @@ def scene(_the_stack: Stack, django_db_blocker: object) -> Scene:
 @pytest.mark.parametrize("whose", ["owner", "reviewer"])
 def test_pages_behind_a_sign_in_are_whole(browser: Browser, stack: Stack, scene: Scene, whose: str, language: str) -> None:
     person, pages = (scene.owner, scene.owners_pages) if whose == "owner" else (scene.reviewer, scene.reviewers_pages)
-    page, complaints = _opened(browser, stack, person)
+    page, complaints = opened(browser, stack, person)
 
     wrong: dict[str, list[str]] = {}
     for name, path in pages.items():
         answer = page.goto(stack.url + path.replace("/en/", f"/{language}/", 1))
         assert answer is not None
         found = [] if answer.status == 200 else [f"answers {answer.status}"]
-        found += _shown(page, f"{name}-{language}".replace(" ", "-"), VIEWS[language])
+        found += shown(page, f"{name}-{language}".replace(" ", "-"), VIEWS[language])
         found += sorted(set(complaints))  # before axe, which sets styles that the content policy refuses
         found += english_in(page.content()) if language == "zh-hans" else []
-        found += _judged(page, *VIEWS[language][-1])
+        found += judged(page, *VIEWS[language][-1])
         page.goto("about:blank")  # by then all that axe caused has been told
         complaints.clear()
         if found:
@@ -76,7 +76,7 @@ def test_pages_behind_a_sign_in_are_whole(browser: Browser, stack: Stack, scene:
     assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
 
 
-def _opened(browser: Browser, stack: Stack, person: User) -> tuple[Page, list[str]]:
+def opened(browser: Browser, stack: Stack, person: User) -> tuple[Page, list[str]]:
     """A browser in which the person is signed in, and what it complains of from then on."""
     page, complaints = browser.new_context(reduced_motion="reduce").new_page(), []
     page.set_default_timeout(20_000)
@@ -86,7 +86,7 @@ def _opened(browser: Browser, stack: Stack, person: User) -> tuple[Page, list[st
     return page, complaints
 
 
-def _shown(page: Page, name: str, views: tuple[tuple[str, int], ...]) -> list[str]:
+def shown(page: Page, name: str, views: tuple[tuple[str, int], ...]) -> list[str]:
     """What is wider than its screen, cut off or out of sight, in each view. The last stays."""
     wrong, folder = [], os.environ.get("PICTURES")
     for theme, width in (*PICTURED_TOO, *views) if folder else views:
@@ -100,7 +100,7 @@ def _shown(page: Page, name: str, views: tuple[tuple[str, int], ...]) -> list[st
     return wrong
 
 
-def _judged(page: Page, theme: str, width: int) -> list[str]:
+def judged(page: Page, theme: str, width: int) -> list[str]:
     """What axe finds wrong with the page as it is shown now, which is so."""
     violations = Axe().run(page, options=FOR_AXE).response["violations"]
     return [f"{theme} {width} {violation['id']}: {violation['nodes'][0]['html'][:160]}" for violation in violations]

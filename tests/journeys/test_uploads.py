@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from playwright.sync_api import Browser, Page, Route, expect
 
 from store.accounts.models import Publisher, User
 from store.jobs.models import Upload, UploadedFile
-from tests.journeys.conftest import sign_in
-from tests.making import make_publisher
+from tests.journeys.conftest import real_password, sign_in
+from tests.journeys.test_signed_in_pages import DESK, TELEPHONE, judged, opened, shown
+from tests.making import join, make_publisher
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.real_model]
@@ -156,6 +158,7 @@ def test_an_upload_that_is_cancelled_leaves_nothing_and_another_file_may_be_chos
     with site.expect_response(lambda answer: answer.request.method == "DELETE") as answered:
         site.get_by_role("button", name="Cancel the upload").click()
     expect(site.get_by_role("button", name="Cancel the upload")).to_be_hidden()
+    expect(site.locator("input[type=file]")).to_be_focused()
     assert answered.value.status == 204
     assert not Upload.objects.filter(publisher=publisher).exists()
     _choose(site, other)
@@ -172,6 +175,103 @@ def test_a_file_that_cannot_be_taken_is_said_at_once(site: Page, wire: Wire, pub
 
     expect(site.locator("[data-upload-said]")).to_contain_text("named something.jsonl, .csv or .txt.")
     assert (wire.offsets, Upload.objects.filter(publisher=publisher).count()) == ([], 0)
+
+
+def test_a_publisher_without_room_is_told_so_at_once(site: Page, wire: Wire, publisher: Publisher, somebody: User, file: Path) -> None:
+    whole = {"sha256": "0" * 64, "size_bytes": settings.UPLOADED_BYTES_PER_PUBLISHER}
+    UploadedFile.objects.create(publisher=publisher, created_by=somebody, purpose="fine-tune", name="all.jsonl", **whole)
+
+    _choose(site, file)
+
+    expect(site.locator("[data-upload-said]")).to_contain_text("Train on a file that is here already")
+    assert (wire.offsets, Upload.objects.filter(publisher=publisher).count()) == ([], 0)
+
+
+def test_a_file_chosen_in_place_of_another_takes_its_place_in_the_store_too(
+    site: Page, wire: Wire, publisher: Publisher, file: Path, tmp_path: Path
+) -> None:
+    wire.cut = {2}
+    other = tmp_path / "other $& {name}.jsonl"
+    other.write_bytes(LINE % 1)
+
+    _choose(site, file)
+    expect(site.locator("[data-upload-said]")).to_contain_text("The connection was lost.")
+    with site.expect_response(lambda answer: answer.request.method == "DELETE"):
+        _choose(site, other)
+    expect(site.locator("[data-upload-said]")).to_have_text(f"{other.name} is uploaded.")
+
+    assert [upload.name for upload in Upload.objects.filter(publisher=publisher)] == [other.name]
+    _go_on(site)
+    _await_settings(site, publisher, other)
+
+
+def test_a_file_that_changes_under_its_upload_is_asked_for_again(site: Page, wire: Wire, publisher: Publisher, file: Path) -> None:
+    wire.cut = {2}
+    said = site.locator("[data-upload-said]")
+
+    _choose(site, file)
+    expect(said).to_contain_text("The connection was lost.")
+    file.write_bytes(LINE % 1)
+    expect(said).to_have_text("The file has changed since it was chosen. Choose it again.")
+    _choose(site, file)
+    expect(said).to_have_text(f"{file.name} is uploaded.")
+    _go_on(site)
+
+    _await_settings(site, publisher, file)
+
+
+def test_two_tabs_bring_one_file_together(site: Page, stack: Stack, wire: Wire, publisher: Publisher, file: Path) -> None:
+    wire.cut = {2}
+    _choose(site, file)
+    expect(site.locator("[data-upload-said]")).to_contain_text("The connection was lost.")
+    tab = site.context.new_page()
+    tab.goto(_address(stack, publisher))
+    _choose(tab, file)
+
+    for page in (site, tab):
+        expect(page.locator("[data-upload-said]")).to_have_text(f"{file.name} is uploaded.", timeout=UPLOADED_WITHIN_MS)
+    assert Upload.objects.filter(publisher=publisher).count() == 1
+    for page in (site, tab):
+        _go_on(page)
+        _await_settings(page, publisher, file)
+
+
+def test_who_shares_a_browser_does_not_see_the_name_of_anothers_file(
+    site: Page, stack: Stack, wire: Wire, publisher: Publisher, file: Path
+) -> None:
+    wire.cut = set(range(2, 100))
+    _choose(site, file)
+    expect(site.locator("[data-upload-said]")).to_contain_text("The connection was lost.")
+    colleague = real_password(join(publisher, "maintainer"))
+
+    site.context.clear_cookies()
+    sign_in(site, stack, colleague)
+    site.goto(_address(stack, publisher))
+
+    expect(site.locator("html.scripted")).to_be_attached()
+    expect(site.locator("[data-upload-said]")).to_have_text("")
+
+
+def test_an_upload_under_way_is_whole_on_every_screen_and_told_to_who_does_not_see_it(
+    browser: Browser, stack: Stack, somebody: User, publisher: Publisher, file: Path
+) -> None:
+    page, _complaints = opened(browser, stack, somebody)
+    wire = Wire(cut=set(range(3, 100)))
+    page.route("**/studio/uploads/**", wire.pass_on)
+    page.goto(_address(stack, publisher))
+    told = page.get_by_role("status").and_(page.locator("[data-upload-told]"))
+    expect(told).to_have_text("")  # there before it speaks, or it would not be heard
+
+    _choose(page, file)
+
+    expect(told).to_contain_text("The connection was lost.")
+    wrong = shown(page, "upload-waiting", (TELEPHONE, DESK)) + judged(page, *DESK)
+    file.write_bytes(LINE % 1)
+    expect(told).to_have_text("The file has changed since it was chosen. Choose it again.", timeout=UPLOADED_WITHIN_MS)
+    wrong += shown(page, "upload-stopped", (DESK, TELEPHONE)) + judged(page, *TELEPHONE)
+    page.unroute_all(behavior="wait")
+    page.context.close()
+    assert wrong == []
 
 
 def test_without_a_script_the_form_brings_the_file(
