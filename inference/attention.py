@@ -34,16 +34,15 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
     """One whole sequence. q: [n, heads, d]; k, v: [n, kv_heads, d]."""
     length = len(q)
     mask = None if window is None or length <= window else visible(torch.arange(length, device=q.device), length, window)
-    return _attend_grouped(q, k, v, mask)
+    return _attend_grouped(q, k.transpose(0, 1), v.transpose(0, 1), mask)
 
 
 def _attend_grouped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """q: [n, heads, d]; k, v: [seen, kv_heads, d]; mask: bool [n, seen], None for a whole causal sequence."""
-    (n, heads, head_dim), kv_heads = q.shape, k.shape[1]
+    """q: [n, heads, d]; k, v: [kv_heads, seen, d]; mask: bool [n, seen], None for a whole causal sequence."""
+    (n, heads, head_dim), kv_heads = q.shape, len(k)
     group = heads // kv_heads
     queries = q.view(n, kv_heads, group, head_dim).permute(1, 2, 0, 3)  # [kv_heads, group, n, d]
-    keys = k.transpose(0, 1)[:, None].expand(-1, group, -1, -1)
-    values = v.transpose(0, 1)[:, None].expand(-1, group, -1, -1)
+    keys, values = (its[:, None].expand(-1, group, -1, -1) for its in (k, v))
     seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=mask is None)
     return seen.permute(2, 0, 1, 3).reshape(n, heads, head_dim)
 
@@ -78,8 +77,12 @@ def slots_of(pieces: Sequence[Piece], block_size: int) -> list[int]:
 class KeyValueStore:
     """The keys and values of all blocks of all layers. Block 0 is never given out: padding points to it."""
 
-    def __init__(self, config: GPTConfig, *, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (config.layers, blocks + 1, block_size, config.kv_heads, config.head_dim)
+    def __init__(
+        self, config: GPTConfig, *, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device, by_head: bool = True
+    ) -> None:
+        """`by_head`: within a block the tokens of a head stand together, as PagedAttention reads them, else the heads of a token."""
+        block = (config.kv_heads, block_size) if by_head else (block_size, config.kv_heads)
+        shape = (config.layers, blocks + 1, *block, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.block_size = block_size
@@ -95,9 +98,9 @@ class KeyValueStore:
 class _Decoding:
     """Sequences that add one token each and have about as many blocks: one padded gather serves them together."""
 
-    rows: Tensor  # [b] of the step's tokens
-    table: Tensor  # [b * width] blocks, padded with block 0
-    width: int
+    rows: slice | Tensor  # the b of the step's tokens
+    table: Tensor  # [b * kv_heads * width] blocks of each head, padded with those of block 0
+    keys: int  # how many each sees, padding included
     positions: Tensor  # [b]
 
 
@@ -108,7 +111,10 @@ class PagedAttention:
         """`pieces` in the order in which their tokens stand in the step."""
         self._store = store
         self._device = store.keys.device
-        self._slots = torch.tensor(slots_of(pieces, store.block_size), device=self._device)
+        self._heads = torch.arange(store.keys.shape[2], device=self._device)
+        slots = torch.tensor(slots_of(pieces, store.block_size), device=self._device)
+        blocks, within = slots // store.block_size, slots % store.block_size
+        self._written = (self._of_heads(blocks) * store.block_size + within[:, None]).flatten()  # [n * kv_heads]
         self._chunks: list[tuple[slice, Piece, Tensor]] = []
         decoding: dict[int, list[tuple[int, Piece]]] = {}
         row = 0
@@ -116,16 +122,16 @@ class PagedAttention:
             if piece.count == 1:
                 decoding.setdefault(_bucket(self._block_count(piece)), []).append((row, piece))
             else:
-                blocks = torch.tensor(piece.blocks[: self._block_count(piece)], device=self._device)
-                self._chunks.append((slice(row, row + piece.count), piece, blocks))
+                seen = torch.tensor(piece.blocks[: self._block_count(piece)], device=self._device)
+                self._chunks.append((slice(row, row + piece.count), piece, self._of_heads(seen).t().flatten()))
             row += piece.count
         self._decoding = [self._together(members) for members in decoding.values()]
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
         keys, values = self._store.keys[layer], self._store.values[layer]
-        keys.view(-1, *k.shape[1:]).index_copy_(0, self._slots, k)
-        values.view(-1, *v.shape[1:]).index_copy_(0, self._slots, v)
+        for store, new in ((keys, k), (values, v)):
+            store.view(-1, k.shape[-1]).index_copy_(0, self._written, new.reshape(-1, k.shape[-1]))
         out = torch.empty_like(q)
         for number, together in enumerate(self._decoding):
             mask = self._decoding_mask(number, window)
@@ -134,24 +140,30 @@ class PagedAttention:
             out[rows] = self._attend_chunk(q[rows], keys, values, piece, blocks, self._chunk_mask(number, window))
         return out
 
+    def _of_heads(self, blocks: Tensor) -> Tensor:
+        """Where the part of each head stands among those of all blocks: [..., kv_heads]."""
+        return blocks[..., None] * len(self._heads) + self._heads
+
     def _block_count(self, piece: Piece) -> int:
         return -(-piece.end // self._store.block_size)
 
     def _together(self, members: list[tuple[int, Piece]]) -> _Decoding:
         width = max(self._block_count(piece) for _, piece in members)
         table = [[*piece.blocks[: self._block_count(piece)], *([0] * (width - self._block_count(piece)))] for _, piece in members]
+        rows = [row for row, _ in members]
         return _Decoding(
-            rows=torch.tensor([row for row, _ in members], device=self._device),
-            table=torch.tensor(table, device=self._device).flatten(),
-            width=width,
+            rows=slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] < len(rows) else torch.tensor(rows, device=self._device),
+            table=self._of_heads(torch.tensor(table, device=self._device)).transpose(1, 2).flatten(),
+            keys=width * self._store.block_size,
             positions=torch.tensor([piece.start for _, piece in members], device=self._device),
         )
 
     def _decoding_mask(self, number: int, window: int | None) -> Tensor:
+        """What is added to the scores: float32 [b, 1, 1, keys]."""
         if (key := (number, window)) not in self._masks:
             together = self._decoding[number]
-            mask = visible(together.positions, together.width * self._store.block_size, window)
-            self._masks[key] = mask[:, None, None]  # [b, 1, 1, seen]
+            mask = visible(together.positions, together.keys, window)
+            self._masks[key] = torch.zeros(mask.shape, device=self._device).masked_fill_(~mask, -torch.inf)[:, None, None]
         return self._masks[key]
 
     def _chunk_mask(self, number: int, window: int | None) -> Tensor | None:
@@ -164,8 +176,7 @@ class PagedAttention:
 
     @staticmethod
     def _attend_chunk(q: Tensor, keys: Tensor, values: Tensor, piece: Piece, blocks: Tensor, mask: Tensor | None) -> Tensor:
-        seen_keys = keys[blocks].flatten(0, 1)[: piece.end]  # [seen, kv_heads, d]
-        seen_values = values[blocks].flatten(0, 1)[: piece.end]
+        seen_keys, seen_values = (_gathered(store, blocks, heads=store.shape[1])[:, : piece.end] for store in (keys, values))
         return _attend_grouped(q, seen_keys, seen_values, mask)
 
 
@@ -174,10 +185,19 @@ def _bucket(blocks: int) -> int:
     return max(blocks - 1, 15).bit_length()
 
 
+def _gathered(store: Tensor, blocks: Tensor, *, heads: int) -> Tensor:
+    """store: [blocks, kv_heads, block_size, d]; blocks: of each head one behind the other; returns [heads, seen, d]."""
+    _, _, size, head_dim = store.shape
+    return store.view(-1, size * head_dim).index_select(0, blocks).view(heads, -1, head_dim)
+
+
 def _attend_decoding(q: Tensor, keys: Tensor, values: Tensor, together: _Decoding, mask: Tensor) -> Tensor:
-    """q: [b, heads, d]; the group of queries that share a key head stands where a sequence would: [b, kv_heads, group, d]."""
-    (b, heads, head_dim), kv_heads = q.shape, keys.shape[2]
-    grouped = q.view(b, kv_heads, heads // kv_heads, head_dim)
-    seen_keys = keys[together.table].view(b, -1, kv_heads, head_dim).transpose(1, 2)  # [b, kv_heads, seen, d]
-    seen_values = values[together.table].view(b, -1, kv_heads, head_dim).transpose(1, 2)
-    return F.scaled_dot_product_attention(grouped, seen_keys, seen_values, attn_mask=mask).reshape(b, heads, head_dim)
+    """q: [b, heads, d]. Two batched products, the group of queries that share a key head standing where a sequence would:
+    measured three times as fast as `scaled_dot_product_attention` of so few queries.
+    """
+    (b, heads, head_dim), kv_heads = q.shape, keys.shape[1]
+    seen_keys, seen_values = (_gathered(store, together.table, heads=b * kv_heads) for store in (keys, values))
+    grouped = q.reshape(b * kv_heads, heads // kv_heads, head_dim)
+    scores = torch.bmm(grouped, seen_keys.transpose(1, 2)).float().view(b, kv_heads, -1, together.keys)
+    shares = scores.mul_(head_dim**-0.5).add_(mask).softmax(-1).to(q.dtype)
+    return torch.bmm(shares.view(b * kv_heads, -1, together.keys), seen_values).view(b, heads, head_dim)

@@ -29,6 +29,7 @@ def cuda_runner(model: GPT) -> Callable[[GPT, int], Runner]:
 class FlashRunner(TorchRunner):
     name = "flash"
     block_size = PAGE_SIZE
+    by_head = False
 
     def __init__(self, model: GPT, blocks: int, *, kernel: Kernel | None = None) -> None:
         """`kernel`: torch's own where none is given. Raises UnfitForKernel."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference import building
 from inference.config import GPTConfig
 from inference.naming import projection_shapes
 from inference.protocol import FailureCode
@@ -68,6 +69,12 @@ def weights_bytes(config: GPTConfig, dtype: str) -> int:
     return kept + rows * SCALE_BYTES
 
 
+def packed_head_bytes(config: GPTConfig, options: dict[str, Any]) -> int:
+    """The head a second time: torch multiplies bfloat16 with it packed (`inference.prepacked`), where single rows can't be read."""
+    is_packed = options["dtype"] == "bfloat16" and options.get("device", "cpu") == "cpu" and native_dtype("cpu") == "bfloat16"
+    return config.vocab_size * config.hidden_size * DTYPE_BYTES["bfloat16"] if is_packed and building.compiler() is None else 0
+
+
 def cache_token_bytes(config: GPTConfig, dtype: str) -> int:
     """Keys and values of one token in all layers."""
     return 2 * config.layers * config.kv_heads * config.head_dim * CACHE_BYTES[dtype]
@@ -95,7 +102,8 @@ def tokenizer_bytes(folder: Path) -> int:
 def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
     """The engine's footprint with as large a key-value cache as the budget allows. Raises Unfit or UnsupportedModel."""
     config = GPTConfig.from_folder(folder)
-    fixed_bytes = renderer_bytes(folder) + beside_bytes(folder, config, options) + weights_bytes(config, options["dtype"])
+    kept_bytes = weights_bytes(config, options["dtype"]) + packed_head_bytes(config, options)
+    fixed_bytes = renderer_bytes(folder) + beside_bytes(folder, config, options) + kept_bytes
     token_bytes = cache_token_bytes(config, options["dtype"])
     most = min(options.get("cache_tokens", CACHE_TOKENS), max((budget_bytes - fixed_bytes) // token_bytes, 0))
     if most < LEAST_CACHE_TOKENS:

@@ -14,6 +14,7 @@ matrices that was measured to bring the output of SmolLM2-135M four times nearer
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -61,6 +62,7 @@ class GPT(nn.Module):
         self.norm = _norm(config, config.hidden_size)
         if not config.tied:
             self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.packed_head: nn.Module | None = None  # the head once more, in a form that is the faster to multiply with
         ropes = {rope for layer in range(config.layers) if (rope := config.layer_rope(layer)) is not None}
         # Not buffers: they stay float32 when the model is cast.
         self._frequencies = {rope: rope_frequencies(rope, config.head_dim) for rope in ropes}
@@ -91,7 +93,8 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, hidden] to [n, vocabulary]; in the dtype of the model."""
-        return product(self._head, hidden.to(self.dtype))
+        x = hidden.to(self.dtype)
+        return product(self._head, x) if self.packed_head is None else self.packed_head(x)
 
     def sharp_logits(self, hidden: Tensor, *, best: int = 64) -> Tensor:
         """Float32 logits of which the `best` of each row are exact, for choosing tokens.
@@ -169,6 +172,8 @@ class Layer(nn.Module):
         projections["up"] = nn.Linear(hidden, config.intermediate_size, bias=config.mlp_bias)
         projections["down"] = nn.Linear(config.intermediate_size, hidden, bias=config.mlp_bias)
         self.projections = nn.ModuleDict(projections)
+        # Those that were laid side by side for serving, and are no longer among the projections: by their names, in their order.
+        self.together: dict[tuple[str, ...], nn.Module] = {}
         # In this layer's own words -> in Hugging Face's.
         self.names = {name: projection_name(config, number, name) for name in projections}
 
@@ -182,29 +187,34 @@ class Layer(nn.Module):
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
         seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
-        attended = self._project("out", seen.reshape(len(hidden), -1), lora)
+        (attended,) = self._project(seen.reshape(len(hidden), -1), lora, "out")
         hidden = hidden + self.attention_post_norm(attended.float())
         return hidden + self.mlp_post_norm(self._mlp(self.mlp_norm(hidden).to(dtype), lora).float())
 
     def _queries_keys_values(self, x: Tensor, lora: LoraPath | None) -> tuple[Tensor, Tensor, Tensor]:
         heads, kv_heads, head_dim = self.config.heads, self.config.kv_heads, self.config.head_dim
         if "qkv" in self.projections:
-            q, k, v = self._project("qkv", x, lora).split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], dim=-1)
+            (qkv,) = self._project(x, lora, "qkv")
+            q, k, v = qkv.split([heads * head_dim, kv_heads * head_dim, kv_heads * head_dim], dim=-1)
         else:
-            q, k, v = (self._project(name, x, lora) for name in ("q", "k", "v"))
+            q, k, v = self._project(x, lora, "q", "k", "v")
         return q.reshape(-1, heads, head_dim), k.reshape(-1, kv_heads, head_dim), v.reshape(-1, kv_heads, head_dim)
 
     def _mlp(self, x: Tensor, lora: LoraPath | None) -> Tensor:
-        inner = self._project("up", x, lora)
         if self.config.gated:
-            inner = activate(self._project("gate", x, lora), self.config.activation) * inner
+            gate, up = self._project(x, lora, "gate", "up")
+            inner = activate(gate, self.config.activation) * up
         else:
-            inner = activate(inner, self.config.activation)
-        return self._project("down", inner, lora)
+            (up,) = self._project(x, lora, "up")
+            inner = activate(up, self.config.activation)
+        (down,) = self._project(inner, lora, "down")
+        return down
 
-    def _project(self, name: str, x: Tensor, lora: LoraPath | None) -> Tensor:
-        y: Tensor = self.projections[name](x)
-        return y if lora is None else lora.add(self.names[name], x, y)
+    def _project(self, x: Tensor, lora: LoraPath | None, *names: str) -> Sequence[Tensor]:
+        """What each of these projections makes of x."""
+        together = self.together.get(names)
+        ys: Sequence[Tensor] = [self.projections[name](x) for name in names] if together is None else together(x)
+        return ys if lora is None else [lora.add(self.names[name], x, y) for name, y in zip(names, ys, strict=True)]
 
 
 def _embedding(rows: int, size: int) -> nn.Embedding:

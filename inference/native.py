@@ -24,8 +24,9 @@ from inference.cache import BLOCK_SIZE
 from inference.flash_runner import cuda_runner
 from inference.lora import Adapter
 from inference.model import GPT, Layer
+from inference.prepacked import prepacked_runner
 from inference.quantised import Int8Rows
-from inference.runner import Runner, TorchRunner, copy_blocks
+from inference.runner import Runner, copy_blocks
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +137,7 @@ def pack(weight: Tensor) -> Tensor:
 def fastest_runner(model: GPT) -> Callable[[GPT, int], Runner]:
     if model.device.type == "cuda":
         return cuda_runner(model)
-    return NativeRunner if fits(model) and library() is not None else TorchRunner
+    return NativeRunner if fits(model) and library() is not None else prepacked_runner
 
 
 class NativeRunner:

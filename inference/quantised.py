@@ -7,6 +7,7 @@ bfloat16 adds no error of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -30,7 +31,9 @@ class Int8Rows(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         """`weight`: floating point [out, in]."""
         super().__init__()
-        whole, scale = quantise(weight)
+        self.keep(*quantise(weight))
+
+    def keep(self, whole: Tensor, scale: Tensor) -> None:
         self.weight = nn.Parameter(whole, requires_grad=False)
         self.register_buffer("scale", scale)
         self.register_buffer("narrow_scale", scale.bfloat16())
@@ -55,6 +58,16 @@ class Int8Linear(Int8Rows):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(weight)
         self.register_buffer("bias", bias)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Int8Linear]) -> Int8Linear:
+        """One with the outputs of all."""
+        linear = cls.__new__(cls)
+        nn.Module.__init__(linear)
+        linear.keep(torch.cat([part.weight.data for part in parts]), torch.cat([part.scale for part in parts]))
+        biases = [part.bias for part in parts if part.bias is not None]
+        linear.register_buffer("bias", torch.cat(biases) if biases else None)
+        return linear
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.product(x)

@@ -62,6 +62,7 @@ def copy_blocks(keys: Tensor, values: Tensor, pairs: Sequence[tuple[int, int]]) 
 class TorchRunner:
     name = "torch"
     block_size = BLOCK_SIZE
+    by_head = True  # how its store is laid out
 
     def __init__(self, model: GPT, blocks: int) -> None:
         """`model` is used as it stands: on its device, in its dtype. `blocks`: of BLOCK_SIZE, for as many tokens as fit them."""
@@ -70,7 +71,7 @@ class TorchRunner:
         self._model = model
         self.blocks = max(blocks * BLOCK_SIZE // self.block_size, 1)
         self._store = store = KeyValueStore(
-            model.config, blocks=self.blocks, block_size=self.block_size, dtype=model.dtype, device=model.device
+            model.config, blocks=self.blocks, block_size=self.block_size, dtype=model.dtype, device=model.device, by_head=self.by_head
         )
         self.keys, self.values = store.keys, store.values
         self._stacks = Stacks(device=self.device, dtype=self.adapter_dtype)

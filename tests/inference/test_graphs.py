@@ -79,7 +79,7 @@ class Bench:
 def bench(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Bench:
     device = str(request.param)
     model = load_gpt(folder, dtype=torch.float32 if device == "cpu" else torch.bfloat16, device=device)
-    store = KeyValueStore(model.config, blocks=BLOCKS, block_size=PAGE_SIZE, dtype=model.dtype, device=model.device)
+    store = KeyValueStore(model.config, blocks=BLOCKS, block_size=PAGE_SIZE, dtype=model.dtype, device=model.device, by_head=False)
     stacks = Stacks(device=model.device, dtype=model.dtype)
     return Bench(model, store, stacks, DecodingGraphs(model, store, kernel_of(device), stacks), device, folder, tmp_path)
 

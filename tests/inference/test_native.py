@@ -18,6 +18,7 @@ from inference.config import GPTConfig
 from inference.lora import Adapter
 from inference.model import GPT
 from inference.native import NativeRunner, fastest_runner, fits, pack
+from inference.prepacked import prepacked_runner
 from inference.quantised import Int8Embedding, Int8Linear, Int8Rows
 from inference.runner import TorchRunner
 from tests.inference.test_model import FAMILIES
@@ -181,7 +182,7 @@ def test_where_there_is_no_compiler_the_torch_path_is_taken(tmp_path: Path, monk
     chosen = fastest_runner(model)
 
     native.library.cache_clear()
-    assert chosen is TorchRunner
+    assert chosen is prepacked_runner
     with pytest.raises(building.NotBuilt, match="INFERENCE_NATIVE"):
         building.built()
 

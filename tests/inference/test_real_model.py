@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -15,8 +16,10 @@ from inference.checkpoint import load_gpt
 from inference.engine import EngineCore, EngineOptions
 from inference.measuring import Measuring, Subject
 from inference.metrics import measured
+from inference.model import GPT
 from inference.native import NativeRunner
-from inference.runner import TorchRunner
+from inference.prepacked import prepacked_runner
+from inference.runner import Runner
 from inference.sampling_params import Form, Grammar
 from inference.tokenizer import Tokenizer
 from tests.inference.asking import a_request, an_engine, run
@@ -74,9 +77,9 @@ def expected(smollm2_folder: Path, prompts: list[list[int]]) -> list[list[int]]:
 
 
 @pytest.mark.xdist_group("greedy")  # so that what transformers answers is asked once
-@pytest.mark.parametrize("runner", [TorchRunner, NativeRunner])
+@pytest.mark.parametrize("runner", [prepacked_runner, NativeRunner])
 def test_greedy_answers_are_those_of_transformers(
-    runner: type[TorchRunner | NativeRunner], prompts: list[list[int]], expected: list[list[int]], smollm2_folder: Path
+    runner: Callable[[GPT, int], Runner], prompts: list[list[int]], expected: list[list[int]], smollm2_folder: Path
 ) -> None:
     options = EngineOptions(dtype="float32", cache_tokens=4096)
     model = load_gpt(smollm2_folder, dtype=torch.float32)

@@ -56,7 +56,10 @@ def test_any_chunks_and_single_tokens_together_see_what_they_saw_before(
     config = replace(config, kv_heads=kv_heads)
     blocks = chance.sample(range(1, 21), 20)
     owned = [[blocks.pop() for _ in range(-(-length // PAGE_SIZE))] for length in LENGTHS]
-    gathered, tabled = (KeyValueStore(config, blocks=20, block_size=PAGE_SIZE, dtype=dtype, device=torch.device(device)) for _ in range(2))
+    gathered, tabled = (
+        KeyValueStore(config, blocks=20, block_size=PAGE_SIZE, dtype=dtype, device=torch.device(device), by_head=by_head)
+        for by_head in (True, False)
+    )
     strangers = [0, *blocks]
     tabled.keys[:, strangers], tabled.values[:, strangers] = NAN, NAN
 

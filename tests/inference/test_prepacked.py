@@ -1,0 +1,78 @@
+"""A model laid out for serving gives what it gave before, with adapters and in every kind of number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from inference.attention import Piece
+from inference.checkpoint import load_gpt
+from inference.config import GPTConfig
+from inference.lora import Adapter
+from inference.prepacked import Prepacked, can_prepack, prepack, prepacked_runner
+from inference.runner import TorchRunner
+from tests.inference.test_model import FAMILIES
+from tests.inference.tiny import tiny_adapter, tiny_base
+
+TOKENS = torch.randint(0, 97, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+BLOCKS, OTHERS = [3, 1, 5], [2, 6, 4]
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.05, torch.int8: 0.05}  # of the largest logit
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of each family whose norms and biases matter too."""
+    name, settings = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)).float()
+    for weight in theirs.parameters():
+        weight.data.add_(torch.randn_like(weight) * 0.05)
+    theirs.save_pretrained(folder)
+    return folder
+
+
+@torch.inference_mode()
+def logits_of(runner: TorchRunner, adapters: Sequence[Adapter | None] | None = None) -> torch.Tensor:
+    """Of two sequences: a chunk of each, then the last token of both together."""
+    runner.hidden(TOKENS[:39] + TOKENS[:19], [Piece(0, 39, BLOCKS), Piece(0, 19, OTHERS)], adapters)
+    return runner.logits(runner.hidden([TOKENS[39], TOKENS[19]], [Piece(39, 1, BLOCKS), Piece(19, 1, OTHERS)], adapters))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_family_gives_what_it_gave(folder: Path, dtype: torch.dtype) -> None:
+    expected = logits_of(TorchRunner(load_gpt(folder, dtype=dtype), 8))
+
+    found = logits_of(prepacked_runner(load_gpt(folder, dtype=dtype), 8))
+
+    assert (found - expected).abs().max() < TOLERANCE[dtype] * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_adapters_reach_the_projections_that_stand_side_by_side(tmp_path: Path, dtype: torch.dtype) -> None:
+    base = tiny_base(tmp_path / "base")
+    targets = ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj"]
+    config = GPTConfig.from_folder(base)
+    adapter = Adapter.load(tiny_adapter(tmp_path / "adapter", base, target_modules=targets), config, dtype=torch.float32)
+
+    expected = logits_of(TorchRunner(load_gpt(base, dtype=dtype), 8), [adapter, None])
+    found = logits_of(prepacked_runner(load_gpt(base, dtype=dtype), 8), [adapter, None])
+    without = logits_of(prepacked_runner(load_gpt(base, dtype=dtype), 8))
+
+    assert (found - expected).abs().max() < TOLERANCE[dtype] * expected.abs().max()
+    assert (found[0] - without[0]).abs().max() > 0.1 * without.abs().max()
+
+
+def test_matrices_are_packed_where_the_processor_multiplies_bfloat16(tmp_path: Path) -> None:
+    model = load_gpt(tiny_base(tmp_path), dtype=torch.bfloat16)
+
+    prepack(model)
+
+    together = {names: part for layer in model.layers for names, part in layer.together.items()}  # type: ignore[union-attr]
+    packed = [module for part in [model, *together.values()] for module in part.modules() if isinstance(module, Prepacked)]
+    assert set(together) == {("q", "k", "v"), ("gate", "up")}
+    assert len(packed) == (2 * model.config.layers + 1 + len(together) if can_prepack(torch.bfloat16) else 0)
