@@ -90,6 +90,13 @@ def make_adapter(base: Version, listing: Listing | None = None, *, number: str =
     return release(publishing.create_adapter_version(user, listing, number=number, base=base, artifact=make_artifact()))
 
 
+def make_trained(base: Version, listing: Listing | None = None, *, number: str = "1.0.0") -> Version:
+    """Released weights, all of which were trained from those of `base`."""
+    listing = listing or make_listing(allow_finetune=True)
+    made = {"base": base, "artifact": make_artifact(), "facts": FACTS, "made_by": "job_trained"}
+    return release(publishing.create_weights_version(owner_of(listing.publisher), listing, number=number, **made))
+
+
 def release(version: Version, visibility: str = "public") -> Version:
     """What an approval does to a version and to the draft of its listing's texts."""
     publishing.seal(version)

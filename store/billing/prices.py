@@ -1,12 +1,13 @@
 """What a generation costs: integer micro-units, rounded up once per request and never per token.
 
-Whatever builds on a base has the base compute every token. So a GPT costs what its own listing asks and what the listing
-of each of its ancestors asks, added up, and never less than its base. `store.billing.shares` divides a charge likewise.
+Whatever builds on a base has the base compute every token, and weights that were trained from others hold what those had
+learned. So a GPT costs what its own listing asks and what the listing of each of its ancestors asks, added up, each listing
+once, and never less than its base. `store.billing.shares` divides a charge likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -51,14 +52,23 @@ def asked(listing: Listing) -> Price:
 
 
 def of_version(version: Version) -> Price:
-    return sum((asked(part.listing) for part in version.lineage()), Price())
+    return _sum(listings_of(version.lineage()))
 
 
 def of_listing(listing: Listing) -> Price:
     """What its unpinned name costs; before anything is released, what its newest version would."""
     version = listing.current_version or next(iter(listing.versions.all()), None)
-    base = version.base if version is not None else None
-    return asked(listing) + (of_version(base) if base is not None else Price())
+    above = listings_of(version.lineage()[1:]) if version is not None else []
+    return asked(listing) + _sum(one for one in above if one.pk != listing.pk)
+
+
+def listings_of(versions: Iterable[Version]) -> list[Listing]:
+    """Each once, in the order of the versions: weights that were trained from an earlier version of their own listing pay it once."""
+    return list({version.listing_id: version.listing for version in versions}.values())
+
+
+def _sum(listings: Iterable[Listing]) -> Price:
+    return sum(map(asked, listings), Price())
 
 
 def due(version: Version, person: User | None) -> Due:
@@ -67,7 +77,9 @@ def due(version: Version, person: User | None) -> Due:
     Its publisher so tries a draft for what its base costs; a reviewer tries it for nothing.
     """
     released = version.state == Version.State.RELEASED
-    parts = {part: asked(part.listing) for part in version.lineage() if released or part != version}
+    asking = [part for part in version.lineage() if released or part != version]
+    nearest = {part.listing_id: part for part in reversed(asking)}
+    parts = {part: asked(part.listing) for part in asking if nearest[part.listing_id] == part}
     parts = {part: price for part, price in parts.items() if not price.is_free}
     if parts and person is not None:
         if not released and person.is_reviewer:

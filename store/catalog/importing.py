@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -52,12 +52,15 @@ def run(source: str, progress: Callable[[str, float | None], None]) -> Imported:
     if last.get("type") != "result":
         message = last.get("message") or _("The import ended without a result (exit status %(status)s).") % {"status": process.returncode}
         raise ImportFailed(str(message), reason=last.get("code", ""))
-    facts = dict(last["facts"])
+    facts = facts_of(last["facts"])
     facts.pop("folder", None)  # a path of this machine
-    if "parameter_count" in facts:
-        facts["parameters"] = facts.pop("parameter_count")
     licence = str(facts.pop("licence", ""))
     return Imported(artifact=artifacts.record(last["manifest"]), facts=facts, licence=licence)
+
+
+def facts_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker or an import told of a model, under the names by which versions keep it."""
+    return {"parameters" if name == "parameter_count" else name: value for name, value in told.items()}
 
 
 def _follow(lines: IO[str], progress: Callable[[str, float | None], None]) -> dict[str, Any]:

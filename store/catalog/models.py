@@ -186,7 +186,9 @@ class Version(models.Model):
     number = models.CharField(_("version"), max_length=20, validators=[version_validator])
     kind = models.CharField(max_length=10, choices=Kind.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
-    base = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="derived")
+    base = models.ForeignKey(  # what it runs on; of weights, what they were trained from, if anything
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="derived"
+    )
     artifact = models.ForeignKey(Artifact, on_delete=models.PROTECT, null=True, blank=True, related_name="versions")
     instructions = models.TextField(_("instructions"), blank=True, max_length=8000)
     starters = models.JSONField(_("conversation starters"), default=list, blank=True)  # ["text", …], at most 6
@@ -208,7 +210,7 @@ class Version(models.Model):
             models.UniqueConstraint(fields=["listing", "number"], name="one_version_per_number"),
             models.CheckConstraint(
                 condition=(
-                    Q(kind="weights", base__isnull=True, instructions="")
+                    Q(kind="weights", instructions="")
                     | Q(kind="adapter", base__isnull=False, instructions="")
                     | Q(kind="prompt", base__isnull=False, artifact__isnull=True)
                 ),
@@ -229,19 +231,31 @@ class Version(models.Model):
         return self.state == self.State.DRAFT
 
     def lineage(self) -> list[Version]:
-        """It and what it builds on, nearest first: at most three, a prompt on an adapter on weights."""
+        """It and what it was made from, nearest first: a prompt on an adapter on weights, trained from weights, and so on."""
         versions = [self]
         while (base := versions[-1].base) is not None:
             versions.append(base)
         return versions
 
+    def runs_on(self) -> list[Version]:
+        """The part of the lineage that computes its answers, nearest first: at most three, a prompt on an adapter on weights."""
+        versions = [self]
+        while (base := versions[-1].stands_on) is not None:
+            versions.append(base)
+        return versions
+
+    @property
+    def stands_on(self) -> Version | None:
+        """The base whose engine it shares; None for weights, which have one of their own whatever they were trained from."""
+        return None if self.kind == self.Kind.WEIGHTS else self.base
+
     def weights(self) -> Version:
-        """The root of the lineage, whose engine runs this version."""
-        return self.lineage()[-1]
+        """Whose engine runs this version."""
+        return self.runs_on()[-1]
 
     def adapter(self) -> Version | None:
-        """The nearest adapter at or above this version."""
-        return next((version for version in self.lineage() if version.kind == self.Kind.ADAPTER), None)
+        """The adapter that its engine puts beside the weights."""
+        return next((version for version in self.runs_on() if version.kind == self.Kind.ADAPTER), None)
 
 
 class Ancestry(models.Model):

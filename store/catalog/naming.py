@@ -38,6 +38,7 @@ def resolve(name: str, user: Any) -> Version:
         "base__listing__publisher",
         "base__base__artifact",
         "base__base__listing__publisher",
+        "base__base__base__listing",
     ).first()
     if version is None:
         raise UnknownModel(_("There is no GPT %(name)s, or you may not use it.") % {"name": name[:MAX_NAME_CHARS]}, param="model")

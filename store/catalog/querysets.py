@@ -42,6 +42,7 @@ class ListingQuerySet(models.QuerySet["Listing"]):
         return self.select_related(
             *("publisher", "live_revision", "rating_summary"),
             *("current_version__base__listing__publisher", "current_version__base__base__listing__publisher"),
+            "current_version__base__base__base__listing",
         ).prefetch_related("live_revision__texts", "use_cases")
 
 
@@ -83,5 +84,22 @@ class VersionQuerySet(models.QuerySet["Version"]):
         return self.intact().filter(public)
 
     def downloadable_by(self, user: Any) -> VersionQuerySet:
-        """Whose files this person may take: available, and their publisher lets everybody who can use it."""
-        return self.usable_by(user).available().filter(listing__allow_download=True, artifact__isnull=False)
+        """Whose files this person may take: available, and their publisher lets everybody who can use it.
+
+        Weights that were trained from another publisher's need the leave of that one too.
+        """
+        own = Q(listing__allow_download=True, artifact__isnull=False)
+        return self.usable_by(user).available().filter(own, ~Q(kind="weights") | ~Exists(_withheld("allow_download")))
+
+    def trainable(self) -> VersionQuerySet:
+        """Released full weights that everybody who can use them may train on: their publisher allows it."""
+        allowed = self.filter(kind="weights", state="released", listing__allow_finetune=True)
+        return allowed.filter(~Exists(_withheld("allow_finetune")))
+
+
+def _withheld(permission: str) -> Any:
+    """Ancestors whose publisher, another one, does not give that permission: weights that were trained from theirs still hold theirs."""
+    from store.catalog.models import Ancestry
+
+    others = Ancestry.objects.filter(version=OuterRef("pk")).exclude(ancestor__listing__publisher=OuterRef("listing__publisher"))
+    return others.filter(**{f"ancestor__listing__{permission}": False})

@@ -62,8 +62,7 @@ def create_adapter_version(
 ) -> Version:
     """A LoRA adapter on full weights whose publisher allows fine-tuning. `made_by` is the public id of the job that trained it."""
     _check_base(user, base, Version.Kind.WEIGHTS)
-    if not base.listing.allow_finetune:
-        raise FinetuneNotAllowed(param="base")
+    _check_trainable(base)
     fields = {"artifact": artifact, "made_by": made_by, "facts": dict(facts or {})}
     return _create(user, listing, Version.Kind.ADAPTER, number=number, base=base, change_log=change_log, **fields)
 
@@ -75,14 +74,22 @@ def create_weights_version(
     number: str,
     artifact: Artifact,
     facts: Mapping[str, Any],
+    base: Version | None = None,
+    made_by: str = "",
     starters: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
     change_log: str = "",
 ) -> Version:
-    """Full weights, as they were imported; `facts` is what the import read in them."""
-    fields = {"artifact": artifact, "facts": dict(facts)}
+    """Full weights, as they were imported or as the job `made_by` trained them; `facts` is what was read in them.
+
+    `base`: the weights they were trained from, whose publisher allows fine-tuning. None: they are nobody else's.
+    """
+    if base is not None:
+        _check_base(user, base, Version.Kind.WEIGHTS)
+        _check_trainable(base)
+    fields: dict[str, Any] = {"artifact": artifact, "made_by": made_by, "facts": dict(facts)}
     fields |= {"starters": clean_starters(starters), "parameters": clean_parameters(parameters or {})}
-    return _create(user, listing, Version.Kind.WEIGHTS, number=number, base=None, change_log=change_log, **fields)
+    return _create(user, listing, Version.Kind.WEIGHTS, number=number, base=base, change_log=change_log, **fields)
 
 
 _EDITABLE = {
@@ -155,6 +162,11 @@ def _check_base(user: User, base: Version, *kinds: str) -> None:
     reachable = Listing.objects.reachable_by(user).filter(pk=base.listing_id)
     if not reachable.exists() or not Version.objects.available().filter(pk=base.pk).exists():
         raise BaseUnavailable(param="base")
+
+
+def _check_trainable(base: Version) -> None:
+    if not Version.objects.trainable().filter(pk=base.pk).exists():
+        raise FinetuneNotAllowed(param="base")
 
 
 def clean_instructions(text: Any) -> str:

@@ -73,14 +73,14 @@ def _precisions(root: Version) -> list[Any]:
 
 def _price_parts(version: Version) -> list[tuple[Listing, Price]]:
     """Who asks for how much of the price, where it is not this GPT alone."""
-    parts = [(part.listing, prices.asked(part.listing)) for part in version.lineage()]
+    parts = [(listing, prices.asked(listing)) for listing in prices.listings_of(version.lineage())]
     asking = [(listing, price) for listing, price in parts if not price.is_free]
     return [] if asking in ([], parts[:1]) else asking
 
 
 def _shown_version(listing: Listing) -> Version | None:
     """The current version; the newest one of a listing that never had any, which only members and reviewers see."""
-    lineage = ("listing__publisher", "base__listing__publisher", "base__base__listing__publisher")
+    lineage = ("listing__publisher", "base__listing__publisher", "base__base__listing__publisher", "base__base__base__listing")
     return listing.current_version or listing.versions.select_related(*lineage).prefetch_related("measurements").first()
 
 

@@ -37,6 +37,7 @@ _LINEAGE = (
     "version__base__listing__publisher",
     "version__base__base__artifact",
     "version__base__base__listing__publisher",
+    "version__base__base__base__listing",
 )
 
 

@@ -121,3 +121,31 @@ def test_a_division_is_exact_and_leaves_nothing_to_who_asked_nothing(
     assert all(share.amount_micro >= 0 for share in divided)
     assert [share.version for share in divided] == [prompt, adapter, base, prompt]
     assert divided[-1] == shares.Share(0, Entry.Reason.LISTING_SHARE, prompt)
+
+
+def test_weights_cost_what_those_ask_that_they_were_trained_from_and_share_with_them(base: Version) -> None:
+    trained = making.make_trained(base, making.make_listing(making.make_publisher(slug="tuners"), slug="trained"))
+    ask(base, 1_000_000, 0)
+    ask(trained, 500_000, 0)
+
+    due = prices.due(fresh(trained), None)
+    asks = {part: [price.input_micro, price.output_micro] for part, price in due.parts.items()}
+    divided = shares.divide(1_500, fresh(trained), asks=asks, tokens={"prompt_tokens": 1_000, "completion_tokens": 0})
+
+    assert prices.of_version(fresh(trained)) == prices.of_listing(fresh(trained).listing) == due.price == Price(1_500_000, 0)
+    assert [(share.version.listing.slug, share.amount_micro) for share in divided] == [
+        ("trained", 300),  # the store's fifth
+        ("base", 800 + 40),  # what is left of what it asked, and a tenth of what is left of what the trained one asked
+        ("trained", 360),
+    ]
+
+
+def test_a_version_trained_from_an_earlier_one_of_its_listing_asks_its_price_once(base: Version) -> None:
+    again = making.make_trained(base, base.listing, number="2.0.0")
+    ask(base, 1_000_000, 2_000_000)
+
+    found = fresh(again)
+
+    once = Price(1_000_000, 2_000_000)
+    assert (prices.of_version(found), prices.of_listing(found.listing), prices.due(found, None).price) == (once, once, once)
+    assert prices.due(found, None).parts == {again.public_id: once}

@@ -341,3 +341,65 @@ def test_a_lineage_is_told_from_a_version_to_its_root() -> None:
 
     assert prompt.lineage() == [prompt, adapter, base]
     assert (prompt.weights(), prompt.adapter(), base.adapter()) == (base, adapter, None)
+
+
+def test_weights_know_what_they_were_trained_from_and_run_on_themselves() -> None:
+    base = making.make_base()
+    trained = making.make_trained(base)
+    adapter = making.make_adapter(trained, making.make_listing())
+    prompt = making.make_prompt(adapter)
+
+    assert prompt.lineage() == [prompt, adapter, trained, base]
+    assert (prompt.runs_on(), prompt.weights(), prompt.adapter()) == ([prompt, adapter, trained], trained, adapter)
+    assert (trained.base, trained.stands_on, trained.weights(), trained.adapter()) == (base, None, trained, None)
+    assert list(Ancestry.objects.filter(version=prompt).values_list("ancestor", "depth")) == [
+        (adapter.pk, 1),
+        (trained.pk, 2),
+        (base.pk, 3),
+    ]
+
+
+def test_what_weights_were_trained_from_is_sealed_with_them_and_takes_them_down_with_it() -> None:
+    base = making.make_base()
+    trained = making.make_trained(base)
+
+    publishing.suspend(base)
+
+    assert releases.content(trained)["base"] == [base.public_id, base.digest]
+    assert not Version.objects.available().filter(pk=trained.pk).exists()
+
+
+def test_weights_are_trained_from_nothing_else_and_with_leave_alone() -> None:
+    listing = making.make_listing()
+    owner = making.owner_of(listing.publisher)
+    closed, prompt = making.make_base(allow_finetune=False), making.make_prompt()
+
+    for base, refused in ((closed, FinetuneNotAllowed), (prompt, InvalidVersion)):
+        with pytest.raises(refused):
+            publishing.create_weights_version(owner, listing, number="1.0.0", base=base, artifact=making.make_artifact(), facts={})
+
+    assert not listing.versions.exists()
+
+
+def test_who_takes_back_the_leave_to_train_takes_it_back_for_what_was_trained_too_but_not_from_themselves() -> None:
+    base = making.make_base()
+    others = making.make_trained(base, making.make_listing(allow_finetune=True))
+    own = making.make_trained(base, making.make_listing(base.listing.publisher, allow_finetune=True))
+
+    publishing.set_permissions(making.owner_of(base.listing.publisher), base.listing, allow_finetune=False, allow_download=False)
+
+    assert list(Version.objects.trainable()) == [own]
+    with pytest.raises(FinetuneNotAllowed):
+        making.make_adapter(others)
+
+
+def test_weights_trained_from_what_may_not_be_downloaded_are_not_either() -> None:
+    base = making.make_base(allow_download=False)
+    trained = making.make_trained(base, making.make_listing(allow_download=True))
+    adapter = making.make_adapter(base, making.make_listing(allow_download=True))
+    before = set(Version.objects.downloadable_by(VISITOR))
+
+    publishing.set_permissions(making.owner_of(base.listing.publisher), base.listing, allow_finetune=True, allow_download=True)
+
+    assert before == {adapter}
+    assert set(Version.objects.downloadable_by(VISITOR)) == {adapter, base, trained}

@@ -83,6 +83,8 @@ def test_home_and_explore_ask_the_same_number_of_queries_for_two_and_for_twenty(
     counts = []
     for more in (2, 18):
         fill(base, more)
+        prompts = [making.make_prompt(making.make_adapter(making.make_trained(base))) for _ in range(more)]
+        assert len(prompts) == more
         for path in ("/en/", "/en/explore/?q=gpt"):
             client.get(path)
             with CaptureQueriesContext(connection) as queries:
@@ -151,6 +153,21 @@ def test_a_listing_page_shows_what_was_measured_and_the_code_with_its_real_name(
     assert "http://testserver/v1" in page
     assert f'href="/en/gpts/{base.listing.full_name}/"' in page
     assert "curl -N http://testserver/v1/chat/completions" in client.get(f"/en/gpts/{listing.full_name}/?code=curl").text
+
+
+def test_weights_that_were_trained_show_what_from_and_are_shown_there(client: Client, base: Version) -> None:
+    trained = making.make_trained(base, making.make_listing(slug="trained", licence="MIT", allow_finetune=True))
+    adapter = making.make_adapter(trained, making.make_listing(slug="tuned"))
+
+    page, bases, adapters = (client.get(f"/en/gpts/{version.listing.full_name}/").text for version in (trained, base, adapter))
+    cards = client.get("/en/explore/").text
+
+    assert "Fine-tune, all weights" in page
+    assert f'href="/en/gpts/{base.listing.full_name}/"' in page
+    assert f'href="/en/gpts/{trained.listing.full_name}/"' in bases
+    assert adapters.index(base.listing.text().name) < adapters.index("Fine-tune, LoRA")
+    assert "its base" not in page  # nothing was measured beside it
+    assert f"trained from {base.listing.slug}" in cards
 
 
 def test_a_listing_page_says_in_which_precision_its_base_is_served(client: Client, base: Version) -> None:
