@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from inference import naming
 from inference.config import GPTConfig, UnsupportedModel
+from inference.footprint import outlook
 from inference.model import GPT
 from inference.quantised import in_int8
 
@@ -91,6 +92,18 @@ def load_gpt(folder: Path, *, dtype: torch.dtype, device: str | torch.device = "
                 kept = torch.empty(weight.shape, dtype=kept_as, device=device).copy_(weight)
                 setattr(module, leaf, nn.Parameter(kept.add_(naming.norm_offset(config)) if norm else kept, requires_grad=False))
     return model.eval()
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What the store keeps of a model, from its headers and its configuration. Raises CheckpointError, UnsupportedModel."""
+    found = check(folder)
+    raw = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    return {
+        "architecture": (raw.get("architectures") or [raw.get("model_type", "")])[0],
+        **outlook(folder),
+        "vocab_size": GPTConfig.from_folder(folder).vocab_size,
+        "dtype": found["dtype"],
+    }
 
 
 def save(folder: Path, weights: Mapping[str, Tensor], *, source: Path) -> None:

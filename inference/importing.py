@@ -142,9 +142,8 @@ def _check_depth(value: Any) -> None:
 def check_folder(folder: Path) -> dict[str, Any]:
     """Facts about a model folder that the core can run. Raises ImportRefused."""
     from inference import trial
-    from inference.checkpoint import CheckpointError, check
+    from inference.checkpoint import CheckpointError, described
     from inference.config import GPTConfig, UnsupportedModel
-    from inference.footprint import outlook
     from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
     try:
@@ -152,7 +151,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     except UnsupportedModel as error:
         raise ImportRefused("unsupported", f"config.json: {error}") from error
     try:
-        found = check(folder)
+        facts = described(folder)
     except CheckpointError as error:
         raise ImportRefused("weights", str(error)) from error
     try:
@@ -163,13 +162,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
         raise ImportRefused("tokenizer", f"The tokenizer could not be read: {error}") from error
     except TemplateFailed as error:
         raise ImportRefused("template", str(error)) from error
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {
-        "architecture": (raw.get("architectures") or [raw.get("model_type", "")])[0],
-        **outlook(folder),
-        "vocab_size": config.vocab_size,
-        "dtype": found.get("dtype", ""),
-    }
+    return facts
 
 
 def _check_tokenizer(tokenizer: Any, *, vocab_size: int) -> None:

@@ -116,7 +116,7 @@ def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     corpus, name = bench.file(task.params["file"]), task.params.get("name", "")
     with explained():
         source = begin(bench.work / "begun", corpus, shape, seed=recipe.seed, name=name, read=lambda: bench.channel.progress("reading"))
-    return training.train(task, bench, recipe=recipe, source=source, data=corpus)
+    return training.train(task, bench, recipe=recipe, source=source, data=corpus, asked=task.params.get("prompts"))
 
 
 def begin(folder: Path, corpus: Path, shape: Shape, *, seed: int, name: str = "", read: Callable[[], object] = lambda: None) -> Path:

@@ -99,6 +99,9 @@ def progress_key(job: str) -> str:
 # ---------------------------------------------------------------- messages
 
 
+LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, two moments, the best so far and a checkpoint's copy
+
+
 class Message:
     """Base of the frozen dataclasses below: JSON out, JSON in."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from inference import resuming, samples
 from inference.batching import MAX_STEPS, PASS_TOKENS, batch, room_bytes, split, steps_per_epoch
+from inference.checkpoint import described
 from inference.config import GPTConfig
 from inference.datasets import Example, Pair, Use, load
 from inference.examples import digest
@@ -27,7 +28,7 @@ from inference.model import GPT
 from inference.objectives import Objective, Preference, Supervised
 from inference.optimiser import MOMENTS, STEP, AdamW
 from inference.processes import Processes, whole
-from inference.protocol import JobTask
+from inference.protocol import LEARNED_BYTES, JobTask
 from inference.recipe import Recipe, Scope
 from inference.recomputing import recompute
 from inference.samples import Prompt, Samples
@@ -40,7 +41,6 @@ VALIDATIONS = 10  # over the whole run, beside the one before it begins
 SNAPSHOT_BYTES = 2**30  # of one run's adapters on its way
 SAID_EVERY_S = 0.25
 TIMES_SAVING = 9  # a segment lasts so many times as long as saving the one before it took
-LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, two moments, the best so far and a checkpoint's copy
 RECENT_STEPS = 20  # whose mean is called the training loss at the end
 WEIGHTS, BEST, OPTIMISER = "weights", "best", "optimiser"  # in a checkpoint
 COMPARED = "compared"  # there too: what the objective measured before the first step
@@ -209,7 +209,9 @@ class Training:
         self._trainable.save(folder, weights, base=self._task.params.get("base", ""), source=self._source)
         manifest = self._bench.put(folder)
         state = self._state
+        facts = described(folder) if self._recipe.scope == Scope.WEIGHTS else None
         return {
+            **({"facts": facts} if facts is not None else {}),
             "manifest": manifest,
             "size_bytes": sum(file.stat().st_size for file in folder.iterdir()),
             "steps": state.step,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from inference import job_kinds, job_process, jobs
+from inference.importing import check_folder
 from inference.job_process import Order
 from inference.jobs import StoreUnreachable
 from inference.protocol import Claim, JobTask, Outcome, Segment, Verdict
@@ -105,6 +106,73 @@ def test_a_run_killed_in_mid_flight_resumes_to_the_same_bits(place: Place, undis
     assert [segment.number for segment in store.segments] == list(range(8))
     assert [event["step"] for segment in store.segments for event in segment.events] == list(range(9))
     assert place.learned_bytes(store.outcomes[0].result["manifest"]) == undisturbed
+
+
+def test_a_run_of_all_weights_that_is_killed_ends_with_the_same_model_and_what_the_store_keeps_of_it(place: Place) -> None:
+    changes = {"scope": "weights", "learning_rate": 2e-3}
+    whole, store = OneJobStore(), OneJobStore()
+    jobs.run(place.finetune(job="job_whole", changes=changes), whole, place=at(place, segment_s=60.0))
+
+    def kill_after_three(segment: Segment) -> Verdict:
+        if segment.number == 3:
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+        return Verdict.GO_ON
+
+    store.on_segment = kill_after_three
+    jobs.run(place.finetune(job="job_killed_whole", changes=changes), store, place=at(place))
+    died = store.outcomes.pop()
+    store.on_segment = lambda segment: Verdict.GO_ON
+    last = store.segments[-1]
+    again = place.finetune(job="job_killed_whole", changes=changes, checkpoint=last.checkpoint, segment=last.number + 1)
+    jobs.run(replace(again, attempt=2), store, place=at(place))
+
+    result = store.outcomes[0].result
+    assert (died.code, store.outcomes[0].code) == ("process_died", "")
+    assert place.learned_bytes(result["manifest"]) == place.learned_bytes(whole.outcomes[0].result["manifest"])
+    folder = place.artifacts.materialise(result["manifest"], place.cache)
+    assert result["facts"] == check_folder(folder)  # as of an import
+    assert result["facts"]["parameter_count"] == result["trained_parameters"]
+    assert not any("snapshot" in event for segment in store.segments for event in segment.events)  # as large as the result
+
+
+def test_a_model_from_nothing_is_made_in_a_child_process_and_goes_on_after_a_kill_to_the_same_bits(place: Place) -> None:
+    texts = "\n\n".join(f"Once there was a fox who had {n} friends, and they were happy." for n in range(60))
+    file = place.folder / "corpus.txt"
+    file.write_text(texts, encoding="utf-8")
+    shape = {"layers": 2, "hidden": 32, "heads": 2, "vocabulary": 300, "context": 64}
+    params = {
+        "file": place.artifacts.put_file(file).sha256,
+        "name": file.name,
+        "shape": shape,
+        "settings": {"epochs": 2, "batch_size": 8, "validation_share": 0.1, "method": "text", "scope": "weights", "max_length": 64},
+        "prompts": ["Once there"],
+    }
+    whole, store = OneJobStore(), OneJobStore()
+    task = replace(place.finetune(job="job_nothing"), kind="pretraining", params=params)
+    jobs.run(task, whole, place=at(place, segment_s=60.0))
+
+    def kill_after_two(segment: Segment) -> Verdict:
+        if segment.number == 2:
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+        return Verdict.GO_ON
+
+    store.on_segment = kill_after_two
+    task = replace(task, job="job_nothing_killed")
+    jobs.run(task, store, place=at(place))
+    died = store.outcomes.pop()
+    store.on_segment = lambda segment: Verdict.GO_ON
+    last = store.segments[-1]
+    jobs.run(replace(task, attempt=2, checkpoint=last.checkpoint, segment=last.number + 1), store, place=at(place))
+
+    result = store.outcomes[0].result
+    assert (died.code, store.outcomes[0].code) == ("process_died", "")
+    assert place.learned_bytes(result["manifest"]) == place.learned_bytes(whole.outcomes[0].result["manifest"])
+    assert result["facts"] == check_folder(place.artifacts.materialise(result["manifest"], place.cache))
+    events = [event for segment in store.segments for event in segment.events]
+    assert events[0]["prompts"] == ["Once there"]
+    assert all(len(event["samples"]) == 1 for event in events if "samples" in event)
 
 
 def test_a_second_delivery_does_nothing(place: Place) -> None:
