@@ -17,6 +17,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from store.jobs import pretraining
 from store.jobs.finetunes import CHOICES, SETTINGS
 from store.moderation.models import Submission
 from store.notifications.models import Notification
@@ -167,7 +168,7 @@ def new_version(world: World, state: str) -> dict[str, Any]:
 
 
 def data_from_before(world: World, state: str) -> dict[str, Any]:
-    return {"base": world.things["base"], "earlier": world.things["file"]}
+    return {"base": world.things["base"], "scope": "adapter", "earlier": world.things["file"]}
 
 
 class Reopened(io.BytesIO):
@@ -275,6 +276,9 @@ TABLE: dict[str, Entry] = {
         ACT_EDITORS,
         path=lambda w, _: {"slug": "lab", "base": w.things["base"], "file": w.things["file"]},
         body=usual_settings,
+    ),
+    "jobs:pretraining": Entry(
+        EDITORS, ACT_EDITORS, path=lambda w, _: {"slug": "lab", "file": w.things["file"]}, body=fixed(**pretraining.SUITED)
     ),
     "jobs:job": Entry(always({**MEMBERS["released"], "operator": 200}), path=thing("job")),
     "jobs:events": Entry(always(row(404, member=200, maintainer=200, owner=200, operator=200)), path=thing("job")),

@@ -12,7 +12,8 @@ class JobsConfig(AppConfig):
         from store.jobs.models import Job
 
         outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
-        outcomes.on_end(Job.Kind.FINETUNE, finetunes.ended)
+        for kind in finetunes.KINDS:
+            outcomes.on_end(kind, finetunes.ended)
         outcomes.on_end(Job.Kind.EVALUATION, evaluations.ended)
         dispatch.before_going_on(finetunes.goes_on)
         ledger.keep_while(Transaction.Kind.JOB, finetunes.under_way)

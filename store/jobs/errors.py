@@ -99,6 +99,12 @@ class BaseNotTrainable(DomainError):
     message = _("This GPT can't be fine-tuned. Choose full weights whose publisher allows it.")
 
 
+class TooLargeToTrain(DomainError):
+    """The base has more weights than are all trained here."""
+
+    code = "too_large_to_train"
+
+
 class NothingToPublish(Conflict):
     code = "nothing_to_publish"
     message = _("Only a fine-tune that has succeeded can become a version.")

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from inference.protocol import MAX_HELD_OUT
+from django.db.models import Q, QuerySet
+
+from inference.protocol import LEARNED_BYTES, MAX_HELD_OUT
 from store.catalog.models import Version
+from store.jobs import pretraining
 from store.jobs.finetunes import MAX_STEPS, price_micro
 from store.jobs.models import Job, UploadedFile
 
 BYTES_PER_TOKEN = 4  # of English text; a guess, used until the file has been checked against the base
 BYTES_PER_EXAMPLE = 400  # likewise
+FLOAT32_BYTES = 4
 RUNS = 5  # the last ones, whose pace is taken
 
 
@@ -24,7 +28,10 @@ class Estimate:
     tokens: int  # of all epochs
     seconds: float | None  # of training, not of waiting for a worker; None while no run on this base has ended
     cost_micro: int
+    result_bytes: int | None  # of all weights, as large as the base's; an adapter is small, and how small its rank says
+    memory_bytes: int | None  # of the worker, where all weights are trained: the least it takes
     counted: bool  # the file was checked with this base's tokenizer; else steps and tokens are a guess from its size
+    parameters: int | None = None  # of a model that is made from nothing
 
 
 def estimate(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> Estimate:
@@ -35,14 +42,44 @@ def estimate(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> 
     trained = examples - min(round(examples * settings["validation_share"]), MAX_HELD_OUT, examples - 1)
     steps = min(math.ceil(trained / settings["batch_size"]) * settings["epochs"], MAX_STEPS)
     read = round(tokens * trained / examples) * settings["epochs"]
-    pace = tokens_per_s(base, settings["method"])
-    return Estimate(steps, read, read / pace if pace else None, price_micro(steps), counted=report is not None)
+    pace = tokens_per_s(base, settings["method"], settings.get("scope", "adapter"))
+    result_bytes = base.artifact.size_bytes if base.artifact and settings.get("scope") == "weights" else None
+    memory_bytes = result_bytes and result_bytes + LEARNED_BYTES * base.facts.get("parameters", 0)
+    return Estimate(steps, read, read / pace if pace else None, price_micro(steps), result_bytes, memory_bytes, counted=report is not None)
 
 
-def tokens_per_s(base: Version, method: str) -> float | None:
-    """The median pace of the last runs of this kind on the base, all that was measured on the way included; None without any."""
-    ended = Job.objects.filter(kind=Job.Kind.FINETUNE, state=Job.State.SUCCEEDED, subject=base.public_id, params__settings__method=method)
-    results = ended.order_by("-id").values_list("result", flat=True)[:RUNS]
+def tokens_per_s(base: Version, method: str, scope: str = "adapter") -> float | None:
+    """The pace of the last runs of this kind on the base; None without any."""
+    of_scope = Q(params__settings__scope=scope)
+    if scope == "adapter":  # a run from before there was a choice
+        of_scope |= Q(params__settings__scope__isnull=True)
+    runs = Job.objects.filter(of_scope, kind=Job.Kind.FINETUNE, subject=base.public_id, params__settings__method=method)
+    return _pace(runs)
+
+
+def estimate_from_nothing(file: UploadedFile, settings: Mapping[str, Any]) -> Estimate:
+    """For checked settings of a pre-training. The file is not read before, so steps and tokens are a guess from its size."""
+    tokens = max(file.size_bytes // BYTES_PER_TOKEN, 1)
+    trained = round(tokens * (1 - settings["validation_share"]))
+    steps = min(math.ceil(trained / pretraining.CONTEXT / settings["batch_size"]) * settings["epochs"], MAX_STEPS)
+    read = trained * settings["epochs"]
+    parameters = pretraining.SIZES[settings["size"]].parameters(settings["vocabulary"])
+    pace = _pace(Job.objects.filter(kind=Job.Kind.PRETRAINING, params__size=settings["size"]))
+    return Estimate(
+        steps=steps,
+        tokens=read,
+        seconds=read / pace if pace else None,
+        cost_micro=price_micro(steps),
+        result_bytes=FLOAT32_BYTES * parameters,
+        memory_bytes=(FLOAT32_BYTES + LEARNED_BYTES) * parameters,
+        counted=False,
+        parameters=parameters,
+    )
+
+
+def _pace(runs: QuerySet[Job]) -> float | None:
+    """The median tokens a second of the last of these runs that succeeded, all that was measured on the way included."""
+    results = runs.filter(state=Job.State.SUCCEEDED).order_by("-id").values_list("result", flat=True)[:RUNS]
     paces = [result["tokens"] / (result["seconds"] + result.get("seconds_beside", 0)) for result in results if _is_timed(result)]
     return median(paces) if paces else None
 

@@ -1,4 +1,4 @@
-"""Fine-tunes: a file is validated, an adapter is trained on it, and a maintainer makes a version of the result."""
+"""Fine-tunes: a file is validated, an adapter or all weights are trained on it, and a maintainer makes a version of the result."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -22,11 +23,11 @@ from store.accounts.publishers import require_role
 from store.billing import ledger
 from store.billing.errors import InsufficientCredit
 from store.billing.models import Reservation
-from store.catalog import artifacts, publishing
+from store.catalog import artifacts, importing, publishing
 from store.catalog.models import Listing, Version
 from store.errors import NotFound
 from store.jobs import checkpoints, dispatch
-from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooManyFinetunes
+from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooLargeToTrain, TooManyFinetunes
 from store.jobs.models import Job, UploadedFile
 from store.jobs.outcomes import end
 from store.notifications.messages import notify
@@ -34,6 +35,7 @@ from store.notifications.models import Notification
 
 MAX_STEPS = 20_000
 MAX_PROMPT_CHARS = 300
+KINDS = frozenset({Job.Kind.FINETUNE, Job.Kind.PRETRAINING})  # what is told here of a fine-tune, but how it starts, holds for both
 UNDER_WAY = frozenset({Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING})
 # The shortest examples: with a letter wherever there must be something.
 LEAST_EXAMPLE = {".csv": "a,b\n"}
@@ -56,37 +58,70 @@ SETTINGS: dict[str, tuple[type, float, float, float]] = {
 }
 # name: the values it can have, the default first
 CHOICES: dict[str, tuple[Any, ...]] = {
+    "scope": ("adapter", "weights"),
     "method": ("supervised", "preference", "text"),
     "targets": ("all", "attention"),
     "rank_stabilised": (False, True),
     "recompute": (False, True),
 }
+OF_ADAPTERS = frozenset({"rank", "alpha", "rank_stabilised", "targets", "dropout"})
+WEIGHTS_LEARNING_RATE = 5e-5  # where all weights are trained, each of them moves
+
+
+def defaults(scope: str = "adapter") -> dict[str, Any]:
+    """A good first try for what is trained: an adapter or all weights."""
+    found = {name: values[0] for name, values in CHOICES.items()} | {name: default for name, (*_bounds, default) in SETTINGS.items()}
+    if scope != "weights":
+        return found
+    own = {"scope": scope, "learning_rate": WEIGHTS_LEARNING_RATE}
+    return {name: own.get(name, default) for name, default in found.items() if name not in OF_ADAPTERS}
 
 
 def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """All settings, with defaults for what is not given. Raises InvalidSetting that names the first wrong one."""
-    if unknown := sorted(given.keys() - SETTINGS.keys() - CHOICES.keys()):
-        raise InvalidSetting(_("There is no setting “%(name)s”.") % {"name": unknown[0]}, param=unknown[0])
-    chosen: dict[str, Any] = {}
-    for name, values in CHOICES.items():
-        value = given.get(name)
-        if value is not None and value != "" and value not in values:
-            offered = ", ".join(map(str, values))
-            raise InvalidSetting(_("%(name)s must be one of: %(values)s.") % {"name": name, "values": offered}, param=name)
-        chosen[name] = values[values.index(value)] if value in values else values[0]
-    for name, (kind, low, high, default) in SETTINGS.items():
-        value = given.get(name)
-        try:
-            chosen[name] = kind(default if value is None or value == "" else value)
-        except (TypeError, ValueError) as error:
-            raise InvalidSetting(_("%(name)s must be a number.") % {"name": name}, param=name) from error
-        if not low <= chosen[name] <= high:
-            message = _("%(name)s must lie between %(low)s and %(high)s.") % {"name": name, "low": low, "high": high}
-            raise InvalidSetting(message, param=name)
-    if chosen["method"] == "preference" and chosen["dropout"]:
+    suited = defaults(given.get("scope", ""))
+    if misplaced := sorted(name for name in OF_ADAPTERS - suited.keys() if _is_given(given.get(name))):
+        message = _("%(name)s is a setting of adapters. All weights are trained without it.") % {"name": misplaced[0]}
+        raise InvalidSetting(message, param=misplaced[0])
+    chosen = checked(given, suited=suited, choices=CHOICES)
+    if chosen["method"] == "preference" and chosen.get("dropout"):
         message = _("Preferences are learned without dropout: the model is compared with itself as it began. Set it to 0.")
         raise InvalidSetting(message, param="dropout")
     return chosen
+
+
+def checked(given: Mapping[str, Any], *, suited: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """`suited` with what is given instead, as one of `choices` or a number within SETTINGS. Raises InvalidSetting."""
+    given = {name: value for name, value in given.items() if _is_given(value)}
+    if unknown := sorted(given.keys() - suited.keys()):
+        raise InvalidSetting(_("There is no setting “%(name)s”.") % {"name": unknown[0]}, param=unknown[0])
+    chosen = {**suited, **given}
+    for name in sorted(chosen, key=lambda name: name not in choices):
+        chosen[name] = _one_of(name, chosen[name], choices[name]) if name in choices else _number(name, chosen[name])
+    return chosen
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _one_of(name: str, value: Any, values: Sequence[Any]) -> Any:
+    if value not in values:
+        offered = ", ".join(map(str, values))
+        raise InvalidSetting(_("%(name)s must be one of: %(values)s.") % {"name": name, "values": offered}, param=name)
+    return values[values.index(value)]
+
+
+def _number(name: str, value: Any) -> float:
+    kind, low, high, _default = SETTINGS[name]
+    try:
+        number: float = kind(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidSetting(_("%(name)s must be a number.") % {"name": name}, param=name) from error
+    if not low <= number <= high:
+        message = _("%(name)s must lie between %(low)s and %(high)s.") % {"name": name, "low": low, "high": high}
+        raise InvalidSetting(message, param=name)
+    return number
 
 
 def checked_prompts(given: Sequence[str]) -> list[str]:
@@ -102,8 +137,8 @@ def checked_prompts(given: Sequence[str]) -> list[str]:
 
 def trainable_bases(user: User) -> QuerySet[Version]:
     """Released full weights whose publisher allows it."""
-    usable = Version.objects.usable_by(user).filter(kind=Version.Kind.WEIGHTS, state=Version.State.RELEASED, listing__allow_finetune=True)
-    return usable.select_related("listing__publisher", "artifact").order_by("listing__publisher__slug", "listing__slug", "-id")
+    trainable = Version.objects.usable_by(user).trainable().select_related("listing__publisher", "artifact")
+    return trainable.order_by("listing__publisher__slug", "listing__slug", "-id")
 
 
 @transaction.atomic
@@ -114,16 +149,19 @@ def start(
 
     `prompts`: what the model is asked at each checkpoint; without any, some of the data's own.
 
-    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, InvalidSetting, TooManyFinetunes and InsufficientCredit.
+    Raises NotFound and NotAllowed for who may not, BaseNotTrainable, TooLargeToTrain, InvalidSetting, TooManyFinetunes and
+    InsufficientCredit.
     """
     require_role(user, publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
     chosen, asked = checked_settings(settings), checked_prompts(prompts)
     if not trainable_bases(user).filter(pk=base.pk).exists() or base.artifact is None:
         raise BaseNotTrainable(param="base")
+    if chosen["scope"] == "weights":
+        require_trainable_in_full(base)
     if file.publisher_id != publisher.pk:
         raise InvalidSetting(_("This file belongs to another publisher."), param="file")
     _require_suited(file, chosen)
-    _require_place(user)
+    require_place(user)
     data = {"file": file.sha256, "base": base.artifact.digest, "adapter": None}
     of: dict[str, Any] = {"publisher": publisher, "user": user, "subject": base.public_id}
     looked_at = {name: chosen[name] for name in ("max_length", "validation_share", "seed")}
@@ -131,9 +169,27 @@ def start(
     job = dispatch.create(
         Job.Kind.FINETUNE, params={**data, "settings": chosen, "prompts": asked, "name": file.name}, after=validation, **of
     )
-    _reserve(user, cause=job.cause, steps=most_steps(file, chosen))
+    reserve(user, cause=job.cause, steps=most_steps(file, chosen))
     audit.record(user, "finetune.start", job.public_id, base=base.public_id, file=file.public_id)
     return job
+
+
+def require_trainable_in_full(base: Version) -> None:
+    """Raises TooLargeToTrain for a base of more weights than the store's workers are meant to train, and for one of unknown size."""
+    parameters, limit = base.facts.get("parameters"), settings.MAX_PARAMETERS_TRAINED_IN_FULL
+    if parameters is not None and parameters <= limit:
+        return
+    said = _("unknown") if parameters is None else _millions(parameters)
+    message = _(
+        "All weights are trained here only of bases of at most %(limit)s parameters; those of %(name)s: %(count)s. "
+        "Train an adapter, or choose a smaller base."
+    )
+    raise TooLargeToTrain(message % {"limit": _millions(limit), "name": base.full_name, "count": said}, param="scope")
+
+
+def _millions(parameters: int) -> str:
+    """134515008 → 135M"""
+    return f"{number_format(round(parameters / 10**6), 0, force_grouping=True)}M"
 
 
 def suited_method(file: UploadedFile) -> str:
@@ -150,10 +206,10 @@ def _suffix(file: UploadedFile) -> str:
     return PurePath(file.name).suffix.lower()
 
 
-def _require_place(person: User, *, besides: Job | None = None) -> None:
+def require_place(person: User, *, besides: Job | None = None) -> None:
     """Within the transaction that begins a fine-tune or has one go on, which makes those of one person wait for each other."""
     User.objects.select_for_update(no_key=True).get(pk=person.pk)
-    begun = Job.objects.filter(kind=Job.Kind.FINETUNE, created_by=person, state__in=UNDER_WAY).values_list("pk", flat=True)
+    begun = Job.objects.filter(kind__in=KINDS, created_by=person, state__in=UNDER_WAY).values_list("pk", flat=True)
     limit = settings.FINETUNES_PER_PERSON
     if len({*begun} - {besides.pk if besides else None}) >= limit:
         message = ngettext(
@@ -178,7 +234,7 @@ def price_micro(steps: int) -> int:
     return settings.FINETUNE_PRICE_MICRO_PER_STEP * steps
 
 
-def _reserve(user: User, *, cause: str, steps: int) -> None:
+def reserve(user: User, *, cause: str, steps: int) -> None:
     """Holds the most it can cost; what is not used goes back when the job ends."""
     if amount_micro := price_micro(steps):
         try:
@@ -192,15 +248,15 @@ def goes_on(user: User, job: Job) -> None:
     """Before a job is resumed or tried again. What is held still is held for longer; what went back meanwhile, because the
     job ended or was laid aside for too long, is held anew from whoever has it go on. A cause is reserved once, so it gets a new one.
     """
-    if job.kind != Job.Kind.FINETUNE:
+    if job.kind not in KINDS:
         return
-    _require_place(job.created_by or user, besides=job)
+    require_place(job.created_by or user, besides=job)
     held = _held(job)
     if held is not None and ledger.renew(held.cause, expires_at=timezone.now() + RESERVED_FOR):
         return
     file = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params["file"]).first()
     steps = most_steps(file, job.params["settings"]) if file else MAX_STEPS
-    _reserve(user, cause=f"{job.cause}:{job.attempt + 1}", steps=steps)
+    reserve(user, cause=f"{job.cause}:{job.attempt + 1}", steps=steps)
 
 
 def under_way(cause: str) -> bool:
@@ -246,26 +302,27 @@ def ended(job: Job) -> None:
 
 
 def make_version(user: User, job: Job, *, listing: Listing, number: str, change_log: str = "", step: int | None = None) -> Version:
-    """A draft adapter version with its lineage: the base it was trained on and the job that made it.
+    """A draft of an adapter or of weights with its lineage: the base it was trained on, if any, and the job that made it.
 
     `step`: of the checkpoint it is made of; None, the one that did best. Raises NothingToPublish when there is no such.
     """
     if job.publisher is None:
         raise NotFound
     require_role(user, job.publisher, Membership.Role.OWNER, Membership.Role.MAINTAINER)
-    if job.kind != Job.Kind.FINETUNE or job.state != Job.State.SUCCEEDED or listing.publisher_id != job.publisher_id:
+    if job.kind not in KINDS or job.state != Job.State.SUCCEEDED or listing.publisher_id != job.publisher_id:
         raise NothingToPublish
     manifest, measured = _at(job, step)
-    base = Version.objects.get(public_id=job.subject)
+    base = Version.objects.get(public_id=job.subject) if job.subject else None
     artifact = artifacts.record(manifest)
     facts = {"file": job.params["file"], "settings": job.params["settings"], **measured}
-    return publishing.create_adapter_version(
-        user, listing, number=number, base=base, artifact=artifact, made_by=job.public_id, facts=facts, change_log=change_log
-    )
+    made: dict[str, Any] = {"number": number, "base": base, "artifact": artifact, "made_by": job.public_id, "change_log": change_log}
+    if job.params["settings"].get("scope") != "weights":
+        return publishing.create_adapter_version(user, listing, facts=facts, **made)
+    return publishing.create_weights_version(user, listing, facts=importing.facts_of(job.result["facts"]) | facts, **made)
 
 
 def _at(job: Job, step: int | None) -> tuple[str, dict[str, Any]]:
-    """(digest of the adapter's manifest, what was measured) at a checkpoint of a run that succeeded."""
+    """(digest of the result's manifest, what was measured) at a checkpoint of a run that succeeded."""
     kept = ("steps", "examples", "train_loss", "validation_loss", "base_validation_loss", "tokens")
     measured = {name: job.result[name] for name in kept if job.result.get(name) is not None}
     best = job.result.get("best_step")

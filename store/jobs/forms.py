@@ -12,11 +12,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
+from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
+from store.jobs import pretraining
 from store.jobs.checkpoints import Checkpoint
 from store.jobs.evaluations import MAX_LIMIT
-from store.jobs.finetunes import CHOICES, SETTINGS, trainable_bases
+from store.jobs.finetunes import OF_ADAPTERS, SETTINGS, defaults, trainable_bases
 from store.jobs.models import Upload, UploadedFile
 from store.jobs.suites import offered_for
 from store.jobs.uploads import find, piece_bytes
@@ -55,10 +57,36 @@ class FileForm(RefusableForm):
         return upload if upload and upload.is_complete else None
 
 
+SCOPES = {
+    "adapter": (
+        _("An adapter"),
+        _(
+            "Some megabytes beside weights that stay as they are. It takes the least memory and time, and answers together with other "
+            "adapters of its base. Right for a style, a format or a task."
+        ),
+    ),
+    "weights": (
+        _("All weights"),
+        _(
+            "A model of its own, as large as its base: it takes several times the memory to train, and an engine of its own to answer. "
+            "Worth it for much data, such as a new language or a field of knowledge."
+        ),
+    ),
+    "nothing": (
+        _("A new model, from nothing"),
+        _(
+            "A small GPT with a tokenizer of its own that has read nothing but your texts. It needs no base, and plain text, the "
+            "more the better. It goes on as such texts do; it has never seen a conversation."
+        ),
+    ),
+}
+
+
 class DataForm(FileForm):
     """What to train, and on what: a file brought now or one that is here already."""
 
-    base = forms.ChoiceField(label=_("Base"), help_text=_("The weights stay as they are; what is trained is a small adapter beside them."))
+    base = forms.ChoiceField(label=_("Base"))
+    scope = forms.ChoiceField(label=_("What is trained"), widget=forms.RadioSelect)
     file = forms.FileField(
         label=_("New data file"),
         required=False,
@@ -71,9 +99,11 @@ class DataForm(FileForm):
         self.bases = {version.public_id: version for version in trainable_bases(user)}
         files = UploadedFile.objects.filter(publisher=publisher, purpose=UploadedFile.Purpose.FINETUNE)[:OFFERED_FILES]
         self.earlier_files = {file.public_id: file for file in files}
+        self.fields["base"].required = bool(self.bases) and self.data.get("scope") != "nothing"
         self._choices("base", [(name, version.full_name) for name, version in self.bases.items()])
         named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
         self._choices("earlier", [("", _("None")), *named])
+        self._choices("scope", [(name, format_html("<b>{}</b> {}", label, about)) for name, (label, about) in SCOPES.items()])
         self.fields["file"].help_text = _("JSONL, CSV or plain text, at most %(size)s.") % {
             "size": filesizeformat(settings.MAX_UPLOAD_BYTES)
         }
@@ -87,10 +117,35 @@ class DataForm(FileForm):
         cleaned = super().clean() or {}
         if not any(cleaned.get(name) for name in ("file", "upload", "earlier")) and "file" not in self.errors:
             self.add_error("file", _("Choose a file to train on."))
+        if cleaned.get("scope") in ("adapter", "weights") and not cleaned.get("base") and "base" not in self.errors:
+            self.add_error("base", _("There is no base that may be fine-tuned."))
         return cleaned
 
 
-class SettingsForm(RefusableForm):
+class TrainingForm(RefusableForm):
+    """How something is trained, the settings that most people look at before the others."""
+
+    first: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, (kind, low, high, _default) in SETTINGS.items():
+            if name in self.fields:
+                self.fields[name].widget.attrs |= {"min": low, "max": high, "step": 1 if kind is int else "any"}
+
+    @property
+    def further(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name not in self.first]
+
+    @property
+    def foremost(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.first]
+
+    def clean_prompts(self) -> list[str]:
+        return str(self.cleaned_data["prompts"]).splitlines()
+
+
+class SettingsForm(TrainingForm):
     """How it is trained. The bounds are those of `finetunes.SETTINGS`; every default is a good first try."""
 
     method = forms.ChoiceField(
@@ -130,7 +185,7 @@ class SettingsForm(RefusableForm):
     )
     validation_share = forms.FloatField(
         label=_("Held out"),
-        help_text=_("The share of examples kept aside to measure on, at most 100. The adapter that does best on them is kept."),
+        help_text=_("The share of examples kept aside to measure on, at most 100. What does best on them is kept."),
     )
     prompts = forms.CharField(
         label=_("Ask it on the way"),
@@ -154,30 +209,75 @@ class SettingsForm(RefusableForm):
         help_text=_("Computes what is inside each layer twice rather than keeping it. Slower, with the same result; for large bases."),
     )
     seed = forms.IntegerField(
-        label=_("Seed"), help_text=_("The same seed, data and settings give the same adapter on the same kind of machine.")
+        label=_("Seed"), help_text=_("The same seed, data and settings give the same result on the same kind of machine.")
     )
 
     first = ("method", "epochs", "learning_rate", "batch_size", "prompts")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        defaults = {name: default for name, (_k, _l, _h, default) in SETTINGS.items()} | {
-            name: values[0] for name, values in CHOICES.items()
-        }
-        kwargs["initial"] = defaults | {"prompts": ""} | kwargs.get("initial", {})
+    def __init__(self, *args: Any, scope: str = "adapter", **kwargs: Any) -> None:
+        """`scope` is what is trained, chosen in the step before."""
+        suited = defaults(scope)
+        before = {name: value for name, value in kwargs.get("initial", {}).items() if name in suited or name == "prompts"}
+        kwargs["initial"] = suited | {"prompts": ""} | before | {"scope": scope}
         super().__init__(*args, **kwargs)
-        for name, (kind, low, high, _default) in SETTINGS.items():
-            self.fields[name].widget.attrs |= {"min": low, "max": high, "step": 1 if kind is int else "any"}
+        for name in OF_ADAPTERS - suited.keys():
+            del self.fields[name]
 
-    @property
-    def further(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.fields if name not in self.first]
 
-    @property
-    def foremost(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.first]
+SIZES = {
+    "small": (_("Small"), _("About 5 million parameters. For a first try, and where there is no GPU.")),
+    "medium": (_("Medium"), _("About 16 million parameters: learns more of the same texts, with three times the work.")),
+    "large": (_("Large"), _("About 30 million parameters, with six times the work: for much text, and best on a GPU.")),
+}
 
-    def clean_prompts(self) -> list[str]:
-        return str(self.cleaned_data["prompts"]).splitlines()
+
+class PretrainingForm(TrainingForm):
+    """How large a new model is and how it is trained. The bounds are those of `pretraining` and `finetunes`."""
+
+    size = forms.ChoiceField(label=_("Size"), widget=forms.RadioSelect)
+    vocabulary = forms.TypedChoiceField(
+        label=_("Vocabulary"),
+        coerce=int,
+        choices=[(size, size) for size in sorted(pretraining.CHOICES["vocabulary"])],
+        help_text=_("The most tokens its tokenizer learns from your texts. More make texts shorter and the model larger."),
+    )
+    epochs = forms.IntegerField(
+        label=_("Epochs"),
+        help_text=_("How often every text is read. A small corpus is worth reading several times."),
+    )
+    learning_rate = forms.FloatField(
+        label=_("Learning rate"), help_text=_("The highest, reached after a short rise. Lower it when the held-out loss rises early.")
+    )
+    batch_size = forms.IntegerField(
+        label=_("Pieces per step"), help_text=_("Each of at most 512 tokens. More makes each step steadier and slower.")
+    )
+    prompts = forms.CharField(
+        label=_("Ask it on the way"),
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_("Up to three beginnings, one in each line, which it goes on with at each checkpoint. Empty: some of the data's own."),
+    )
+    validation_share = forms.FloatField(
+        label=_("Held out"), help_text=_("The share of pieces kept aside to measure on, at most 100. What does best on them is kept.")
+    )
+    patience = forms.IntegerField(
+        label=_("Patience"),
+        help_text=_("So many measurements in a row without a better one end the training early; 0 never does. Its best is kept."),
+    )
+    seed = forms.IntegerField(
+        label=_("Seed"), help_text=_("The same seed, data and settings give the same result on the same kind of machine.")
+    )
+
+    first = ("size", "vocabulary", "epochs", "prompts")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        before = {name: value for name, value in kwargs.get("initial", {}).items() if name in pretraining.SUITED or name == "prompts"}
+        kwargs["initial"] = pretraining.SUITED | {"prompts": ""} | before
+        super().__init__(*args, **kwargs)
+        size = self.fields["size"]
+        assert isinstance(size, forms.ChoiceField)
+        size.choices = [(name, format_html("<b>{}</b> {}", label, about)) for name, (label, about) in SIZES.items()]
 
 
 class EvaluationForm(FileForm):
@@ -224,14 +324,29 @@ class VersionForm(RefusableForm):
     )
     name = forms.CharField(label=_("Name"), max_length=60, required=False)
     summary = forms.CharField(label=_("Summary"), max_length=200, required=False, help_text=_("What it does, in one sentence."))
+    licence = forms.CharField(label=_("Licence"), max_length=60, required=False, help_text=_("An SPDX identifier, for example Apache-2.0."))
+    languages = forms.MultipleChoiceField(
+        label=_("Languages"), required=False, choices=[(tag, tag) for tag in LANGUAGE_TAGS], widget=forms.CheckboxSelectMultiple
+    )
     number = forms.CharField(label=_("Version"), max_length=20, initial="1.0.0", help_text=_("Three numbers, for example 1.0.0."))
     change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 2}))
 
     def __init__(
-        self, *args: Any, publisher: Publisher, points: Sequence[Checkpoint] = (), result: int | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        publisher: Publisher,
+        points: Sequence[Checkpoint] = (),
+        result: int | None = None,
+        from_nothing: bool = False,
+        **kwargs: Any,
     ) -> None:
-        """`points` from which to choose; `result` is the step of the run's own."""
+        """`points` from which to choose; `result` is the step of the run's own. Only what was made from nothing has no base to
+        take licence and languages from.
+        """
         super().__init__(*args, **kwargs)
+        self.needed = ("slug", "name", "summary", *(("licence", "languages") if from_nothing else ()))
+        if not from_nothing:
+            del self.fields["licence"], self.fields["languages"]
         if points:
             step = self.fields["step"]
             assert isinstance(step, forms.TypedChoiceField)
@@ -247,7 +362,7 @@ class VersionForm(RefusableForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if not cleaned.get("listing"):
-            for name in ("slug", "name", "summary"):
+            for name in self.needed:
                 if not cleaned.get(name) and name not in self.errors:
                     self.add_error(name, _("A new GPT needs this."))
         return cleaned

@@ -72,6 +72,7 @@ class Job(models.Model):
     class Kind(models.TextChoices):
         VALIDATION = "validation", _("Data validation")
         FINETUNE = "finetune", _("Fine-tune")
+        PRETRAINING = "pretraining", _("Pre-training")
         CHECK = "check", _("Check")
         BATCH = "batch", _("Batch")  # one shard of a batch, about which store.batches knows
         EVALUATION = "evaluation", _("Evaluation")

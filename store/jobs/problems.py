@@ -80,7 +80,7 @@ FAILURES: dict[str, str | Promise] = {
     "artifact_unusable": _("A file of the job is missing or was changed in the artifact store."),
     "artifacts_unreachable": _("The artifact store could not be reached. Try again later."),
     "base_unusable": _("The base can't be used."),
-    "checkpoint_unusable": _("The checkpoint can't be used. Start a new fine-tune."),
+    "checkpoint_unusable": _("The checkpoint can't be used. Start a new run."),
     "suite_invalid": ngettext_lazy(
         "%(error_count)s line of the suite can't be used. Correct it and start again; nothing was measured.",
         "%(error_count)s lines of the suite can't be used. Correct them and start again; nothing was measured.",

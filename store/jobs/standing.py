@@ -227,10 +227,11 @@ class Standing:
     @property
     def stages(self) -> list[Step]:
         state, begun = self.job.state, self.job.started_at is not None
-        checked = bool(self.report.get("valid"))
+        checked = bool(self.report.get("valid")) or self.validation is None
         training = begun and state not in (State.SUCCEEDED,)
+        data = [Step(_("Data"), self._data_note(), "done" if checked else "current")] if self.validation is not None else []
         return [
-            Step(_("Data"), self._data_note(), "done" if checked else "current"),
+            *data,
             Step(_("Queue"), self._queue_note(), "done" if begun else "current" if checked else ""),
             Step(_("Train"), self._train_note(), "done" if state == State.SUCCEEDED else "current" if training else ""),
             Step(

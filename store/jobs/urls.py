@@ -6,6 +6,7 @@ app_name = "jobs"
 urlpatterns = [
     path("publishers/<str:slug>/finetunes/", views.show_finetunes, name="finetunes"),
     path("publishers/<str:slug>/finetunes/new/", views.choose_data, name="new"),
+    path("publishers/<str:slug>/pretraining/new/<str:file>/", views.choose_size, name="pretraining"),
     path("publishers/<str:slug>/finetunes/new/<str:base>/<str:file>/", views.choose_settings, name="settings"),
     path("publishers/<str:slug>/evaluations/", evaluation_views.show_evaluations, name="evaluations"),
     path("publishers/<str:slug>/evaluations/new/<str:version>/", evaluation_views.choose_suites, name="evaluate"),

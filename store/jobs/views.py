@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -24,10 +25,10 @@ from store.accounts.publishers import require_role
 from store.catalog import listings
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
-from store.jobs import checkpoints, dispatch, evaluation_views, files, finetunes, progress, uploads
+from store.jobs import checkpoints, dispatch, evaluation_views, files, finetunes, pretraining, progress, uploads
 from store.jobs.access import ACTORS, person, publisher_of
-from store.jobs.estimates import estimate
-from store.jobs.forms import DataForm, RefusableForm, SettingsForm, VersionForm, version_of
+from store.jobs.estimates import estimate, estimate_from_nothing
+from store.jobs.forms import SCOPES, DataForm, PretrainingForm, RefusableForm, SettingsForm, VersionForm, version_of
 from store.jobs.models import Job, UploadedFile
 from store.jobs.standing import Standing, rows
 from store.keyset import newest_first
@@ -53,7 +54,7 @@ def _job(user: Any, public_id: str) -> Job:
 @require_GET
 def show_finetunes(request: HttpRequest, slug: str) -> HttpResponse:
     owner = publisher_of(request, slug)
-    page = newest_first(owner.jobs.filter(kind=Job.Kind.FINETUNE), before=request.GET.get("before", ""), size=PAGE_ROWS)
+    page = newest_first(owner.jobs.filter(kind__in=finetunes.KINDS), before=request.GET.get("before", ""), size=PAGE_ROWS)
     context = {"publisher": owner, "rows": rows(page.rows), "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
     return render(request, "jobs/finetunes.html", context)
 
@@ -76,17 +77,28 @@ def show_files(request: HttpRequest, slug: str) -> HttpResponse:
 def choose_data(request: HttpRequest, slug: str) -> HttpResponse:
     """First step: the base and the file. The file is stored before the next step, so that it need not be sent again."""
     owner = publisher_of(request, slug, *ACTORS)
-    initial = {"base": request.GET.get("base", ""), "earlier": request.GET.get("file", "")}
+    initial = {"base": request.GET.get("base", ""), "earlier": request.GET.get("file", ""), "scope": _scope(request)}
     form = DataForm(request.POST or None, request.FILES or None, user=person(request), publisher=owner, initial=initial)
     if request.method == "POST" and form.is_valid():
+        scope = form.cleaned_data["scope"]
         try:
+            if scope == "weights":
+                finetunes.require_trainable_in_full(version_of(form))
             file = _file(person(request), owner, form)
         except DomainError as error:
             form.refuse(error)
         else:
-            return redirect("jobs:settings", owner.slug, version_of(form).public_id, file.public_id)
+            if scope == "nothing":
+                return redirect("jobs:pretraining", owner.slug, file.public_id)
+            settings_url = reverse("jobs:settings", args=[owner.slug, version_of(form).public_id, file.public_id])
+            return redirect(f"{settings_url}?scope=weights" if scope == "weights" else settings_url)
     context = {"form": form, "publisher": owner, "steps": wizard_steps(1)}
     return render(request, "jobs/choose_data.html", context, status=422 if form.errors else 200)
+
+
+def _scope(request: HttpRequest) -> str:
+    """What is trained, as the address says."""
+    return asked if (asked := request.GET.get("scope", "")) in SCOPES else "adapter"
 
 
 def _file(user: User, owner: Publisher, form: DataForm) -> UploadedFile:
@@ -103,18 +115,20 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
     version = finetunes.trainable_bases(person(request)).filter(public_id=base).first()
     if chosen is None or version is None:
         raise NotFound
-    form = SettingsForm(request.POST or None, initial={"method": finetunes.suited_method(chosen)} | _used_before(request, owner))
+    scope = "weights" if _scope(request) == "weights" else "adapter"
+    initial = {"method": finetunes.suited_method(chosen)} | _used_before(request, owner)
+    form = SettingsForm(request.POST or None, scope=scope, initial=initial)
     if request.method == "POST" and form.is_valid() and "estimate" not in request.POST:
         try:
-            wanted = dict(form.cleaned_data)
+            wanted = form.cleaned_data | {"scope": scope}
             prompts = wanted.pop("prompts")
             job = finetunes.start(person(request), owner, base=version, file=chosen, settings=wanted, prompts=prompts)
         except DomainError as error:
             form.refuse(error)
         else:
             return redirect("jobs:job", job.public_id)
-    context = {"form": form, "publisher": owner, "base": version, "file": chosen, "steps": wizard_steps(2)}
-    stand = form.cleaned_data if form.is_bound and form.is_valid() else form.initial  # as the values stand
+    context = {"form": form, "publisher": owner, "base": version, "file": chosen, "scope": scope, "steps": wizard_steps(2)}
+    stand = form.cleaned_data | {"scope": scope} if form.is_bound and form.is_valid() else form.initial  # as the values stand
     context["cost_micro"] = finetunes.price_micro(finetunes.most_steps(chosen, stand))
     context["estimate"] = estimate(chosen, version, stand)
     return render(request, "jobs/choose_settings.html", context, status=422 if form.errors else 200)
@@ -122,8 +136,40 @@ def choose_settings(request: HttpRequest, slug: str, base: str, file: str) -> Ht
 
 def _used_before(request: HttpRequest, owner: Publisher) -> dict[str, Any]:
     """The settings of the run that “use again” names."""
-    found = owner.jobs.filter(kind=Job.Kind.FINETUNE, public_id=request.GET.get("like", "")).first()
-    return found.params["settings"] | {"prompts": "\n".join(found.params.get("prompts", []))} if found else {}
+    found = owner.jobs.filter(kind__in=finetunes.KINDS, public_id=request.GET.get("like", "")).first()
+    if found is None:
+        return {}
+    beside = {"size": found.params.get("size"), "vocabulary": found.params.get("shape", {}).get("vocabulary")}
+    return (
+        found.params["settings"]
+        | {name: value for name, value in beside.items() if value}
+        | {"prompts": "\n".join(found.params.get("prompts", []))}
+    )
+
+
+@login_required
+@form_view
+def choose_size(request: HttpRequest, slug: str, file: str) -> HttpResponse:
+    """Second step of a model from nothing: how large it is and how it is trained; then it is started."""
+    owner = publisher_of(request, slug, *ACTORS)
+    chosen = UploadedFile.objects.filter(publisher=owner, public_id=file).first()
+    if chosen is None:
+        raise NotFound
+    form = PretrainingForm(request.POST or None, initial=_used_before(request, owner))
+    if request.method == "POST" and form.is_valid() and "estimate" not in request.POST:
+        try:
+            wanted = dict(form.cleaned_data)
+            prompts = wanted.pop("prompts")
+            job = pretraining.start(person(request), owner, file=chosen, settings=wanted, prompts=prompts)
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            return redirect("jobs:job", job.public_id)
+    stand = form.cleaned_data if form.is_bound and form.is_valid() else form.initial
+    context = {"form": form, "publisher": owner, "file": chosen, "steps": wizard_steps(2)}
+    context["cost_micro"] = finetunes.price_micro(finetunes.most_steps(chosen, {**stand, "method": "text"}))
+    context["estimate"] = estimate_from_nothing(chosen, stand)
+    return render(request, "jobs/choose_size.html", context, status=422 if form.errors else 200)
 
 
 def wizard_steps(current: int) -> list[dict[str, Any]]:
@@ -153,13 +199,13 @@ def show_job(request: HttpRequest, public_id: str) -> HttpResponse:
 def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> HttpResponse:
     if job.kind == Job.Kind.EVALUATION and job.publisher is not None:
         return evaluation_views.page(request, job, job.publisher)
-    if job.kind != Job.Kind.FINETUNE or job.publisher is None:
+    if job.kind not in finetunes.KINDS or job.publisher is None:
         raise NotFound
     standing = Standing(job)
     may_act = job.publisher.role_of(request.user) in ACTORS
     if form is None and may_act and job.state == Job.State.SUCCEEDED:
         points = checkpoints.publishable(standing.events)
-        form = VersionForm(publisher=job.publisher, points=points, result=job.result.get("best_step"))
+        form = VersionForm(publisher=job.publisher, points=points, result=job.result.get("best_step"), from_nothing=not job.subject)
     context = {"job": job, "publisher": job.publisher, "standing": standing, "may_act": may_act, "form": form}
     context["is_insider"] = dispatch.is_insider(request.user, job)
     context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()
@@ -196,7 +242,7 @@ def make_version(request: HttpRequest, public_id: str) -> HttpResponse:
     if job.publisher is None:
         raise NotFound
     require_role(request.user, job.publisher, *ACTORS)
-    form = VersionForm(request.POST, publisher=job.publisher, points=checkpoints.recorded(job))
+    form = VersionForm(request.POST, publisher=job.publisher, points=checkpoints.recorded(job), from_nothing=not job.subject)
     if form.is_valid():
         try:
             version = _make_version(person(request), job, form)
@@ -217,10 +263,16 @@ def _make_version(user: User, job: Job, form: VersionForm) -> Version:
 
 
 def _new_listing(user: User, job: Job, values: dict[str, Any]) -> Listing:
-    """A GPT for the adapter, with the licence and languages of its base: an adapter is a work derived from it."""
+    """A GPT for what was trained, with the licence and languages of its base: it is a work derived from it.
+
+    What was made from nothing has those that its publisher names, and goes on with texts.
+    """
     assert job.publisher is not None
-    base = Version.objects.select_related("listing").get(public_id=job.subject).listing
     texts = {"en": {"name": values["name"], "summary": values["summary"], "card": ""}}
+    if not job.subject:
+        chosen = {"use_cases": ["write"], "licence": values["licence"], "languages": values["languages"]}
+        return listings.create_listing(user, job.publisher, slug=values["slug"], texts=texts, **chosen)
+    base = Version.objects.select_related("listing").get(public_id=job.subject).listing
     use_cases = list(base.use_cases.values_list("slug", flat=True))
     chosen = {"use_cases": use_cases, "licence": base.licence, "languages": base.languages}
     return listings.create_listing(user, job.publisher, slug=values["slug"], texts=texts, **chosen)

@@ -87,3 +87,16 @@ def test_the_page_estimates_what_is_typed_and_starts_nothing(scene: Scene, setti
     assert (page.context["estimate"].steps, again.context["estimate"].steps) == (36, 250)
     assert (again.status_code, Job.objects.count()) == (200, before)
     assert "No run on this base has ended yet" in again.content.decode()
+
+
+def test_of_all_weights_it_tells_size_and_memory_and_the_time_of_runs_that_trained_them(scene: Scene) -> None:
+    scene.finish(scene.start(), tokens=20_000, seconds=10)
+    scene.finish(scene.start(scope="weights"), tokens=20_000, seconds=100)
+    Job.objects.filter(kind=Job.Kind.VALIDATION).update(result=REPORT)
+    size_bytes = scene.base.artifact.size_bytes  # type: ignore[union-attr]
+
+    adapter, weights = (of(scene, scope=scope, epochs=1, validation_share=0.0) for scope in ("adapter", "weights"))
+
+    assert (adapter.seconds, adapter.result_bytes, adapter.memory_bytes) == (pytest.approx(10), None, None)
+    assert (weights.seconds, weights.result_bytes) == (pytest.approx(100), size_bytes)
+    assert weights.memory_bytes == size_bytes + 24 * scene.base.facts["parameters"]

@@ -31,6 +31,7 @@ from store.jobs.errors import (
     InvalidSetting,
     NothingToPublish,
     StorageFull,
+    TooLargeToTrain,
     TooManyFinetunes,
 )
 from store.jobs.models import Job, UploadedFile
@@ -204,6 +205,7 @@ def test_the_data_is_checked_before_the_training_is_queued(scene: Scene) -> None
         "patience": 0,
         "seed": 0,
         "method": "supervised",
+        "scope": "adapter",
         "targets": "all",
         "rank_stabilised": False,
         "recompute": False,
@@ -243,6 +245,8 @@ def test_a_file_with_a_bad_line_ends_the_fine_tune_before_it_was_queued_and_its_
         ({"recompute": 2}, "recompute"),
         ({"beta": 0}, "beta"),
         ({"method": "preference", "dropout": 0.1}, "dropout"),
+        ({"scope": "everything"}, "scope"),
+        ({"scope": "weights", "rank": 8}, "rank"),
     ],
 )
 def test_a_setting_out_of_bounds_is_refused_by_name_and_nothing_is_written(scene: Scene, wrong: dict[str, Any], param: str) -> None:
@@ -495,3 +499,47 @@ def test_no_version_is_made_by_a_stranger_of_an_unfinished_job_or_for_another_pu
         finetunes.make_version(scene.owner, job, listing=make_listing(), number="1.0.0")
 
     assert Version.objects.count() == before
+
+
+def test_all_weights_are_trained_with_settings_of_their_own(scene: Scene) -> None:
+    job = scene.start(scope="weights", epochs=2)
+
+    settings = job.params["settings"]
+    assert (settings["scope"], settings["learning_rate"], settings["epochs"]) == ("weights", 5e-5, 2)
+    assert not finetunes.OF_ADAPTERS & settings.keys()
+    assert job.params["base"] == scene.base.artifact.digest  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("parameters", "said"), [(134_515_008, "135M"), (None, "unknown")])
+def test_all_weights_of_a_base_that_is_too_large_are_not_trained_but_an_adapter_is(
+    scene: Scene, settings: Any, parameters: int | None, said: str
+) -> None:
+    settings.MAX_PARAMETERS_TRAINED_IN_FULL = 100_000_000
+    scene.base.facts |= {"parameters": parameters}
+    scene.base.save()
+
+    with pytest.raises(TooLargeToTrain) as refused:
+        scene.start(scope="weights")
+
+    assert not Job.objects.exists()
+    assert (refused.value.param, str(refused.value)) == (
+        "scope",
+        "All weights are trained here only of bases of at most 100M parameters; "
+        f"those of {scene.base.full_name}: {said}. Train an adapter, or choose a smaller base.",
+    )
+    assert scene.start(scope="adapter").state == Job.State.WAITING
+
+
+def test_weights_that_were_trained_become_a_draft_that_knows_what_they_were_trained_from(scene: Scene) -> None:
+    told = {"parameter_count": 1000, "context_length": 64, "architecture": "LlamaForCausalLM", "dtype": "float32"}
+    job = scene.finish(scene.start(scope="weights"), facts=told, best_step=2, validation_loss=1.5)
+    listing = make_listing(scene.publisher)
+
+    version = finetunes.make_version(scene.owner, job, listing=listing, number="1.0.0")
+
+    assert (version.kind, version.state, version.base, version.made_by) == ("weights", "draft", scene.base, job.public_id)
+    assert (version.artifact.digest, version.weights()) == (job.result["manifest"], version)  # type: ignore[union-attr]
+    assert list(version.ancestry.values_list("ancestor", flat=True)) == [scene.base.pk]
+    kept = {"parameters", "context_length", "architecture", "dtype", "file", "settings", "steps", "validation_loss"}
+    assert version.facts.keys() == kept
+    assert (version.facts["parameters"], version.facts["steps"], version.facts["validation_loss"]) == (1000, 2, 1.5)

@@ -107,7 +107,7 @@ def test_a_file_in_two_pieces_becomes_the_file_of_the_fine_tune(scene: Scene) ->
     first = tus.patch(url, 0, CONTENT[:100])
     between = tus.ask("HEAD", url)
     second = tus.patch(url, 100, CONTENT[100:])
-    sent = {"base": scene.base.public_id, "upload": url.rstrip("/").rpartition("/")[2]}
+    sent = {"base": scene.base.public_id, "scope": "adapter", "upload": url.rstrip("/").rpartition("/")[2]}
     chosen = tus.client.post(reverse("jobs:new", args=[scene.publisher.slug]), sent)
 
     file = UploadedFile.objects.get(name="mine.jsonl")
@@ -617,7 +617,7 @@ def test_who_has_left_the_publisher_adds_nothing_more_and_may_give_up_what_was_b
 def test_a_form_with_an_upload_that_is_not_there_says_so_at_the_file(scene: Scene, upload: str) -> None:
     path = reverse("jobs:new", args=[scene.publisher.slug])
 
-    answer = signed_in(scene.owner).post(path, {"base": scene.base.public_id, "upload": upload})
+    answer = signed_in(scene.owner).post(path, {"base": scene.base.public_id, "scope": "adapter", "upload": upload})
 
     assert answer.status_code == 422
     assert set(answer.context["form"].errors) & {"file", "upload"}
@@ -640,7 +640,8 @@ def test_a_form_that_is_shown_again_still_has_its_upload(scene: Scene) -> None:
     upload = begun(scene, name="mine & yours.jsonl")
     append(upload, CONTENT)
 
-    page = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": "?", "upload": upload.public_id})
+    sent = {"base": "?", "scope": "adapter", "upload": upload.public_id}
+    page = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), sent)
 
     assert page.status_code == 422
     assert f'name="upload" value="{upload.public_id}" autocomplete="off"' in page.content.decode()

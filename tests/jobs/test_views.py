@@ -49,7 +49,7 @@ def test_a_maintainer_goes_from_the_file_to_a_running_job(scene: Scene) -> None:
 
     page = client.get(reverse("jobs:new", args=[slug]))
     brought = SimpleUploadedFile("mine.jsonl", LINE * 7)
-    chosen = client.post(reverse("jobs:new", args=[slug]), {"base": scene.base.public_id, "file": brought})
+    chosen = client.post(reverse("jobs:new", args=[slug]), {"base": scene.base.public_id, "scope": "adapter", "file": brought})
     settings_page = client.get(chosen["Location"])
     values = {name: field.initial for name, field in settings_page.context["form"].fields.items()} | settings_page.context["form"].initial
     started = client.post(chosen["Location"], values | {"epochs": 2})
@@ -72,7 +72,8 @@ def test_a_maintainer_goes_from_the_file_to_a_running_job(scene: Scene) -> None:
     ],
 )
 def test_a_file_that_will_not_do_is_said_at_its_field(scene: Scene, sent: dict[str, Any], said: str) -> None:
-    response = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, **sent})
+    sent = {"base": scene.base.public_id, "scope": "adapter", **sent}
+    response = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), sent)
 
     assert response.status_code == 422
     assert said in response.content.decode()
@@ -224,7 +225,7 @@ def test_a_text_file_is_offered_to_be_learned_as_text(scene: Scene) -> None:
     client = signed_in(scene.owner)
     tale = SimpleUploadedFile("tale.txt", b"Once upon a time.")
 
-    chosen = client.post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, "file": tale})
+    chosen = client.post(reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, "scope": "adapter", "file": tale})
     form = client.get(chosen["Location"]).context["form"]
     refused = client.post(chosen["Location"], form.initial | {"method": "supervised"})
     started = client.post(chosen["Location"], form.initial)
@@ -233,7 +234,9 @@ def test_a_text_file_is_offered_to_be_learned_as_text(scene: Scene) -> None:
     assert list(refused.context["form"].errors) == ["method"]
     assert started["Location"] == reverse("jobs:job", args=[job.public_id])
     assert job.params["settings"]["method"] == "text"
-    assert "Plain text, LoRA" in client.get(started["Location"]).content.decode()
+    page = client.get(started["Location"]).content.decode()
+    assert "Plain text" in page
+    assert "An adapter (LoRA)" in page
 
 
 def test_a_file_for_another_way_of_training_is_said_in_the_readers_words(scene: Scene) -> None:
@@ -441,3 +444,32 @@ def test_the_stream_tells_what_happens_and_ends_with_the_job(scene: Scene) -> No
         'event: state\ndata: {"kind": "claimed"}\n\n',
     ]
     assert seen[-1] == "event: ended\ndata: {}\n\n"
+
+
+def test_who_chooses_all_weights_gets_their_settings_and_estimate_and_starts_it(scene: Scene) -> None:
+    client, slug = signed_in(scene.owner), scene.publisher.slug
+    sent = {"base": scene.base.public_id, "scope": "weights", "earlier": scene.file.public_id}
+
+    chosen = client.post(reverse("jobs:new", args=[slug]), sent)
+    page = client.get(chosen["Location"])
+    form = page.context["form"]
+    started = client.post(chosen["Location"], form.initial | {"epochs": 2})
+
+    job = Job.objects.get(kind=Job.Kind.FINETUNE)
+    assert chosen["Location"].endswith(f"{scene.file.public_id}/?scope=weights")
+    assert not {"rank", "alpha", "dropout", "targets"} & form.fields.keys()
+    assert "Memory, at least" in page.content.decode()
+    assert (job.params["settings"]["scope"], job.params["settings"]["learning_rate"]) == ("weights", 5e-5)
+    its_page = client.get(started["Location"]).content.decode()
+    assert "All weights" in its_page
+    assert "?like=" + job.public_id + "&amp;scope=weights" in its_page
+
+
+def test_all_weights_of_a_base_that_is_too_large_are_refused_at_the_choice(scene: Scene, settings: Any) -> None:
+    settings.MAX_PARAMETERS_TRAINED_IN_FULL = 1_000_000
+    sent = {"base": scene.base.public_id, "scope": "weights", "earlier": scene.file.public_id}
+
+    response = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), sent)
+
+    assert (response.status_code, list(response.context["form"].errors)) == (422, ["scope"])
+    assert "Train an adapter, or choose a smaller base." in response.content.decode()

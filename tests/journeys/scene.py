@@ -133,6 +133,8 @@ def _pages_of_finetunes(owner: User, publisher: Publisher, base: Version) -> dic
         "files": reverse("jobs:files", args=[publisher.slug]),
         "fine-tune data": reverse("jobs:new", args=[publisher.slug]),
         "fine-tune settings": reverse("jobs:settings", args=[publisher.slug, base.public_id, file.public_id]),
+        "all weights": f"{reverse('jobs:settings', args=[publisher.slug, base.public_id, file.public_id])}?scope=weights",
+        "from nothing": reverse("jobs:pretraining", args=[publisher.slug, file.public_id]),
         "fine-tune running": reverse("jobs:job", args=[running.public_id]),
         "fine-tune done": reverse("jobs:job", args=[done.public_id]),
         "fine-tune unfit": reverse("jobs:job", args=[unfit.public_id]),
