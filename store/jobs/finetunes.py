@@ -65,7 +65,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "recompute": (False, True),
 }
 OF_ADAPTERS = frozenset({"rank", "alpha", "rank_stabilised", "targets", "dropout"})
-WEIGHTS_LEARNING_RATE = 5e-5  # where all weights are trained, each of them moves
+WEIGHTS_LEARNING_RATE = 1e-4  # where all weights are trained, each of them moves
 
 
 def defaults(scope: str = "adapter") -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
-from django.utils.html import format_html
+from django.utils.functional import Promise
+from django.utils.html import SafeString, format_html
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
@@ -82,6 +83,11 @@ SCOPES = {
 }
 
 
+def _explained(name: str | Promise, about: str | Promise) -> SafeString:
+    """The label of a choice, in one piece beside its button."""
+    return format_html("<span><b>{}</b> {}</span>", name, about)
+
+
 class DataForm(FileForm):
     """What to train, and on what: a file brought now or one that is here already."""
 
@@ -103,7 +109,7 @@ class DataForm(FileForm):
         self._choices("base", [(name, version.full_name) for name, version in self.bases.items()])
         named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
         self._choices("earlier", [("", _("None")), *named])
-        self._choices("scope", [(name, format_html("<b>{}</b> {}", label, about)) for name, (label, about) in SCOPES.items()])
+        self._choices("scope", [(name, _explained(label, about)) for name, (label, about) in SCOPES.items()])
         self.fields["file"].help_text = _("JSONL, CSV or plain text, at most %(size)s.") % {
             "size": filesizeformat(settings.MAX_UPLOAD_BYTES)
         }
@@ -234,7 +240,7 @@ SIZES = {
 class PretrainingForm(TrainingForm):
     """How large a new model is and how it is trained. The bounds are those of `pretraining` and `finetunes`."""
 
-    size = forms.ChoiceField(label=_("Size"), widget=forms.RadioSelect)
+    size = forms.ChoiceField(label=_("Size of the model"), widget=forms.RadioSelect)
     vocabulary = forms.TypedChoiceField(
         label=_("Vocabulary"),
         coerce=int,
@@ -277,7 +283,7 @@ class PretrainingForm(TrainingForm):
         super().__init__(*args, **kwargs)
         size = self.fields["size"]
         assert isinstance(size, forms.ChoiceField)
-        size.choices = [(name, format_html("<b>{}</b> {}", label, about)) for name, (label, about) in SIZES.items()]
+        size.choices = [(name, _explained(label, about)) for name, (label, about) in SIZES.items()]
 
 
 class EvaluationForm(FileForm):
@@ -305,7 +311,7 @@ class EvaluationForm(FileForm):
         assert isinstance(suites, forms.MultipleChoiceField)
         named = [(name, f"{file.name} · {filesizeformat(file.size_bytes)}") for name, file in self.earlier_files.items()]
         earlier.choices = [("", _("None")), *named]
-        suites.choices = [(name, format_html("<b>{}</b> {}", suite.label, suite.about)) for name, suite in offered.items()]
+        suites.choices = [(name, _explained(suite.label, suite.about)) for name, suite in offered.items()]
         size = filesizeformat(settings.MAX_UPLOAD_BYTES)
         self.fields["file"].help_text = _("JSONL, at most %(size)s and %(items)s items.") % {"size": size, "items": MAX_LIMIT}
 

@@ -505,7 +505,7 @@ def test_all_weights_are_trained_with_settings_of_their_own(scene: Scene) -> Non
     job = scene.start(scope="weights", epochs=2)
 
     settings = job.params["settings"]
-    assert (settings["scope"], settings["learning_rate"], settings["epochs"]) == ("weights", 5e-5, 2)
+    assert (settings["scope"], settings["learning_rate"], settings["epochs"]) == ("weights", 1e-4, 2)
     assert not finetunes.OF_ADAPTERS & settings.keys()
     assert job.params["base"] == scene.base.artifact.digest  # type: ignore[union-attr]
 

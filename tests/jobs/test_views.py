@@ -459,7 +459,7 @@ def test_who_chooses_all_weights_gets_their_settings_and_estimate_and_starts_it(
     assert chosen["Location"].endswith(f"{scene.file.public_id}/?scope=weights")
     assert not {"rank", "alpha", "dropout", "targets"} & form.fields.keys()
     assert "Memory, at least" in page.content.decode()
-    assert (job.params["settings"]["scope"], job.params["settings"]["learning_rate"]) == ("weights", 5e-5)
+    assert (job.params["settings"]["scope"], job.params["settings"]["learning_rate"]) == ("weights", 1e-4)
     its_page = client.get(started["Location"]).content.decode()
     assert "All weights" in its_page
     assert "?like=" + job.public_id + "&amp;scope=weights" in its_page
