@@ -627,9 +627,8 @@ def test_a_form_with_an_upload_that_has_not_arrived_in_full_does_not_call_it_upl
     upload = begun(scene)
     append(upload, CONTENT[:10])
 
-    page = signed_in(scene.owner).post(
-        reverse("jobs:new", args=[scene.publisher.slug]), {"base": scene.base.public_id, "upload": upload.public_id}
-    )
+    sent = {"base": scene.base.public_id, "scope": "adapter", "upload": upload.public_id}
+    page = signed_in(scene.owner).post(reverse("jobs:new", args=[scene.publisher.slug]), sent)
 
     assert page.status_code == 422
     assert "has not arrived in full" in page.content.decode()
