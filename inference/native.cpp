@@ -37,6 +37,7 @@ constexpr int LANES = 8, ROWS = 6;
 constexpr int PANEL = 16;  // outputs that stand together in packed weights, and tokens of a block
 constexpr int PARTS = PANEL / LANES;
 constexpr int MAX_RANK = 256;
+constexpr int64_t PANELS_AHEAD = 4;  // how far weights are fetched ahead of the product that reads them
 constexpr int64_t AT_ONCE = 96;  // tokens that pass through several products one behind the other, so that what is between them stays in the cache
 constexpr float HIDDEN_KEY = -1e30f;  // the score of a key that may not be seen
 
@@ -195,7 +196,10 @@ inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_str
         for (int n = 0; n < N; n++) sums[r][n] = _mm512_setzero_ps();
     for (int64_t k = 0; k < ins; k += 2) {
         __m512bh weights[N];
-        for (int n = 0; n < N; n++) weights[n] = pair(w + n * panel_stride, k);
+        for (int n = 0; n < N; n++) {
+            weights[n] = pair(w + n * panel_stride, k);
+            __builtin_prefetch(w + (n + PANELS_AHEAD) * panel_stride + k * PANEL, 0, 2);
+        }
         for (int r = 0; r < R; r++) {
             int32_t both;
             std::memcpy(&both, x + r * x_stride + k, 4);
