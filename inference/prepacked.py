@@ -52,7 +52,7 @@ def can_prepack(dtype: torch.dtype) -> bool:
 
 
 def prepack(model: GPT) -> GPT:
-    """The model itself, laid out for serving: it can be run as before, by the bits of its sums apart, but not trained or looked into."""
+    """The model itself, laid out for serving: it gives what it gave but for rounding, and can no longer be trained or looked into."""
     for layer in cast(list[Layer], list(model.layers)):
         for names in TOGETHER:
             if all(name in layer.projections for name in names):

@@ -85,12 +85,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     @cache
     def folder_of(family: str) -> Path:
-        name, settings = FAMILIES[family]
-        folder = tmp_path_factory.mktemp(family)
-        save_random(transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)), folder)
-        return folder
+        return random_model(family, tmp_path_factory.mktemp(family))
 
     return folder_of
+
+
+def random_model(family: str, folder: Path) -> Path:
+    """One whose norms and biases matter too, the same every time."""
+    name, settings = FAMILIES[family]
+    torch.manual_seed(0)
+    save_random(transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)), folder)
+    return folder
 
 
 def save_random(theirs: Any, folder: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
 from inference import building, native
 from inference.attention import CausalAttention, Piece
@@ -21,7 +20,7 @@ from inference.native import NativeRunner, fastest_runner, fits, pack
 from inference.prepacked import prepacked_runner
 from inference.quantised import Int8Embedding, Int8Linear, Int8Rows
 from inference.runner import TorchRunner
-from tests.inference.test_model import FAMILIES
+from tests.inference.test_model import FAMILIES, random_model
 from tests.inference.tiny import tiny_adapter, tiny_base
 
 TOKENS = torch.randint(0, 97, (50,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -31,15 +30,7 @@ BLOCKS, OTHER_BLOCKS = [7, 2, 9, 4], [1, 3]
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of each family whose norms and biases matter too."""
-    name, settings = FAMILIES[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    theirs = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)).float()
-    for weight in theirs.parameters():
-        weight.data.add_(torch.randn_like(weight) * 0.2)
-    theirs.save_pretrained(folder)
-    return folder
+    return random_model(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def a_runner(folder: Path, dtype: torch.dtype = torch.float32) -> NativeRunner:

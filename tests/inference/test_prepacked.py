@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
 from inference.attention import Piece
 from inference.checkpoint import load_gpt
@@ -15,7 +14,7 @@ from inference.config import GPTConfig
 from inference.lora import Adapter
 from inference.prepacked import Prepacked, can_prepack, prepack, prepacked_runner
 from inference.runner import TorchRunner
-from tests.inference.test_model import FAMILIES
+from tests.inference.test_model import FAMILIES, random_model
 from tests.inference.tiny import tiny_adapter, tiny_base
 
 TOKENS = torch.randint(0, 97, (40,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -25,15 +24,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.05, torch.int8: 0.05}  # of 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of each family whose norms and biases matter too."""
-    name, settings = FAMILIES[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    theirs = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)).float()
-    for weight in theirs.parameters():
-        weight.data.add_(torch.randn_like(weight) * 0.05)
-    theirs.save_pretrained(folder)
-    return folder
+    return random_model(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @torch.inference_mode()
