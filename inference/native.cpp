@@ -10,6 +10,8 @@
 //   keys             [blocks][kv_heads][head_dim][16]   a block holds 16 tokens, so q·k of a block is one small product
 //   values           [blocks][kv_heads][16][head_dim]
 //
+// Where pairs are multiplied, a cache of bfloat16 has them too: keys [head_dim / 2][16][2], values [8][head_dim][2].
+//
 // Written with the compiler's vector types: eight lanes, or sixteen where the processor has AVX-512.
 
 #ifdef __AVX2__
@@ -38,7 +40,10 @@ constexpr int PANEL = 16;  // outputs that stand together in packed weights, and
 constexpr int PARTS = PANEL / LANES;
 constexpr int MAX_RANK = 256;
 constexpr int64_t PANELS_AHEAD = 4;  // how far weights are fetched ahead of the product that reads them
-constexpr int64_t AT_ONCE = 96;  // tokens that pass through several products one behind the other, so that what is between them stays in the cache
+constexpr int64_t APART = 32;    // from so many tokens for each thread on, each takes its own through the products of a layer,
+constexpr int64_t AT_ONCE = 96;  // at most so many at once, so that what is between the products stays in its cache
+constexpr int64_t MANY = 16384;  // outputs, as of a head: they lie far away, and there are pieces enough for larger ones
+constexpr int64_t OFFSET = 16;   // numbers between rows of a workspace: rows a multiple of 4 KiB apart would share a few places of a cache
 constexpr float HIDDEN_KEY = -1e30f;  // the score of a key that may not be seen
 
 typedef float Floats __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -106,33 +111,39 @@ inline Floats exponential(Floats x) {  // Cephes' expf: below 2 ulp; NaN stays N
 
 // ---------------------------------------------------------------- threads
 
-// The threads of one forward pass. They take pieces of each phase's work from a counter, so that one that is held up by
-// another process holds up nobody, and wait for each other spinning for a short while, then giving way.
+// Threads that work together. They take pieces of each phase's work from a counter, so that one that is held up by another
+// process holds up nobody, and wait for each other spinning for a short while, then giving way.
 struct Team {
     int threads;
     std::atomic<int> arrived{0};
     std::atomic<int> phase{0};
     std::atomic<int64_t> next[2] = {{0}, {0}};
+};
+
+// A thread in its team.
+struct Member {
+    Team& team;
+    int phase = 0;
 
     template <class Work>
-    void share(int64_t count, int& my_phase, Work work) {
-        std::atomic<int64_t>& counter = next[my_phase & 1];
+    void share(int64_t count, Work work) {
+        std::atomic<int64_t>& counter = team.next[phase & 1];
         for (int64_t item; (item = counter.fetch_add(1, std::memory_order_relaxed)) < count;) work(item);
-        meet(my_phase);
+        meet();
     }
 
-    void meet(int& my_phase) {
-        if (arrived.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
-            arrived.store(0, std::memory_order_relaxed);
-            next[my_phase & 1].store(0, std::memory_order_relaxed);  // nobody looks at it until the phase after the next
-            phase.store(my_phase + 1, std::memory_order_release);
+    void meet() {
+        if (team.arrived.fetch_add(1, std::memory_order_acq_rel) == team.threads - 1) {
+            team.arrived.store(0, std::memory_order_relaxed);
+            team.next[phase & 1].store(0, std::memory_order_relaxed);  // nobody looks at it until the phase after the next
+            team.phase.store(phase + 1, std::memory_order_release);
         } else {
-            for (int spins = 0; phase.load(std::memory_order_acquire) == my_phase; spins++) {
+            for (int spins = 0; team.phase.load(std::memory_order_acquire) == phase; spins++) {
                 if (spins < 4000) pause();
                 else sched_yield();
             }
         }
-        my_phase++;
+        phase++;
     }
 
     static void pause() {
@@ -189,6 +200,16 @@ inline __m512bh pair(const int8_t* panel, int64_t k) {
     return __m512bh((a >> 16) | b);  // their lower halves are zero
 }
 
+// Two neighbours, in all lanes.
+inline __m512bh both(const Brain* at) {
+    int32_t word;
+    std::memcpy(&word, at, 4);
+    return __m512bh(_mm512_set1_epi32(word));
+}
+
+// 16 numbers rounded to nearest, ties to even.
+inline void narrow(Brain* at, Floats x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), __m256i(_mm512_cvtneps_pbh(__m512(x)))); }
+
 template <class W, int R, int N>
 inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, Floats (&result)[R][N][PARTS]) {
     __m512 sums[R][N];
@@ -201,9 +222,7 @@ inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_str
             __builtin_prefetch(w + (n + PANELS_AHEAD) * panel_stride + k * PANEL, 0, 2);
         }
         for (int r = 0; r < R; r++) {
-            int32_t both;
-            std::memcpy(&both, x + r * x_stride + k, 4);
-            for (int n = 0; n < N; n++) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], weights[n], __m512bh(_mm512_set1_epi32(both)));
+            for (int n = 0; n < N; n++) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], weights[n], both(x + r * x_stride + k));
         }
     }
     for (int r = 0; r < R; r++)
@@ -292,6 +311,9 @@ template <class W, class X, int R, int N>
 void rows_by_panels(const Matrix& m, int64_t panel, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
     Floats result[R][N][PARTS];
     const int64_t panel_stride = m.ins * PANEL;
+    if (m.outs >= MANY)
+        for (int r = 0; r < R; r++)
+            for (int n = 0; n < N; n++) __builtin_prefetch(y + r * ys + (panel + n) * PANEL, 1);
     tile<W, R, N>(x, xs, static_cast<const W*>(m.packed) + panel * panel_stride, panel_stride, m.ins, result);
     for (int r = 0; r < R; r++)
         for (int n = 0; n < N; n++) finish(m, y + r * ys, (panel + n) * PANEL, result[r][n], add);
@@ -366,29 +388,30 @@ void panels(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs
 
 // What weights that are not float32 are multiplied with: x [n, ins], where the processor wants it in bfloat16 rounded, rows `stride` apart.
 #ifdef PAIRS
+void round_all(const float* x, Brain* y, int64_t count) {
+    int64_t k = 0;
+    for (; k + LANES <= count; k += LANES) narrow(y + k, load(x + k));
+    for (; k < count; k++) put(y + k, x[k]);
+}
+
 const Brain* rounded(const float* x, int64_t& stride, int64_t n, int64_t ins) {
-    thread_local std::vector<Brain> narrow;  // each thread's own: to round once more costs less than to wait for each other
-    narrow.resize(n * ins);
-    for (int64_t row = 0; row < n; row++) {
-        Brain* mine = &narrow[row * ins];
-        int64_t k = 0;
-        for (; k + LANES <= ins; k += LANES)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(mine + k), __m256i(_mm512_cvtneps_pbh(__m512(load(x + row * stride + k)))));
-        for (; k < ins; k++) put(mine + k, x[row * stride + k]);
-    }
-    stride = ins;
-    return narrow.data();
+    thread_local std::vector<Brain> numbers;  // each thread's own: to round once more costs less than to wait for each other
+    const int64_t apart = ins + OFFSET * 2;
+    numbers.resize(n * apart);
+    for (int64_t row = 0; row < n; row++) round_all(x + row * stride, &numbers[row * apart], ins);
+    stride = apart;
+    return numbers.data();
 }
 #else
 const float* rounded(const float* x, int64_t&, int64_t, int64_t) { return x; }
 #endif
 
 // y [n, outs] = x [n, ins] times the matrix, or that added to y.
-void product(Team& team, int& phase, const Matrix& m, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
-    const int64_t all = (m.outs + PANEL - 1) / PANEL, chunk = n * 2 <= ROWS ? 4 : 2;  // panels
+void product(Member& member, const Matrix& m, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    const int64_t all = (m.outs + PANEL - 1) / PANEL, chunk = m.outs >= MANY ? 32 : n * 2 <= ROWS ? 4 : 2;  // panels
     int64_t rs = xs;
     const auto* narrow = m.kind == F32 ? nullptr : rounded(x, rs, n, m.ins);
-    team.share((all + chunk - 1) / chunk, phase, [&](int64_t item) {
+    member.share((all + chunk - 1) / chunk, [&](int64_t item) {
         int64_t first = item * chunk, last = first + chunk < all ? first + chunk : all;
         switch (m.kind) {
             case F32: panels<float>(m, first, last, x, xs, y, ys, n, add); break;
@@ -415,7 +438,13 @@ float total(int64_t size, const float* x, float less, bool squared) {  // of (x 
 void normalise(const Norm& norm, const float* x, float* y, int64_t size, float eps, bool add) {
     const float mean = norm.bias ? total(size, x, 0, false) / float(size) : 0.0f;
     const float scale = 1.0f / std::sqrt(total(size, x, mean, true) / float(size) + eps);
-    for (int64_t i = 0; i < size; i++) {
+    int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) {
+        Floats value = (load(x + i) - mean) * scale * load(norm.weight + i);
+        if (norm.bias) value += load(norm.bias + i);
+        store(y + i, add ? load(y + i) + value : value);
+    }
+    for (; i < size; i++) {
         float value = (x[i] - mean) * scale * norm.weight[i] + (norm.bias ? norm.bias[i] : 0.0f);
         y[i] = add ? y[i] + value : value;
     }
@@ -464,7 +493,7 @@ inline void fetch(const C* at, int64_t count) {
 }
 
 // The scores of Q queries with the keys of B blocks, those from number b of the piece on.
-template <class C, int Q, int B>
+template <int Q, int B, class C>
 inline void score(const Model& m, const C* keys, const int64_t* blocks, int64_t b, const float* const* query, float* scores, int64_t width) {
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
     const C* block[B];
@@ -481,8 +510,8 @@ inline void score(const Model& m, const C* keys, const int64_t* blocks, int64_t 
             for (int p = 0; p < PARTS; p++) store(scores + r * width + n * PANEL + p * LANES, result[n][r][p] * m.attention_scale);
 }
 
-// N panels of columns of what Q queries see, by their shares of each key.
-template <class C, int Q, int N>
+// N panels of columns of what Q queries see, by their shares of each key, which stand `width` apart.
+template <int Q, int N, class C>
 inline void gather(const Model& m, const C* values, const int64_t* blocks, int64_t begin, int64_t end, int64_t column, const float* shares,
                    int64_t width, const float* scale, float* const* out) {
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
@@ -505,24 +534,91 @@ inline void gather(const Model& m, const C* values, const int64_t* blocks, int64
             for (int p = 0; p < PARTS; p++) store(out[r] + column + n * PANEL + p * LANES, result[r][n][p] * scale[r]);
 }
 
+#ifdef PAIRS
+template <int Q, int B>
+inline void score(const Model& m, const Brain* keys, const int64_t* blocks, int64_t b, const Brain* const* query, float* scores, int64_t width) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    const Brain* block[B];
+    for (int n = 0; n < B; n++) block[n] = keys + blocks[b + n] * block_stride;
+    __m512 result[B][Q];
+    for (int n = 0; n < B; n++)
+        for (int r = 0; r < Q; r++) result[n][r] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < d; k += 2) {
+        __m512bh key[B];
+        for (int n = 0; n < B; n++) key[n] = pair(block[n], k);
+        for (int r = 0; r < Q; r++)
+            for (int n = 0; n < B; n++) result[n][r] = _mm512_dpbf16_ps(result[n][r], key[n], both(query[r] + k));
+    }
+    for (int n = 0; n < B; n++)
+        for (int r = 0; r < Q; r++) store(scores + r * width + n * PANEL, Floats(result[n][r]) * m.attention_scale);
+}
+
+template <int Q, int N>
+inline void gather(const Model& m, const Brain* values, const int64_t* blocks, int64_t begin, int64_t end, int64_t column, const Brain* shares,
+                   int64_t width, const float* scale, float* const* out) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    __m512 result[Q][N];
+    for (int r = 0; r < Q; r++)
+        for (int n = 0; n < N; n++) result[r][n] = _mm512_setzero_ps();
+    for (int64_t b = begin; b < end; b++) {
+        const Brain* block = values + blocks[b] * block_stride + column * 2;
+        const Brain* mine = shares + (b - begin) * PANEL;
+        if (b + 1 < end && !column) fetch(values + blocks[b + 1] * block_stride, d * PANEL);
+        for (int64_t i = 0; i < PANEL; i += 2) {
+            __m512bh value[N];
+            for (int n = 0; n < N; n++) value[n] = __m512bh(_mm512_loadu_si512(block + i * d + n * PANEL * 2));
+            for (int r = 0; r < Q; r++)
+                for (int n = 0; n < N; n++) result[r][n] = _mm512_dpbf16_ps(result[r][n], value[n], both(mine + r * width + i));
+        }
+    }
+    for (int r = 0; r < Q; r++)
+        for (int n = 0; n < N; n++) store(out[r] + column + n * PANEL, Floats(result[r][n]) * scale[r]);
+}
+#endif
+
+#ifdef PAIRS
+template <class C> constexpr bool PAIRED = std::is_same_v<C, Brain>;  // whether the cache's numbers are multiplied in pairs
+inline void keep(Brain* at, Floats shares) { narrow(at, shares); }
+#else
+template <class C> constexpr bool PAIRED = false;
+#endif
+inline void keep(float* at, Floats shares) { store(at, shares); }
+
+template <class C> using Share = std::conditional_t<PAIRED<C>, C, float>;
+
+// Queries as the cache's numbers are multiplied with: as they are, or rounded.
+template <int Q>
+void ask(const float* const* query, int64_t, const float** asked) { std::memcpy(asked, query, Q * sizeof *asked); }
+#ifdef PAIRS
+template <int Q>
+void ask(const float* const* query, int64_t d, const Brain** asked) {
+    thread_local std::vector<Brain> numbers;
+    numbers.resize(Q * d);
+    for (int r = 0; r < Q; r++) round_all(query[r], &numbers[r * d], d), asked[r] = &numbers[r * d];
+}
+#endif
+
 // softmax(q Kᵀ) V for Q queries over one key head of one piece. `at`: their positions. scores: [Q][width].
 template <class C, int Q>
 void attend(const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks, const float* const* query,
             float* const* out, const int64_t* at, float* scores) {
-    constexpr int B = Q * 2 <= ROWS ? 2 : 1, N = Q * 4 <= ROWS ? 4 : B;  // so many at once as registers allow
+    constexpr int most = PAIRED<C> ? 2 * ROWS : ROWS, B = Q * 2 <= most ? 2 : 1, N = Q * 4 <= most ? 4 : B;  // so many at once as registers allow
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
     int64_t first[Q];
     for (int r = 0; r < Q; r++) first[r] = window && at[r] >= window ? at[r] - window + 1 : 0;
     const int64_t begin = first[0] / PANEL, end = at[Q - 1] / PANEL + 1, width = (end - begin) * PANEL;  // positions only grow
+    const Share<C>* asked[Q];
+    ask<Q>(query, d, asked);
     for (int64_t b = begin; b < end;) {
         const int64_t done = b + B <= end ? B : 1;
         for (int64_t next = b + done; next < end && next < b + done + B; next++) fetch(keys + blocks[next] * block_stride, d * PANEL);
-        if (done == B) score<C, Q, B>(m, keys, blocks, b, query, scores + (b - begin) * PANEL, width);
-        else score<C, Q, 1>(m, keys, blocks, b, query, scores + (b - begin) * PANEL, width);
+        if (done == B) score<Q, B>(m, keys, blocks, b, asked, scores + (b - begin) * PANEL, width);
+        else score<Q, 1>(m, keys, blocks, b, asked, scores + (b - begin) * PANEL, width);
         b += done;
     }
     fetch(values + blocks[begin] * block_stride, d * PANEL);
-    float share[Q];
+    Share<C>* shares = reinterpret_cast<Share<C>*>(scores);  // in the scores' place: each stands where no later score is
+    float scale[Q];
     for (int r = 0; r < Q; r++) {
         float* mine = scores + r * width;
         for (int64_t key = begin * PANEL; key < first[r]; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
@@ -534,14 +630,14 @@ void attend(const Model& m, int64_t window, const C* keys, const C* values, cons
         for (int64_t i = 0; i < width; i += LANES) {
             Floats score = load(mine + i), e = exponential(score - best);
             e = score == HIDDEN_KEY ? Floats{} : e;
-            store(mine + i, e);
+            keep(shares + r * width + i, e);
             lanes += e;
         }
-        share[r] = 1.0f / sum(lanes);
+        scale[r] = 1.0f / sum(lanes);
     }
     int64_t column = 0;
-    for (; column + N * PANEL <= d; column += N * PANEL) gather<C, Q, N>(m, values, blocks, begin, end, column, scores, width, share, out);
-    for (; column < d; column += PANEL) gather<C, Q, 1>(m, values, blocks, begin, end, column, scores, width, share, out);
+    for (; column + N * PANEL <= d; column += N * PANEL) gather<Q, N>(m, values, blocks, begin, end, column, shares, width, scale, out);
+    for (; column < d; column += PANEL) gather<Q, 1>(m, values, blocks, begin, end, column, shares, width, scale, out);
 }
 
 template <class C, int Q>
@@ -553,16 +649,33 @@ void attend_some(int64_t count, const Model& m, int64_t window, const C* keys, c
     }
 }
 
+// One head's keys and values of a token, into their block.
+template <class C>
+void put_token(C* keys, C* values, int64_t d, int64_t slot, const float* k, const float* v) {
+    for (int64_t i = 0; i < d; i++) put(keys + i * PANEL + slot, k[i]), put(values + slot * d + i, v[i]);
+}
+#ifdef PAIRS
+void put_token(Brain* keys, Brain* values, int64_t d, int64_t slot, const float* k, const float* v) {
+    const __mmask32 half = slot & 1 ? 0xaaaaaaaa : 0x55555555;  // the other half is another token's, perhaps being written now
+    Brain key[PANEL];
+    Brain* mine = values + (slot & ~1) * d;
+    for (int64_t i = 0; i < d; i += PANEL) {
+        narrow(key, load(k + i));
+        for (int64_t two = 0; two < PANEL; two += 2) std::memcpy(keys + (i + two) * PANEL + slot * 2, key + two, 2 * sizeof *key);
+        narrow(key, load(v + i));
+        Words value = reinterpret_cast<Words>(load(key));  // in the upper halves
+        _mm512_mask_storeu_epi16(mine + i * 2, half, __m512i(slot & 1 ? value : value >> 16));
+    }
+}
+#endif
+
 template <class C>
 void remember(const Model& m, int64_t layer, int64_t block, int64_t slot, const float* k, const float* v) {
     const int64_t d = m.head_dim, block_size = m.kv_heads * d * PANEL;
     C* keys = static_cast<C*>(m.keys) + (layer * m.blocks + block) * block_size;
     C* values = static_cast<C*>(m.values) + (layer * m.blocks + block) * block_size;
     for (int64_t head = 0; head < m.kv_heads; head++)
-        for (int64_t i = 0; i < d; i++) {
-            put(keys + (head * d + i) * PANEL + slot, k[head * d + i]);
-            put(values + (head * PANEL + slot) * d + i, v[head * d + i]);
-        }
+        put_token(keys + head * d * PANEL, values + head * d * PANEL, d, slot, k + head * d, v + head * d);
 }
 
 // ---------------------------------------------------------------- adapters
@@ -608,10 +721,10 @@ struct Sections {
 };
 
 // x, y: those of the rows.
-void adapt_rows(Team& team, int& phase, const Step& step, Rows rows, const Sections& sections, const float* x, int64_t xs, int64_t ins,
+void adapt_rows(Member& member, const Step& step, Rows rows, const Sections& sections, const float* x, int64_t xs, int64_t ins,
                 float* y, int64_t ys) {
     if (!step.adapter_of) return;
-    team.share(rows.count * sections.count, phase, [&](int64_t item) {
+    member.share(rows.count * sections.count, [&](int64_t item) {
         const int64_t row = item / sections.count, section = item % sections.count, its = step.adapter_of[rows.first + row];
         if (its < 0) return;
         const Adapter& adapter = step.adapters[its];
@@ -629,15 +742,17 @@ void adapt_rows(Team& team, int& phase, const Step& step, Rows rows, const Secti
 struct Workspace {
     float *normed, *qkv, *seen, *inner, *cosine, *sine;
     int64_t *piece_of, *tiles;
+    bool apart;  // whether each thread takes its own tokens through the products
 
     // Lays the parts out from `at`, or from nothing to learn the size; returns the bytes they take.
-    int64_t lay_out(const Model& m, int64_t n, int64_t pieces, int64_t ropes, char* at) {
+    int64_t lay_out(const Model& m, int64_t n, int64_t pieces, int64_t ropes, int64_t threads, char* at) {
         char* begin = at;
+        apart = n >= APART * threads;
         auto floats = [&](int64_t count) { float* here = reinterpret_cast<float*>(at); at += (count * 4 + 63) / 64 * 64; return here; };
         auto numbers = [&](int64_t count) { int64_t* here = reinterpret_cast<int64_t*>(at); at += (count * 8 + 63) / 64 * 64; return here; };
         const int64_t queries = m.heads * m.head_dim, keys = m.kv_heads * m.head_dim;
         normed = floats(n * m.hidden), qkv = floats(n * (queries + 2 * keys)), seen = floats(n * queries);
-        inner = floats((n < AT_ONCE ? n : AT_ONCE) * m.inner * (m.gated ? 2 : 1));
+        inner = floats((apart ? AT_ONCE * threads : n) * (m.inner * (m.gated ? 2 : 1) + OFFSET));
         cosine = floats(ropes * n * m.head_dim / 2), sine = floats(ropes * n * m.head_dim / 2);
         piece_of = numbers(n), tiles = numbers(pieces + 1);
         return at - begin;
@@ -651,13 +766,12 @@ struct Pass {
     int64_t ropes;
     float* hidden;   // [n, hidden]
     float* scores;   // this thread's own
-    Team& team;
-    int phase = 0;
+    Member& all;
 
     void run() {
-        team.share(step.n, phase, [&](int64_t row) { begin(row); });
+        all.share(step.n, [&](int64_t row) { begin(row); });
         for (int64_t number = 0; number < m.layer_count; number++) layer(number, m.layers[number]);
-        team.share(step.n, phase, [&](int64_t row) { normalise(m.last, hidden + row * m.hidden, hidden + row * m.hidden, m.hidden, m.norm_eps, false); });
+        all.share(step.n, [&](int64_t row) { normalise(m.last, hidden + row * m.hidden, hidden + row * m.hidden, m.hidden, m.norm_eps, false); });
     }
 
     void begin(int64_t row) {
@@ -675,53 +789,62 @@ struct Pass {
     }
 
     void layer(int64_t number, const Layer& l) {
-        const int64_t n = step.n, h = m.hidden, queries = m.heads * m.head_dim, keys = m.kv_heads * m.head_dim, all = queries + 2 * keys;
-        const int64_t wide = m.inner * (m.gated ? 2 : 1), per_layer = m.gated ? 7 : 4, first = number * per_layer;
-        const Sections attention = m.gated ? Sections{first, 3, {queries, keys, keys}} : Sections{first, 1, {all}};
+        const int64_t h = m.hidden, queries = m.heads * m.head_dim, keys = m.kv_heads * m.head_dim, outs = queries + 2 * keys;
+        const int64_t wide = m.inner * (m.gated ? 2 : 1) + OFFSET, per_layer = m.gated ? 7 : 4, first = number * per_layer;
+        const Sections attention = m.gated ? Sections{first, 3, {queries, keys, keys}} : Sections{first, 1, {outs}};
         const Sections out{first + attention.count, 1, {h}};
         const Sections up = m.gated ? Sections{first + 4, 2, {m.inner, m.inner}} : Sections{first + 2, 1, {m.inner}};
         const Sections down{first + per_layer - 1, 1, {h}};
 
-        by_rows([&](Rows rows) {
-            norm_rows(l.before_attention, rows);
-            float *x = w.normed + rows.first * h, *y = w.qkv + rows.first * all;
-            product(team, phase, l.qkv, x, h, y, all, rows.count, false);
-            adapt_rows(team, phase, step, rows, attention, x, h, h, y, all);
-            team.share(rows.count, phase, [&](int64_t row) { place(number, l, rows.first + row); });
+        by_rows([&](Member& member, Rows rows) {
+            norm_rows(member, l.before_attention, rows);
+            float *x = w.normed + rows.first * h, *y = w.qkv + rows.first * outs;
+            product(member, l.qkv, x, h, y, outs, rows.count, false);
+            adapt_rows(member, step, rows, attention, x, h, h, y, outs);
+            member.share(rows.count, [&](int64_t row) { place(number, l, rows.first + row); });
         });
         if (m.cache_kind == F32) attention_phase<float>(number, l);
         else attention_phase<Brain>(number, l);
-        by_rows([&](Rows rows) {
-            add_to_stream(rows, l.out, out, l.after_attention, w.seen + rows.first * queries, queries, queries);
-            norm_rows(l.before_mlp, rows);
-            float *x = w.normed + rows.first * h, *y = w.inner;
-            product(team, phase, l.up, x, h, y, wide, rows.count, false);
-            adapt_rows(team, phase, step, rows, up, x, h, h, y, wide);
-            team.share(rows.count, phase, [&](int64_t row) { activate(m, y + row * wide); });
-            add_to_stream(rows, l.down, down, l.after_mlp, y, wide, m.inner);
+        by_rows([&](Member& member, Rows rows) {
+            add_to_stream(member, rows, l.out, out, l.after_attention, w.seen + rows.first * queries, queries, queries);
+            norm_rows(member, l.before_mlp, rows);
+            float *x = w.normed + rows.first * h, *y = w.inner + (&member == &all ? 0 : omp_get_thread_num() * AT_ONCE * wide);
+            product(member, l.up, x, h, y, wide, rows.count, false);
+            adapt_rows(member, step, rows, up, x, h, h, y, wide);
+            member.share(rows.count, [&](int64_t row) { activate(m, y + row * wide); });
+            add_to_stream(member, rows, l.down, down, l.after_mlp, y, wide, m.inner);
         });
     }
 
+    // Few tokens: all threads work at them together. Many: each thread takes some through all of `work`, and waits for nobody.
     template <class Work>
     void by_rows(Work work) {
-        for (int64_t first = 0; first < step.n; first += AT_ONCE) work(Rows{first, step.n - first < AT_ONCE ? step.n - first : AT_ONCE});
+        if (!w.apart) return work(all, Rows{0, step.n});
+        const int64_t threads = all.team.threads;
+        const int64_t groups = (step.n + AT_ONCE * threads - 1) / (AT_ONCE * threads) * threads;
+        all.share(groups, [&](int64_t group) {
+            Team alone{1};
+            Member member{alone};
+            const int64_t first = step.n * group / groups;
+            work(member, Rows{first, step.n * (group + 1) / groups - first});
+        });
     }
 
-    void norm_rows(const Norm& norm, Rows rows) {
-        team.share(rows.count, phase, [&](int64_t row) {
+    void norm_rows(Member& member, const Norm& norm, Rows rows) {
+        member.share(rows.count, [&](int64_t row) {
             const int64_t at = (rows.first + row) * m.hidden;
             normalise(norm, hidden + at, w.normed + at, m.hidden, m.norm_eps, false);
         });
     }
 
     // hidden += matrix · x, or the norm of that where the layer has one behind its parts. x: that of the rows.
-    void add_to_stream(Rows rows, const Matrix& matrix, const Sections& sections, const Norm& after, const float* x, int64_t xs, int64_t ins) {
+    void add_to_stream(Member& member, Rows rows, const Matrix& matrix, const Sections& sections, const Norm& after, const float* x, int64_t xs, int64_t ins) {
         const int64_t at = rows.first * m.hidden;
         float *mine = hidden + at, *target = after.weight ? w.normed + at : mine;
-        product(team, phase, matrix, x, xs, target, m.hidden, rows.count, !after.weight);
-        adapt_rows(team, phase, step, rows, sections, x, xs, ins, target, m.hidden);
+        product(member, matrix, x, xs, target, m.hidden, rows.count, !after.weight);
+        adapt_rows(member, step, rows, sections, x, xs, ins, target, m.hidden);
         if (after.weight)
-            team.share(rows.count, phase, [&](int64_t row) {
+            member.share(rows.count, [&](int64_t row) {
                 normalise(after, target + row * m.hidden, mine + row * m.hidden, m.hidden, m.norm_eps, true);
             });
     }
@@ -745,10 +868,10 @@ struct Pass {
 
     template <class C>
     void attention_phase(int64_t number, const Layer& l) {
-        const int64_t d = m.head_dim, group = m.heads / m.kv_heads, all = (m.heads + 2 * m.kv_heads) * d;
+        const int64_t d = m.head_dim, group = m.heads / m.kv_heads, outs = (m.heads + 2 * m.kv_heads) * d;
         const C* keys = static_cast<const C*>(m.keys) + number * m.blocks * m.kv_heads * d * PANEL;
         const C* values = static_cast<const C*>(m.values) + number * m.blocks * m.kv_heads * d * PANEL;
-        team.share(w.tiles[step.pieces] * m.kv_heads, phase, [&](int64_t item) {
+        all.share(w.tiles[step.pieces] * m.kv_heads, [&](int64_t item) {
             const int64_t kv_head = item % m.kv_heads, tile = item / m.kv_heads;
             int64_t low = 0, high = step.pieces - 1;  // the piece this tile belongs to
             while (low < high) {
@@ -763,7 +886,7 @@ struct Pass {
             int64_t at[ROWS];
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = step.piece_rows[low] + (from + i) / group, head = kv_head * group + (from + i) % group;
-                query[i] = w.qkv + row * all + head * d;
+                query[i] = w.qkv + row * outs + head * d;
                 out[i] = w.seen + row * m.heads * d + head * d;
                 at[i] = step.positions[row];
             }
@@ -778,15 +901,15 @@ struct Pass {
 extern "C" {
 
 // Bytes of workspace that `forward` needs for n tokens.
-int64_t workspace_bytes(const Model* model, int64_t n, int64_t pieces, int64_t ropes) {
+int64_t workspace_bytes(const Model* model, int64_t n, int64_t pieces, int64_t ropes, int32_t threads) {
     Workspace w;
-    return w.lay_out(*model, n, pieces, ropes, nullptr);
+    return w.lay_out(*model, n, pieces, ropes, threads, nullptr);
 }
 
 // hidden [n, hidden] becomes the normed hidden states of the step. scores: [threads][ROWS * longest], longest in whole blocks.
 void forward(const Model* model, const Step* step, float* hidden, char* workspace, float* scores, int64_t longest, int64_t ropes, int32_t threads) {
     Workspace w;
-    w.lay_out(*model, step->n, step->pieces, ropes, workspace);
+    w.lay_out(*model, step->n, step->pieces, ropes, threads, workspace);
     const int64_t group = model->heads / model->kv_heads;
     w.tiles[0] = 0;
     for (int64_t piece = 0; piece < step->pieces; piece++) {
@@ -798,8 +921,8 @@ void forward(const Model* model, const Step* step, float* hidden, char* workspac
     {
 #pragma omp single
         team.threads = omp_get_num_threads();  // which may be fewer
-        Pass pass{*model, *step, w, ropes, hidden, scores + omp_get_thread_num() * ROWS * longest, team};
-        pass.run();
+        Member member{team};
+        Pass{*model, *step, w, ropes, hidden, scores + omp_get_thread_num() * ROWS * longest, member}.run();
     }
 }
 
@@ -810,8 +933,8 @@ void multiply(const Matrix* matrix, const float* x, float* y, int64_t n, int32_t
     {
 #pragma omp single
         team.threads = omp_get_num_threads();
-        int phase = 0;
-        product(team, phase, *matrix, x, matrix->ins, y, matrix->outs, n, false);
+        Member member{team};
+        product(member, *matrix, x, matrix->ins, y, matrix->outs, n, false);
     }
 }
 

@@ -183,7 +183,11 @@ class NativeRunner:
         kept = self._adapt(step, pieces, adapters)
         hidden = torch.empty(n, self.config.hidden_size)
         need = self._library.workspace_bytes(
-            ctypes.byref(self._model), ctypes.c_int64(n), ctypes.c_int64(len(pieces)), ctypes.c_int64(len(self._ropes))
+            ctypes.byref(self._model),
+            ctypes.c_int64(n),
+            ctypes.c_int64(len(pieces)),
+            ctypes.c_int64(len(self._ropes)),
+            ctypes.c_int32(threads),
         )
         if self._workspace.nbytes < need + 64:
             self._workspace = torch.empty(need + 64, dtype=torch.int8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,28 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     library = native.opened(built(*["-DWITHOUT_PAIRS"] if request.param == "without pairs" else []))
     monkeypatch.setattr(native, "library", lambda: library)
     return library
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_many_tokens_are_the_same_to_the_bit_however_threads_share_them(
+    folder: Path, dtype: torch.dtype, threads: Callable[[int], None]
+) -> None:
+    all_of = min(391, load_gpt(folder, dtype=dtype).config.context_length)  # for two threads several groups of unequal size each
+    tokens, blocks = (TOKENS * 8)[:all_of], list(range(1, 26))
+    threads(1)
+    expected = in_chunks(NativeRunner(load_gpt(folder, dtype=dtype), 26), tokens, blocks, [20, 83, all_of])
+
+    for count, ends in ((2, [all_of]), (3, [100, all_of]), (2, [60, 125, all_of])):
+        threads(count)
+        found = in_chunks(NativeRunner(load_gpt(folder, dtype=dtype), 26), tokens, blocks, ends)
+        assert torch.equal(found, expected), (count, ends)
 
 
 @pytest.mark.parametrize("kept", [torch.bfloat16, torch.int8])
