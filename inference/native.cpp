@@ -44,6 +44,7 @@ constexpr int64_t APART = 32;    // from so many tokens for each thread on, each
 constexpr int64_t AT_ONCE = 96;  // at most so many at once, so that what is between the products stays in its cache
 constexpr int64_t MANY = 16384;  // outputs, as of a head: they lie far away, and there are pieces enough for larger ones
 constexpr int64_t OFFSET = 16;   // numbers between rows of a workspace: rows a multiple of 4 KiB apart would share a few places of a cache
+constexpr int64_t AT_MOST_AHEAD = 64;  // blocks of keys fetched for what a thread does next
 constexpr float HIDDEN_KEY = -1e30f;  // the score of a key that may not be seen
 
 typedef float Floats __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -486,11 +487,22 @@ void activate(const Model& m, float* inner) {  // gate, up -> activation(gate) *
 
 // ---------------------------------------------------------------- attention
 
-// Asks for memory that is read soon: blocks lie anywhere, so the processor cannot guess the next one.
+// Asks for memory that is read soon: blocks lie anywhere, so the processor cannot guess the next one. It comes into the second
+// cache: so many lines at once as keep the memory busy are more than the first one waits for.
 template <class C>
 inline void fetch(const C* at, int64_t count) {
-    for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(C))) __builtin_prefetch(at + i);
+    for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(C))) __builtin_prefetch(at + i, 0, 2);
 }
+
+inline int64_t first_seen(int64_t position, int64_t window) { return window && position >= window ? position - window + 1 : 0; }
+
+// The keys that this thread looks at next.
+template <class C>
+struct Next {
+    const C* keys = nullptr;
+    const int64_t* blocks = nullptr;
+    int64_t count = 0;  // of blocks
+};
 
 // The scores of Q queries with the keys of B blocks, those from number b of the piece on.
 template <int Q, int B, class C>
@@ -513,13 +525,13 @@ inline void score(const Model& m, const C* keys, const int64_t* blocks, int64_t 
 // N panels of columns of what Q queries see, by their shares of each key, which stand `width` apart.
 template <int Q, int N, class C>
 inline void gather(const Model& m, const C* values, const int64_t* blocks, int64_t begin, int64_t end, int64_t column, const float* shares,
-                   int64_t width, const float* scale, float* const* out) {
+                   int64_t width, const float* scale, const Next<C>& next, float* const* out) {
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
     Floats result[Q][N][PARTS] = {};
     for (int64_t b = begin; b < end; b++) {
         const C* block = values + blocks[b] * block_stride + column;
         const float* mine = shares + (b - begin) * PANEL;
-        if (b + 1 < end && !column) fetch(values + blocks[b + 1] * block_stride, d * PANEL);
+        if (!column && b - begin < next.count) fetch(next.keys + next.blocks[b - begin] * block_stride, d * PANEL);
         for (int64_t i = 0; i < PANEL; i++) {
             Floats value[N][PARTS];
             for (int n = 0; n < N; n++)
@@ -555,7 +567,7 @@ inline void score(const Model& m, const Brain* keys, const int64_t* blocks, int6
 
 template <int Q, int N>
 inline void gather(const Model& m, const Brain* values, const int64_t* blocks, int64_t begin, int64_t end, int64_t column, const Brain* shares,
-                   int64_t width, const float* scale, float* const* out) {
+                   int64_t width, const float* scale, const Next<Brain>& next, float* const* out) {
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
     __m512 result[Q][N];
     for (int r = 0; r < Q; r++)
@@ -563,7 +575,7 @@ inline void gather(const Model& m, const Brain* values, const int64_t* blocks, i
     for (int64_t b = begin; b < end; b++) {
         const Brain* block = values + blocks[b] * block_stride + column * 2;
         const Brain* mine = shares + (b - begin) * PANEL;
-        if (b + 1 < end && !column) fetch(values + blocks[b + 1] * block_stride, d * PANEL);
+        if (!column && b - begin < next.count) fetch(next.keys + next.blocks[b - begin] * block_stride, d * PANEL);
         for (int64_t i = 0; i < PANEL; i += 2) {
             __m512bh value[N];
             for (int n = 0; n < N; n++) value[n] = __m512bh(_mm512_loadu_si512(block + i * d + n * PANEL * 2));
@@ -601,22 +613,22 @@ void ask(const float* const* query, int64_t d, const Brain** asked) {
 // softmax(q Kᵀ) V for Q queries over one key head of one piece. `at`: their positions. scores: [Q][width].
 template <class C, int Q>
 void attend(const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks, const float* const* query,
-            float* const* out, const int64_t* at, float* scores) {
+            float* const* out, const int64_t* at, const Next<C>& following, float* scores) {
     constexpr int most = PAIRED<C> ? 2 * ROWS : ROWS, B = Q * 2 <= most ? 2 : 1, N = Q * 4 <= most ? 4 : B;  // so many at once as registers allow
     const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
     int64_t first[Q];
-    for (int r = 0; r < Q; r++) first[r] = window && at[r] >= window ? at[r] - window + 1 : 0;
+    for (int r = 0; r < Q; r++) first[r] = first_seen(at[r], window);
     const int64_t begin = first[0] / PANEL, end = at[Q - 1] / PANEL + 1, width = (end - begin) * PANEL;  // positions only grow
     const Share<C>* asked[Q];
     ask<Q>(query, d, asked);
     for (int64_t b = begin; b < end;) {
         const int64_t done = b + B <= end ? B : 1;
         for (int64_t next = b + done; next < end && next < b + done + B; next++) fetch(keys + blocks[next] * block_stride, d * PANEL);
+        for (int64_t own = b; own < b + done; own++) fetch(values + blocks[own] * block_stride, d * PANEL);
         if (done == B) score<Q, B>(m, keys, blocks, b, asked, scores + (b - begin) * PANEL, width);
         else score<Q, 1>(m, keys, blocks, b, asked, scores + (b - begin) * PANEL, width);
         b += done;
     }
-    fetch(values + blocks[begin] * block_stride, d * PANEL);
     Share<C>* shares = reinterpret_cast<Share<C>*>(scores);  // in the scores' place: each stands where no later score is
     float scale[Q];
     for (int r = 0; r < Q; r++) {
@@ -636,16 +648,16 @@ void attend(const Model& m, int64_t window, const C* keys, const C* values, cons
         scale[r] = 1.0f / sum(lanes);
     }
     int64_t column = 0;
-    for (; column + N * PANEL <= d; column += N * PANEL) gather<Q, N>(m, values, blocks, begin, end, column, shares, width, scale, out);
-    for (; column < d; column += PANEL) gather<Q, 1>(m, values, blocks, begin, end, column, shares, width, scale, out);
+    for (; column + N * PANEL <= d; column += N * PANEL) gather<Q, N>(m, values, blocks, begin, end, column, shares, width, scale, following, out);
+    for (; column < d; column += PANEL) gather<Q, 1>(m, values, blocks, begin, end, column, shares, width, scale, following, out);
 }
 
 template <class C, int Q>
 void attend_some(int64_t count, const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks,
-                 const float* const* query, float* const* out, const int64_t* at, float* scores) {
+                 const float* const* query, float* const* out, const int64_t* at, const Next<C>& following, float* scores) {
     if constexpr (Q > 0) {
-        if (count == Q) attend<C, Q>(m, window, keys, values, blocks, query, out, at, scores);
-        else attend_some<C, Q - 1>(count, m, window, keys, values, blocks, query, out, at, scores);
+        if (count == Q) attend<C, Q>(m, window, keys, values, blocks, query, out, at, following, scores);
+        else attend_some<C, Q - 1>(count, m, window, keys, values, blocks, query, out, at, following, scores);
     }
 }
 
@@ -871,27 +883,38 @@ struct Pass {
         const int64_t d = m.head_dim, group = m.heads / m.kv_heads, outs = (m.heads + 2 * m.kv_heads) * d;
         const C* keys = static_cast<const C*>(m.keys) + number * m.blocks * m.kv_heads * d * PANEL;
         const C* values = static_cast<const C*>(m.values) + number * m.blocks * m.kv_heads * d * PANEL;
-        all.share(w.tiles[step.pieces] * m.kv_heads, [&](int64_t item) {
-            const int64_t kv_head = item % m.kv_heads, tile = item / m.kv_heads;
-            int64_t low = 0, high = step.pieces - 1;  // the piece this tile belongs to
+        const int64_t count = w.tiles[step.pieces] * m.kv_heads, block_size = d * PANEL;
+        auto piece_of = [&](int64_t item) {  // the piece that a tile belongs to
+            int64_t low = 0, high = step.pieces - 1;
             while (low < high) {
                 int64_t middle = (low + high + 1) / 2;
-                if (w.tiles[middle] <= tile) low = middle;
+                if (w.tiles[middle] <= item / m.kv_heads) low = middle;
                 else high = middle - 1;
             }
-            const int64_t from = (tile - w.tiles[low]) * ROWS, left = step.piece_counts[low] * group - from;
-            const int64_t count = left < ROWS ? left : ROWS;
+            return low;
+        };
+        all.share(count, [&](int64_t item) {
+            const int64_t kv_head = item % m.kv_heads, tile = item / m.kv_heads, piece = piece_of(item);
+            Next<C> following;
+            if (const int64_t next = item + all.team.threads, its = piece_of(next); next < count && step.piece_counts[its] == 1) {
+                const int64_t position = step.positions[step.piece_rows[its]], begin = first_seen(position, l.window) / PANEL;
+                following.keys = keys + next % m.kv_heads * block_size;
+                following.blocks = step.blocks + step.piece_blocks[its] + begin;
+                following.count = std::min(position / PANEL + 1 - begin, AT_MOST_AHEAD);
+            }
+            const int64_t from = (tile - w.tiles[piece]) * ROWS, left = step.piece_counts[piece] * group - from;
+            const int64_t queries = left < ROWS ? left : ROWS;
             const float* query[ROWS];
             float* out[ROWS];
             int64_t at[ROWS];
-            for (int64_t i = 0; i < count; i++) {
-                const int64_t row = step.piece_rows[low] + (from + i) / group, head = kv_head * group + (from + i) % group;
+            for (int64_t i = 0; i < queries; i++) {
+                const int64_t row = step.piece_rows[piece] + (from + i) / group, head = kv_head * group + (from + i) % group;
                 query[i] = w.qkv + row * outs + head * d;
                 out[i] = w.seen + row * m.heads * d + head * d;
                 at[i] = step.positions[row];
             }
-            const int64_t offset = kv_head * d * PANEL;
-            attend_some<C, ROWS>(count, m, l.window, keys + offset, values + offset, step.blocks + step.piece_blocks[low], query, out, at, scores);
+            attend_some<C, ROWS>(queries, m, l.window, keys + kv_head * block_size, values + kv_head * block_size,
+                                 step.blocks + step.piece_blocks[piece], query, out, at, following, scores);
         });
     }
 };
