@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from inference.recipe import Recipe
 from inference.trainable import TrainableLora
 
 PASS_TOKENS = 1024  # of one forward pass; a longer example makes a pass of its own
+HEAD_ROWS = 128  # tokens whose logits exist at once
 MAX_STEPS = 20_000
 
 T = TypeVar("T")
@@ -76,8 +77,37 @@ def passes(examples: Sequence[Example], processes: Processes = ALONE) -> Iterato
 
 def losses(model: GPT, packed: Packed, lora: TrainableLora | None) -> Tensor:
     """Cross-entropy of every trained token, float32 [trained]."""
-    hidden = model(packed.tokens, packed.positions, CausalAttention(packed.lengths), lora)
-    return F.cross_entropy(model.logits(hidden[packed.rows]).float(), packed.targets, reduction="none")
+    hidden = model(packed.tokens, packed.positions, CausalAttention(packed.lengths), lora)[packed.rows]
+    if model.head_weight.requires_grad:
+        return F.cross_entropy(model.logits(hidden).float(), packed.targets, reduction="none")
+    return cast(Tensor, _FrozenHead.apply(hidden, packed.targets, model))
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Cross-entropy float32 [n] behind a head that is not trained, of some tokens at a time: all their logits never exist at once.
+
+    A token's gradient is (softmax - target) times the head's rows and whatever its loss is multiplied with later, so it is
+    computed while its logits are there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: GPT) -> Tensor:
+        grads, found = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None, []
+        weight = model.head_weight
+        for rows in torch.arange(len(hidden), device=hidden.device).split(HEAD_ROWS):
+            logits = model.logits(hidden[rows]).float()
+            logits -= logits.logsumexp(dim=-1, keepdim=True)
+            found.append(-logits.gather(1, targets[rows, None])[:, 0])
+            if grads is not None:
+                logits.exp_().scatter_add_(1, targets[rows, None], logits.new_full((len(rows), 1), -1.0))
+                grads[rows] = (logits.to(weight.dtype) @ weight).to(grads.dtype)
+        ctx.save_for_backward(*([] if grads is None else [grads]))
+        return torch.cat(found) if found else hidden.new_empty(0, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (grads,) = ctx.saved_tensors
+        return grads * grad[:, None].to(grads.dtype), None, None
 
 
 @torch.no_grad()

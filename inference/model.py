@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +107,11 @@ class GPT(nn.Module):
         ids = logits.topk(min(best, logits.shape[-1]), dim=-1).indices
         exact = torch.matmul(rows(self._head, ids), hidden.float()[:, :, None]).squeeze(-1)
         return logits.scatter(-1, ids, exact)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[vocabulary, hidden], the embedding's where they are tied."""
+        return cast(Tensor, self._head.weight)
 
     @property
     def _head(self) -> nn.Module:

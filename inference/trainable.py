@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +53,7 @@ def trainable_of(recipe: Recipe, model: GPT) -> TrainableLora | TrainableWeights
 
 
 class TrainableLora(nn.Module):
-    """B·A·x, scaled, beside projections of a frozen base; in float32 whatever the base is in."""
+    """B·A·x, scaled, beside projections of a frozen base; kept in float32 whatever the base is in."""
 
     def __init__(self, model: GPT, recipe: Recipe) -> None:
         super().__init__()
@@ -82,8 +82,8 @@ class TrainableLora(nn.Module):
         if (number := self._index.get(projection)) is None:
             return y
         recipe = self._recipe
-        inner = F.dropout(x.float(), recipe.dropout, self.training) if recipe.dropout else x.float()
-        return y + (F.linear(F.linear(inner, self.down[number]), self.up[number]) * recipe.scale).to(y.dtype)
+        inner = F.dropout(x, recipe.dropout, self.training) if recipe.dropout else x
+        return cast(Tensor, _Beside.apply(inner, y, self.down[number], self.up[number], recipe.scale))
 
     def before_step(self) -> None:
         """The gradients are where the optimiser looks for them."""
@@ -106,6 +106,28 @@ class TrainableLora(nn.Module):
         pairs = {name: (weights[f"{name}.A"], weights[f"{name}.B"]) for name in self._index}
         recipe = self._recipe
         lora.save(folder, pairs, config=self._config, alpha=recipe.alpha, base=base, rank_stabilised=recipe.rank_stabilised)
+
+
+class _Beside(torch.autograd.Function):
+    """y + scale · B·A·x, multiplied in the dtype of x, of which nothing but x and A·x is kept for the gradients.
+
+    x: [n, in]; y: [n, out]; A: float32 [rank, in]; B: float32 [out, rank].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        a, b = a.to(x.dtype), (b * scale).to(x.dtype)
+        inner = x @ a.t()
+        ctx.save_for_backward(x, inner, a, b)
+        ctx.scale = scale
+        return torch.addmm(y, inner, b.t())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, inner, a, b = ctx.saved_tensors
+        inner_grad = grad @ b
+        x_grad = inner_grad @ a if ctx.needs_input_grad[0] else None
+        return x_grad, grad, (inner_grad.t() @ x).float(), (grad.t() @ inner).float() * ctx.scale, None
 
 
 class TrainableWeights:
