@@ -55,6 +55,8 @@ def _configuration() -> dict[str, Any]:
             "reconcile-jobs": {"task": "store.jobs.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "sweep-uploads": {"task": "store.jobs.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
+            "refresh-stale-search-entries": {"task": "store.catalog.refresh_stale", "schedule": 5.0, "options": {"expires": 5}},
+            "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},
             "void-expired-reservations": {"task": "store.billing.void_expired", "schedule": 60.0, "options": {"expires": 60}},
@@ -62,7 +64,7 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-app.autodiscover_tasks([f"store.{name}" for name in ("billing", "generation", "jobs", "notifications", "moderation", "batches")])
+app.autodiscover_tasks([f"store.{name}" for name in ("catalog", "billing", "generation", "jobs", "notifications", "moderation", "batches")])
 
 
 @setup_logging.connect

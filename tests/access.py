@@ -29,6 +29,7 @@ from store.jobs.models import Job
 from store.moderation import decisions
 from store.moderation.models import Submission
 from store.notifications.models import Notification
+from store.pages import saved_searches
 from store.pages.demo import finetune
 from store.playground.models import Conversation
 from store.ratings import rating
@@ -152,6 +153,7 @@ def _make_things(world: World) -> None:
         "notification": notification.public_id,
         "key": key.public_id,
         "receipt": receipt.public_id,
+        "saved search": saved_searches.save(user, "q=poem").public_id,
         "upload": uploads.begin(user, None, name="requests.jsonl", purpose="batch", length_bytes=9).public_id,
         "maintainer": world.people["maintainer"].public_id,
         **_make_batches(user, world.versions["released"]),

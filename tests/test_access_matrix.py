@@ -221,6 +221,9 @@ TABLE: dict[str, Entry] = {
     # the shop
     "pages:home": Entry(PUBLIC),
     "pages:explore": Entry(PUBLIC),
+    "pages:suggest": Entry(PUBLIC),
+    "pages:save_search": Entry(act=ACT_SIGNED_IN, body=fixed(address="q=poem")),
+    "pages:forget_search": Entry(act=ACT_MINE, path=thing("saved search")),
     "pages:listing": Entry(APPROVED, path=of_listing),
     "pages:measured": Entry(APPROVED, path=of_version),
     "pages:file": Entry(GONE, path=lambda w, state: {**of_version(w, state), "path": "config.json"}),  # a prompt GPT has no files

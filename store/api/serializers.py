@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from store.accounts.models import Publisher
 from store.billing import prices
 from store.catalog.models import Listing, Measurement, UseCase, Version
-from store.catalog.search import SORTS
+from store.catalog.search import SORTS, is_position
 from store.ratings.models import RatingSummary
 
 
@@ -23,7 +24,14 @@ class ListingQuery(serializers.Serializer):
     kind = serializers.ChoiceField(Version.Kind.choices, required=False)
     language = serializers.RegexField(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", required=False, max_length=20)
     free = serializers.BooleanField(required=False, default=False)
-    sort = serializers.ChoiceField(SORTS, required=False, default="popular")
+    sort = serializers.ChoiceField(list(SORTS), required=False, default="best")
+    limit = serializers.IntegerField(required=False, default=20, min_value=1, max_value=100)
+    after = serializers.CharField(required=False, default="", max_length=300, help_text="Where the page before ended, as its `next` says")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["after"] and not is_position(attrs["after"], attrs["sort"]):
+            raise serializers.ValidationError({"after": _("Take this from the `next` of the page before, asked in the same order.")})
+        return attrs
 
 
 class PublisherSerializer(serializers.ModelSerializer):
@@ -102,6 +110,13 @@ class ListingSerializer(serializers.ModelSerializer):
     def get_texts(self, listing: Listing) -> dict[str, Any]:
         texts = listing.live_revision.texts.all() if listing.live_revision else []
         return {text.language: TextSerializer(text).data for text in texts}
+
+
+class ListingPageSerializer(serializers.Serializer):
+    count = serializers.IntegerField()
+    count_is_least = serializers.BooleanField()
+    next = serializers.URLField(allow_null=True)
+    results = ListingSerializer(many=True)
 
 
 class FullListingSerializer(ListingSerializer):

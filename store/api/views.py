@@ -6,20 +6,18 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
-from rest_framework.generics import ListAPIView, RetrieveAPIView
-from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.generics import RetrieveAPIView
 from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.views import APIView
 
 from store.api.openai.shapes import errors
-from store.api.serializers import FullListingSerializer, ListingQuery, ListingSerializer
+from store.api.serializers import FullListingSerializer, ListingPageSerializer, ListingQuery, ListingSerializer
 from store.catalog import search
 from store.catalog.models import Listing
 from store.errors import NotFound
-
-
-class ListingPages(LimitOffsetPagination):
-    default_limit = 20
-    max_limit = 100
 
 
 @extend_schema_view(
@@ -27,29 +25,38 @@ class ListingPages(LimitOffsetPagination):
         operation_id="list_listings",
         tags=["listings"],
         summary=_("Find GPTs"),
-        description=_("The listed GPTs that match everything that is given."),
+        description=_(
+            "The listed GPTs that match everything that is given, a page at a time: ask for the next one at the address in `next`. "
+            "`count` is exact up to 10,000; `count_is_least` says that there may be more."
+        ),
         parameters=[ListingQuery],
-        responses={200: ListingSerializer(many=True), **errors(400)},
+        responses={200: ListingPageSerializer, **errors(400)},
     )
 )
-class Listings(ListAPIView):
+class Listings(APIView):
     permission_classes = [AllowAny]
-    serializer_class = ListingSerializer
-    pagination_class = ListingPages
 
-    def get_queryset(self) -> Any:
-        query = ListingQuery(data=self.request.query_params)
+    def get(self, request: Request) -> Response:
+        query = ListingQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
         wanted = query.validated_data
-        found = search.find(
-            q=wanted["q"],
-            use_case=wanted["use_case"].slug if "use_case" in wanted else "",
-            kind=wanted.get("kind", ""),
-            language=wanted.get("language", ""),
-            free=wanted["free"],
-            sort=wanted["sort"],
+        found = search.find(q=wanted["q"], facts=_facts(wanted), sort=wanted["sort"])
+        page = found.page(after=wanted["after"], size=wanted["limit"])
+        total = found.total
+        return Response(
+            {
+                "count": total.number,
+                "count_is_least": total.is_least,
+                "next": replace_query_param(request.build_absolute_uri(), "after", page.next) if page.next else None,
+                "results": ListingSerializer(page.listings, many=True).data,
+            }
         )
-        return found.select_related("current_version__listing__publisher")
+
+
+def _facts(wanted: dict[str, Any]) -> list[str]:
+    facts = [search.fact("use", wanted["use_case"].slug)] if "use_case" in wanted else []
+    facts += [search.fact(fact, wanted[name]) for name, fact in (("kind", "kind"), ("language", "lang")) if wanted.get(name)]
+    return [*facts, *(["free"] if wanted["free"] else [])]
 
 
 @extend_schema_view(

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 import structlog
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
@@ -28,9 +27,8 @@ from store.api.openai.tools import Tools
 from store.batches import sending
 from store.batches.models import Batch
 from store.billing import ledger, prices
-from store.catalog import artifacts
+from store.catalog import artifacts, search
 from store.catalog.errors import ArtifactRejected
-from store.catalog.models import Listing
 from store.errors import DomainError
 from store.jobs.models import Job, UploadedFile
 
@@ -206,7 +204,7 @@ def _end(batch: Batch, written: _Written, files: Mapping[str, tuple[str, int] | 
             return False
         _settle(batch, cost_micro, written)
         if batch.version is not None and written.completed:
-            Listing.objects.filter(pk=batch.version.listing_id).update(request_count=F("request_count") + written.completed)
+            search.used(batch.version.listing_id, times=written.completed)
         sending.tell(batch, ending)
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest
 
 from store.accounts.admin import AppendOnlyAdmin
@@ -52,7 +53,7 @@ class MeasurementInline(ReadOnlyInline):
 
 @admin.register(UseCase)
 class UseCaseAdmin(admin.ModelAdmin):
-    list_display = ("slug", "name_en", "name_zh", "icon", "position")
+    list_display = ("slug", "name_en", "name_zh", "icon", "position", "synonyms")
     list_editable = ("position",)
     search_fields = ("slug", "name_en", "name_zh")
 
@@ -70,20 +71,26 @@ class ListingAdmin(admin.ModelAdmin):
     list_display = ("full_name", "public_id", "visibility", "current_version", "suspended_at", "featured", "request_count", "published_at")
     list_filter = ("visibility", ("suspended_at", admin.EmptyFieldListFilter), "current_version__kind", "use_cases", "publisher__is_demo")
     list_editable = ("featured",)
-    search_fields = ("public_id", "slug", "publisher__slug", "publisher__name", "search_text")
+    search_fields = ("public_id",)  # and whatever visitors find it by
     list_select_related = ("publisher", "current_version__listing__publisher")
     date_hierarchy = "created_at"
     filter_horizontal = ("use_cases", "tags")
     inlines = (VersionInline,)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["public_id", *(field.name for field in Listing._meta.fields if field.name not in ("featured", "search_text"))]
+        return ["public_id", *(field.name for field in Listing._meta.fields if field.name != "featured")]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """By the words that visitors find it with, drafts too, or by its public id."""
+        if not search_term.strip():
+            return queryset, False
+        return queryset.filter(Q(public_id=search_term.strip()) | Q(pk__in=search.anywhere(search_term))), False
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

@@ -87,6 +87,7 @@ def set_permissions(user: User, listing: Listing, *, allow_finetune: bool, allow
     with transaction.atomic():
         Listing.objects.filter(pk=listing.pk).update(allow_finetune=allow_finetune, allow_download=allow_download)
         audit.record(user, "listing.permit", listing.public_id, finetune=allow_finetune, download=allow_download)
+        search.refresh(listing)
     listing.refresh_from_db(fields=["allow_finetune", "allow_download"])
 
 
@@ -98,6 +99,8 @@ def set_prices(user: User, listing: Listing, *, input_price_micro: int, output_p
         old = Listing.objects.select_for_update().values(*prices).get(pk=listing.pk)
         Listing.objects.filter(pk=listing.pk).update(**prices)
         audit.record(user, "listing.price", listing.public_id, old=old, new=prices)
+        search.outdate(search.built_on(listing))  # each of them costs what it asks too
+        search.refresh(listing)
     listing.refresh_from_db(fields=list(prices))
 
 
@@ -112,6 +115,7 @@ def set_visibility(user: User, listing: Listing, *, visibility: str) -> None:
         if not Listing.objects.filter(pk=listing.pk, visibility__in=SHOWN).update(visibility=chosen, wanted_visibility=chosen):
             raise Conflict(_("A draft is shown in the store once a reviewer has approved it."))
         audit.record(user, "listing.show", listing.public_id, visibility=chosen)
+        search.recheck(listing)
     listing.visibility = listing.wanted_visibility = chosen
 
 
@@ -136,27 +140,34 @@ def make_current(user: User, listing: Listing, version: Version) -> None:
             raise BaseUnavailable(_("This version can't be used at the moment, so it can't be made the current one."))
         audit.record(user, "listing.make_current", listing.public_id, version=version.public_id)
         Listing.objects.filter(pk=listing.pk).update(current_version=version)
+        search.refresh(listing)
     listing.current_version = version
 
 
 def publish(listing: Listing, *, version: Version | None) -> None:
     """Shows an approved listing as its publisher wants it by now; a new version becomes the current one. Called by moderation."""
     now = timezone.now()
-    Listing.objects.filter(pk=listing.pk).update(visibility=F("wanted_visibility"), **({"current_version": version} if version else {}))
-    Listing.objects.filter(pk=listing.pk, published_at__isnull=True).update(published_at=now)
+    with transaction.atomic():
+        Listing.objects.filter(pk=listing.pk).update(visibility=F("wanted_visibility"), **({"current_version": version} if version else {}))
+        Listing.objects.filter(pk=listing.pk, published_at__isnull=True).update(published_at=now)
+        search.refresh(listing)
     listing.refresh_from_db()
 
 
 def suspend(listing: Listing) -> None:
     """Takes every version down at once, and with them whatever builds on one. Called by moderation."""
-    if not Listing.objects.filter(pk=listing.pk, suspended_at__isnull=True).update(suspended_at=timezone.now()):
-        raise Conflict
+    with transaction.atomic():
+        if not Listing.objects.filter(pk=listing.pk, suspended_at__isnull=True).update(suspended_at=timezone.now()):
+            raise Conflict
+        search.recheck(listing)
     listing.refresh_from_db(fields=["suspended_at"])
 
 
 def restore(listing: Listing) -> None:
-    if not Listing.objects.filter(pk=listing.pk, suspended_at__isnull=False).update(suspended_at=None):
-        raise Conflict
+    with transaction.atomic():
+        if not Listing.objects.filter(pk=listing.pk, suspended_at__isnull=False).update(suspended_at=None):
+            raise Conflict
+        search.recheck(listing)
     listing.refresh_from_db(fields=["suspended_at"])
 
 

@@ -29,6 +29,7 @@ class UseCase(models.Model):
     name_zh = models.CharField(max_length=40)
     icon = models.CharField(max_length=20)
     position = models.PositiveSmallIntegerField(default=0)
+    synonyms = models.TextField(blank=True, help_text="Other words for it in any language, with commas between them; search knows them.")
 
     class Meta:
         ordering = ["position", "slug"]
@@ -97,7 +98,6 @@ class Listing(models.Model):
     featured = models.PositiveSmallIntegerField(default=0, help_text="0: not featured; else its place on the home page.")
     request_count = models.PositiveBigIntegerField(default=0)
     download_count = models.PositiveBigIntegerField(default=0)
-    search_text = models.TextField(blank=True, editable=False)  # normalised; written by store.catalog.search
     created_at = models.DateTimeField(auto_now_add=True)
     published_at = models.DateTimeField(null=True, blank=True)
 
@@ -299,6 +299,82 @@ class Measurement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.version_id}: {self.value}"
+
+
+class SearchText(models.Model):
+    """The one normalised column by which a listing is found, written by `store.catalog.search.documents` alone.
+
+    Under it stands what the database offers for words: on PostgreSQL a generated column `doc` (tsvector, GIN), on SQLite the
+    FTS5 table `catalog_searchtext_fts`, which triggers keep. Migration 0007 makes both.
+    """
+
+    listing = models.OneToOneField(Listing, on_delete=models.CASCADE, primary_key=True, related_name="search_text")
+    terms = models.TextField(blank=True)  # with a space before, between and behind
+
+    def __str__(self) -> str:
+        return f"terms of {self.listing_id}"
+
+
+class SearchEntry(models.Model):
+    """One narrow row for each listing, by which explore filters, counts and sorts without looking at anything else.
+
+    Apart from SearchText, so that a use, which moves `heat`, touches no index of words.
+    """
+
+    listing = models.OneToOneField(Listing, on_delete=models.CASCADE, primary_key=True, related_name="search_entry")
+    is_listed = models.BooleanField(default=False)  # as `Listing.objects.listed()` says
+    is_stale = models.BooleanField(default=False)  # something it tells of has changed: to be written again
+    facts = models.CharField(max_length=600, blank=True)  # " use/chat lang/en free ", what facets filter by and count
+    rank = models.FloatField(default=0.0)  # 0 to 1, see store.catalog.search.ranking
+    heat = models.FloatField(default=0.0)  # uses, the older the less: the logarithm of their sum, so that no row needs cooling
+    rating = models.FloatField(default=0.0)  # Bayesian; 0 without ratings
+    published = models.FloatField(default=0.0)  # seconds since 1970
+    price = models.FloatField(default=0.0)  # micro-units for a million tokens read and as many written, with what it builds on
+    name_en = models.CharField(max_length=240, blank=True)  # sort keys
+    name_zh = models.CharField(max_length=240, blank=True)
+
+    class Meta:
+        verbose_name_plural = "search entries"
+        indexes = [
+            *(
+                models.Index(F(key), F("listing"), name=f"entry_by_{key}", condition=Q(is_listed=True))
+                for key in ("rank", "heat", "rating", "published", "price", "name_en", "name_zh")
+            ),
+            models.Index("is_stale", name="stale_entries", condition=Q(is_stale=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"entry of {self.listing_id}"
+
+
+class Spelling(models.Model):
+    """A word of the catalogue under one of the forms by which a misspelling of it is found."""
+
+    form = models.CharField(max_length=24)
+    word = models.CharField(max_length=24)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["form", "word"], name="one_row_per_form_and_word")]
+
+    def __str__(self) -> str:
+        return f"{self.form} → {self.word}"
+
+
+class SavedSearch(models.Model):
+    """A look into the catalogue that a person wants again, as its address."""
+
+    public_id = PublicIdField("sea")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches")
+    address = models.CharField(max_length=2600)  # the query string, without "?"
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "saved searches"
+        constraints = [models.UniqueConstraint(fields=["user", "address"], name="one_saved_search_per_address")]
+
+    def __str__(self) -> str:
+        return self.address
 
 
 def may_see(user: User | None, listing: Listing) -> bool:

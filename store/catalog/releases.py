@@ -12,6 +12,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from store.catalog import search
 from store.catalog.errors import BaseUnavailable, Sealed
 from store.catalog.models import Version
 from store.errors import Conflict
@@ -74,12 +75,16 @@ def withdraw(version: Version) -> None:
 
 def suspend(version: Version) -> None:
     """RELEASED → SUSPENDED: from now on neither it nor whatever builds on it answers anybody."""
-    _move(version, State.RELEASED, State.SUSPENDED)
+    with transaction.atomic():
+        _move(version, State.RELEASED, State.SUSPENDED)
+        search.recheck(version.listing)
 
 
 def restore(version: Version) -> None:
     """SUSPENDED → RELEASED."""
-    _move(version, State.SUSPENDED, State.RELEASED)
+    with transaction.atomic():
+        _move(version, State.SUSPENDED, State.RELEASED)
+        search.recheck(version.listing)
 
 
 def _move(version: Version, expected: State, state: State, **fields: Any) -> None:

@@ -48,7 +48,11 @@ class Request(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["state", "deadline_at"]), models.Index(fields=["user", "-id"])]
+        indexes = [
+            models.Index(fields=["state", "deadline_at"]),
+            models.Index(fields=["user", "-id"]),
+            models.Index(fields=["version", "-created_at"], name="requests_by_version"),
+        ]
 
     def __str__(self) -> str:
         return self.public_id

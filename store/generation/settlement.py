@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from inference.protocol import FailureCode, Finished, FinishReason, Usage
 from store.billing import ledger, prices
-from store.catalog.models import Listing
+from store.catalog import search
 from store.generation import dispatch, places
 from store.generation.models import Request
 
@@ -82,7 +81,7 @@ def finish_for_good(event: Finished) -> bool:
             return False
         _settle(request, cost_micro, usage)
         if state == Request.State.FINISHED:
-            Listing.objects.filter(pk=request.version.listing_id).update(request_count=F("request_count") + 1)
+            search.used(request.version.listing_id)
         request.refresh_from_db()
         for function in _on_finished:
             function(request, event)

@@ -1,12 +1,15 @@
 from django.urls import path
 
-from store.pages import downloads, listing_page, measured_page, operations, views
+from store.pages import downloads, listing_page, measured_page, operations, saved_searches, suggestions, views
 from store.pages.studio import changing, making, overview
 
 app_name = "pages"
 urlpatterns = [
     path("", views.home, name="home"),
     path("explore/", views.explore, name="explore"),
+    path("explore/suggest/", suggestions.suggest, name="suggest"),
+    path("explore/saved/", saved_searches.save_search, name="save_search"),
+    path("explore/saved/<str:public_id>/forget/", saved_searches.forget_search, name="forget_search"),
     path("gpts/<str:publisher>/<str:slug>/", listing_page.listing, name="listing"),
     path("gpts/<str:publisher>/<str:slug>/<str:number>/measured/", measured_page.measured, name="measured"),
     path("gpts/<str:publisher>/<str:slug>/<str:number>/files/<path:path>", downloads.download, name="file"),

@@ -12,18 +12,25 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import Publisher
 from store.catalog import search
 from store.catalog.models import Listing
-from store.pages import front, snippets
+from store.pages import front, saved_searches, snippets
 from store.pages.exploring import Exploration
 
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/home.html", front.home_page(request))
+    """For a visitor who brings no cookie of ours, and so is nobody in particular, kept for some seconds as a whole."""
+    is_nobody = not request.GET and not {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME} & request.COOKIES.keys()
+    if is_nobody and (page := front.cached_home(request)) is not None:
+        return HttpResponse(page)
+    response = render(request, "pages/home.html", front.home_page(request))
+    if is_nobody:
+        front.keep_home(request, response.content.decode())
+    return response
 
 
 @require_safe
 def explore(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/explore.html", {"exploration": Exploration.of(request.GET)})
+    return render(request, "pages/explore.html", {"exploration": Exploration.of(request.GET), "saved": saved_searches.of(request.user)})
 
 
 @require_safe
@@ -41,7 +48,7 @@ def publisher(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_safe
 def developers(request: HttpRequest) -> HttpResponse:
-    example = front.cards(search.find(free=True)).first() or front.cards(search.find()).first()
+    example = next(iter(search.find(facts=["free"]).page(size=1).listings or search.find().page(size=1).listings), None)
     limits = {
         "requests_per_minute": settings.REQUESTS_PER_MINUTE,
         "prompt_chars": settings.MAX_PROMPT_CHARS,

@@ -11,6 +11,7 @@ from store.billing.prices import Price
 from store.catalog import search
 from store.catalog.listings import set_prices
 from store.catalog.models import Version
+from store.catalog.search import documents
 from tests import making
 
 pytestmark = pytest.mark.django_db
@@ -56,11 +57,12 @@ def test_a_gpt_costs_at_least_what_its_base_asks_now_whenever_it_was_built(base:
 
 
 def test_what_builds_on_a_priced_base_is_no_longer_found_among_the_free(base: Version, prompt: Version) -> None:
-    assert prompt.listing in search.find(free=True)
+    assert prompt.listing in search.find(facts=["free"]).page().listings
 
     ask(base, 0, 1)
 
-    assert not {prompt.listing, base.listing} & set(search.find(free=True))
+    documents.refresh_stale()
+    assert not {prompt.listing, base.listing} & set(search.find(facts=["free"]).page().listings)
 
 
 def test_who_pays_for_which_part(base: Version, adapter: Version, prompt: Version) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.http import QueryDict
 from django.test import Client
@@ -13,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inference import protocol
-from store.catalog.models import Listing, Measurement, Version
+from store.catalog.models import Listing, Measurement, SavedSearch, Version
 from store.generation.models import Request
+from store.pages import saved_searches
 from store.pages.exploring import Exploration
 from store.valkey import client as valkey
 from tests import making
@@ -87,6 +89,7 @@ def test_home_and_explore_ask_the_same_number_of_queries_for_two_and_for_twenty(
         assert len(prompts) == more
         for path in ("/en/", "/en/explore/?q=gpt"):
             client.get(path)
+            cache.clear()
             with CaptureQueriesContext(connection) as queries:
                 client.get(path)
             counts.append(len(queries))
@@ -103,30 +106,142 @@ def test_explore_filters_counts_and_shows_what_is_set(client: Client, base: Vers
     look = Exploration.of(QueryDict("language=zh"))
 
     assert [listing.pk for listing in look.hits] == [paid.pk]
-    counts = {str(facet.label): {str(choice.label): choice.count for choice in facet.choices} for facet in look.facets}
+    counts = {str(facet.label): {str(choice.label): choice.count.number for choice in facet.choices} for facet in look.facets}
     assert counts["Use case"] == {"Code": 1}
     assert counts["Works in"] == {"English": 4, "中文": 1}
     assert counts["Kind"] == {"Prompt GPT": 1}
+    assert counts["Base model"] == {"small-base": 1}
+    assert counts["Licence"] == {"Apache-2.0": 1}
     assert "Price" not in counts
     assert [(str(choice.label), choice.address) for choice in look.active] == [("中文", "?")]
     assert "No GPT fits all of these" in client.get("/en/explore/?language=zh&free=1").text
 
 
-def test_explore_takes_nonsense_in_its_address_for_nothing(client: Client, base: Version) -> None:
-    fill(base, 1)
+@pytest.mark.parametrize(
+    ("query", "left_out"),
+    [
+        *[("sort=evil", "sort"), ("kind=evil", "kind"), ("free=maybe", "free"), ("language=%27", "language"), ("after=x", "after")],
+        *[("base=../../etc%00", "base"), ("licence=%E2%80%AE", "licence"), ("rating=9", "rating"), ("q=" + "x" * 201, "q")],
+    ],
+)
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_explore_names_what_it_left_out_of_an_address(client: Client, base: Version, query: str, left_out: str, language: str) -> None:
+    answer = client.get(f"/{language}/explore/?{query}")
 
-    for query in ("page=-1", "page=x", "page=99999999999", "sort=evil", "kind=evil", "q=%00", "free=maybe", "language=%27", "page=²"):
-        assert client.get(f"/en/explore/?{query}").status_code == 200, query
+    assert answer.status_code == 200
+    assert Exploration.of(QueryDict(query)).left_out == (left_out,)
+    assert {"en": "mean nothing here and were left out: ", "zh-hans": "已略去："}[language] + left_out in answer.text
 
 
-def test_a_long_list_goes_on_at_the_next_page(base: Version) -> None:
+@pytest.mark.parametrize(
+    "query", ["page=-1", "q=%00", "utm_source=x", "use_case=nothing", "q=%F0%9F%A4%96", "q=%E2%80%AEx", "sort=", "q=%"]
+)
+def test_explore_answers_whatever_else_is_in_its_address(client: Client, base: Version, query: str) -> None:
+    answer = client.get(f"/en/explore/?{query}")
+
+    assert answer.status_code == 200
+    assert "left out" not in answer.text
+
+
+def test_a_long_list_goes_on_where_the_page_before_ended(client: Client, base: Version) -> None:
     fill(base, 21)
 
-    first, second = Exploration.of(QueryDict("")), Exploration.of(QueryDict("page=2"))
+    first = Exploration.of(QueryDict("use_case=chat"))
+    second = Exploration.of(QueryDict(first.next.removeprefix("?")))
 
-    assert (first.total, len(first.hits), first.next, first.previous) == (22, 20, "?page=2", "")
-    assert (len(second.hits), second.next, second.previous) == (2, "", "?")
+    assert (first.total.number, len(first.hits), first.first) == (22, 20, "")
+    assert (len(second.hits), second.next, second.first) == (2, "", "?use_case=chat")
     assert not {listing.pk for listing in first.hits} & {listing.pk for listing in second.hits}
+    assert "Back to the top of the list" in client.get(f"/en/explore/{first.next}").text
+    assert "The list ends here" in client.get("/en/explore/?after=0.0_1").text
+
+
+def test_a_misspelt_search_says_what_it_was_read_as(client: Client, base: Version) -> None:
+    making.make_prompt(base, making.make_listing(slug="harbour", texts={"en": {"name": "Harbour", "summary": "Ships.", "card": ""}}))
+
+    assert "No GPT has the word “harbuor”. Shown is what was found for: harbour." in client.get("/en/explore/?q=harbuor").text
+    assert "没有 GPT 含有“harbuor”一词" in client.get("/zh-hans/explore/?q=harbuor").text
+    assert "No GPT has all of these words." in client.get("/en/explore/?q=harbour+zebra").text
+
+
+# ---------------------------------------------------------------- suggestions
+
+
+def suggested(client: Client, q: str, language: str = "en") -> list[tuple[str, str]]:
+    answer = client.get(f"/{language}/explore/suggest/", {"q": q})
+    assert answer.status_code == 200
+    assert not answer.cookies
+    return [(row["label"], row["note"]) for row in answer.json()["suggestions"]]
+
+
+def test_what_begins_like_the_text_is_suggested(client: Client, base: Version) -> None:
+    texts = {"en": {"name": "Mail Summaries", "summary": ".", "card": ""}, "zh-hans": {"name": "邮件摘要", "summary": "。", "card": ""}}
+    gpt = making.make_prompt(base, making.make_listing(making.make_publisher(slug="mail-house"), slug="mails", texts=texts)).listing
+
+    assert suggested(client, "summ") == [("Summarise", "use case"), ("Mail Summaries", gpt.full_name)]
+    assert suggested(client, "mail") == [("Mail Summaries", gpt.full_name), ("Mail-House", "publisher")]
+    assert suggested(client, "邮件", "zh-hans") == [("邮件摘要", gpt.full_name)]
+    assert suggested(client, "总", "zh-hans") == [("摘要", "用途")]
+    for nothing in ("", " ", "!", "%", "\x00", "\u200b", "zzz", "x" * 5000):
+        assert suggested(client, nothing) == []
+
+
+def test_suggestions_cost_the_same_however_many(client: Client, base: Version) -> None:
+    counts = []
+    for more in (1, 8):
+        fill(base, more)
+        with CaptureQueriesContext(connection) as queries:
+            assert suggested(client, "gp")
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1] <= 7
+
+
+# ---------------------------------------------------------------- saved searches
+
+
+def test_a_person_keeps_a_search_and_forgets_it(client: Client, base: Version) -> None:
+    person = making.make_user()
+    client.force_login(person)
+
+    for address in ("sort=new&q=poem+writer&use_case=write&after=1.5_3&junk=1", "q=poem+writer&use_case=write&sort=new"):
+        answer = client.post("/en/explore/saved/", {"address": address})
+        assert answer["Location"] == "/en/explore/?q=poem+writer&use_case=write&sort=new#saved"
+    page = client.get("/en/explore/").text
+
+    assert "“poem writer” · Write" in page
+    (kept,) = person.saved_searches.all()
+    client.post(f"/en/explore/saved/{kept.public_id}/forget/")
+    assert not person.saved_searches.exists()
+
+
+def test_nobody_forgets_what_another_has_saved(client: Client) -> None:
+    kept = saved_searches.save(making.make_user(), "q=poem")
+
+    client.force_login(making.make_user())
+    assert client.post(f"/en/explore/saved/{kept.public_id}/forget/").status_code == 404
+
+    assert SavedSearch.objects.get().pk == kept.pk
+
+
+@pytest.mark.parametrize(
+    ("address", "status"), [("", 422), ("sort=new", 422), ("use_case=%00", 422), ("q=x", 302), ("q=" + "中" * 500, 302)]
+)
+def test_only_a_search_is_saved(client: Client, address: str, status: int) -> None:
+    client.force_login(making.make_user())
+
+    assert client.post("/en/explore/saved/", {"address": address}).status_code == status
+
+
+def test_there_is_an_end_to_saving(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved_searches, "MOST", 1)
+    person = making.make_user()
+    saved_searches.save(person, "q=one")
+    client.force_login(person)
+
+    assert client.post("/en/explore/saved/", {"address": "q=two"}).status_code == 409
+    assert client.post("/en/explore/saved/", {"address": "q=one"}).status_code == 302
+    assert person.saved_searches.count() == 1
 
 
 # ---------------------------------------------------------------- one listing

@@ -19,6 +19,7 @@ from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
 from store.catalog.models import Listing, Version
+from store.catalog.search import Count
 from store.pages import figures, measured
 from store.pages.markdown import render_markdown
 from store.pages.measured import Bar
@@ -177,6 +178,12 @@ def price_of(thing: Listing | Version) -> Price:
 def due(version: Version, user: Any) -> Price:
     """What this person pays for it."""
     return prices.due(version, user if isinstance(user, User) else None).price
+
+
+@register.filter
+def counted(count: Count) -> str:
+    """A count that was not taken beyond 1,000, or not of everything: 1,000+."""
+    return figures.number(count.shown) + ("+" if count.has_more else "")
 
 
 @register.filter
