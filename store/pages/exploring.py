@@ -124,8 +124,9 @@ class Exploration:
 
     @classmethod
     def of(cls, query: QueryDict) -> Exploration:
-        filters = {name: query[name] for name, one in FILTERS.items() if query.get(name) and one.takes(query[name])}
-        left_out = [name for name in FILTERS if query.get(name) and name not in filters]
+        asked_for = {name: str(query[name]) for name in FILTERS if query.get(name)}
+        filters = {name: value for name, value in asked_for.items() if FILTERS[name].takes(value)}
+        left_out = [name for name in asked_for if name not in filters]
         sort = query.get("sort") or "best"
         left_out += ["sort"] if sort not in SORTS else []
         sort = sort if sort in SORTS else "best"

@@ -99,7 +99,7 @@ def _shelves() -> dict[str, Any]:
     shown = {"featured": featured, "uses": uses, "trending": _trending(), "newest": newest}
     return {
         "html": render_to_string("pages/home_shelves.html", shown),
-        "examples": [[use_case["use_case"].slug, use_case["use_case"].name] for use_case in uses[:EXAMPLES]],
+        "examples": [[use_case.slug, use_case.name] for use_case in use_cases if search.fact("use", use_case.slug) in counts][:EXAMPLES],
         "listing_count": [found.total.number, found.total.is_least],
         "tried": tried.pk if tried else None,
         "model": example.full_name if example else "",

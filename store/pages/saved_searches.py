@@ -29,7 +29,7 @@ class NothingToSave(DomainError):
 
 class EnoughSaved(Conflict):
     code = "enough_saved"
-    message = _("You have saved %(most)s searches, as many as there can be. Remove one, then save this one.") % {"most": MOST}
+    message = _("You have saved as many searches as one person can. Remove one, then save this one.")
 
 
 @dataclass(frozen=True)

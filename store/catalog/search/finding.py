@@ -166,8 +166,8 @@ class Found:
         is_falling = _order(self.search.sort)[1]
         mark = (position.key, position.listing_id)
         if is_falling:
-            return [row for row in self._ordered if (row.key, row.listing_id) < mark]  # type: ignore[operator]
-        return [row for row in self._ordered if (row.key, row.listing_id) > mark]  # type: ignore[operator]
+            return [row for row in self._ordered if (row.key, row.listing_id) < mark]
+        return [row for row in self._ordered if (row.key, row.listing_id) > mark]
 
     @cached_property
     def _ordered(self) -> list[Candidate]:
@@ -285,8 +285,7 @@ class Found:
 
     def _count(self, search: Search) -> tuple[Counter[str], bool]:
         if search == self.search and not self._is_everything:
-            rows = self._candidates
-            return Counter(row.facts for row in rows), self._is_cut
+            return Counter(row.facts for row in self._candidates), self._is_cut
         if self.question.is_unreadable:
             return Counter(), False
         if not search.facts and not self.question.groups:
@@ -295,7 +294,7 @@ class Found:
             inner = f"{engine().sql('e.facts')} AND e.is_listed LIMIT %s"
             parameters = [engine().expression(self.question.groups, search.facts)]
         rows = _rows(f"SELECT facts, COUNT(*) FROM ({inner}) counted GROUP BY facts", [*parameters, CANDIDATES + 1])
-        counted = Counter(dict(rows))
+        counted: Counter[str] = Counter(dict(rows))
         return counted, sum(counted.values()) > CANDIDATES
 
 
