@@ -87,7 +87,7 @@ def _url(template: str, size: int) -> str:
 def _child(url: str, size: int, module: str, *arguments: str) -> str:
     folder = FOLDER / str(size)
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "DATABASE_URL": url, "VAR_DIR": str(folder), "PLAIN_STATIC": "1", "LOG_LEVEL": "ERROR", "DEMO": "0"}
+    environment = {**os.environ, "DATABASE_URL": url, "VAR_DIR": str(folder), "PLAIN_STATIC": "1", "LOG_LEVEL": "CRITICAL", "DEMO": "0"}
     environment |= {"DJANGO_SETTINGS_MODULE": "store.settings", "VALKEY_PORT": str(7400 + size % 97)}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True

@@ -13,14 +13,15 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
-from store.catalog import downloads
-from store.catalog.models import Ancestry, Listing, Version
+from store.catalog import downloads, search
+from store.catalog.models import Ancestry, Listing, SearchEntry, Version
 from store.generation import workers
 from store.moderation.models import Submission
 from store.pages import front, measured, snippets
 from store.ratings import pages as ratings
 
 DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
+LOOKED_THROUGH = 300  # of the best of the store, for similar ones
 PRECISIONS = {
     "float32": _("32-bit weights (float32)"),
     "bfloat16": _("16-bit weights (bfloat16)"),
@@ -116,7 +117,15 @@ def _versions(listing: Listing, role: str | None) -> list[dict[str, Any]]:
 
 
 def _similar(listing: Listing) -> list[Listing]:
-    """Other listings for the same use cases, most used first."""
-    shared = [use_case.pk for use_case in listing.use_cases.all()]
-    others = Listing.objects.listed().filter(use_cases__in=shared).exclude(pk=listing.pk).distinct()
-    return list(front.cards(others).order_by("-request_count", "-pk")[:SIMILAR]) if shared else []
+    """Others for the same use cases: of the best of the store those that share most of them, else whatever serves the first."""
+    wanted = {search.fact("use", use_case.slug) for use_case in listing.use_cases.all()}
+    if not wanted:
+        return []
+    best = SearchEntry.objects.filter(is_listed=True).order_by("-rank", "-listing").values_list("listing", "facts")[:LOOKED_THROUGH]
+    shared = [(len(wanted & set(facts.split())), pk) for pk, facts in best if pk != listing.pk]
+    pks = [pk for number, pk in sorted(shared, key=lambda pair: -pair[0]) if number][:SIMILAR]
+    if len(pks) < SIMILAR:
+        first = search.find(facts=sorted(wanted)[:1]).page(size=SIMILAR + 1).listings
+        pks = list(dict.fromkeys([*pks, *(other.pk for other in first if other.pk != listing.pk)]))[:SIMILAR]
+    found = {other.pk: other for other in front.cards(Listing.objects.listed().filter(pk__in=pks))}
+    return [found[pk] for pk in pks if pk in found]

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inference import protocol
+from store.catalog import listings as catalogue
 from store.catalog.models import Listing, Measurement, SavedSearch, Version
 from store.generation.models import Request
 from store.pages import saved_searches
@@ -268,6 +269,16 @@ def test_a_listing_page_shows_what_was_measured_and_the_code_with_its_real_name(
     assert "http://testserver/v1" in page
     assert f'href="/en/gpts/{base.listing.full_name}/"' in page
     assert "curl -N http://testserver/v1/chat/completions" in client.get(f"/en/gpts/{listing.full_name}/?code=curl").text
+
+
+def test_a_listing_page_names_every_language_it_can_claim(client: Client, base: Version) -> None:
+    listing = making.make_prompt(base, making.make_listing(languages=list(catalogue.LANGUAGE_TAGS))).listing
+
+    page = client.get(f"/en/gpts/{listing.full_name}/")
+
+    assert page.status_code == 200
+    assert "Deutsch, English, Español" in page.text
+    assert "中文" in page.text
 
 
 def test_weights_that_were_trained_show_what_from_and_are_shown_there(client: Client, base: Version) -> None:

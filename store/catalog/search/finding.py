@@ -107,13 +107,33 @@ class Page:
     next: str  # the position to go on from; "" at the end
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How many candidates there are, and how many of them each fact holds for."""
+
+    candidates: int
+    is_least: bool
+    facts: Counter[str]
+
+    @classmethod
+    def of(cls, groups: Iterable[tuple[str, int]], *, is_least: bool = False) -> Counted:
+        """From how many candidates have the very same facts."""
+        facts: Counter[str] = Counter()
+        candidates = 0
+        for text, number in groups:
+            candidates += number
+            for fact in text.split():
+                facts[fact] += number
+        return cls(candidates, is_least or candidates > CANDIDATES, facts)
+
+
 @dataclass
 class Found:
     """The answer to one search. Each part is looked up when it is asked for."""
 
     search: Search
     synonyms: Synonyms
-    _counted: dict[Search, tuple[Counter[str], bool]] = field(default_factory=dict)
+    _counted: dict[Search, Counted] = field(default_factory=dict)
 
     # ---------------------------------------------------------------- words
 
@@ -264,38 +284,32 @@ class Found:
 
     @property
     def total(self) -> Count:
-        groups, is_cut = self.groups(self.search)
-        return Count(sum(groups.values()), is_cut)
+        counted = self._counts(self.search)
+        return Count(counted.candidates, counted.is_least)
 
     def counts(self, prefix: str, chosen: str = "") -> dict[str, Count]:
         """Each fact that begins with `prefix` and how many would be left with it in place of `chosen`."""
-        groups, is_cut = self.groups(self.search.without(chosen) if chosen else self.search)
-        counts: Counter[str] = Counter()
-        for facts, number in groups.items():
-            for fact in facts.split():
-                if fact.startswith(prefix):
-                    counts[fact] += number
-        return {fact: Count(number, is_cut) for fact, number in counts.items()}
+        counted = self._counts(self.search.without(chosen) if chosen else self.search)
+        return {fact: Count(number, counted.is_least) for fact, number in counted.facts.items() if fact.startswith(prefix)}
 
-    def groups(self, search: Search) -> tuple[Counter[str], bool]:
-        """How many candidates of that search have the very same facts, and whether there were more than CANDIDATES."""
+    def _counts(self, search: Search) -> Counted:
         if search not in self._counted:
             self._counted[search] = self._count(search)
         return self._counted[search]
 
-    def _count(self, search: Search) -> tuple[Counter[str], bool]:
+    def _count(self, search: Search) -> Counted:
         if search == self.search and not self._is_everything:
-            return Counter(row.facts for row in self._candidates), self._is_cut
+            groups: Iterable[tuple[str, int]] = Counter(row.facts for row in self._candidates).items()
+            return Counted.of(groups, is_least=self._is_cut)
         if self.question.is_unreadable:
-            return Counter(), False
+            return Counted.of([])
         if not search.facts and not self.question.groups:
             inner, parameters = f"SELECT facts FROM {ENTRY} WHERE is_listed ORDER BY rank DESC, listing_id DESC LIMIT %s", []
         else:
             inner = f"{engine().sql('e.facts')} AND e.is_listed LIMIT %s"
             parameters = [engine().expression(self.question.groups, search.facts)]
         rows = _rows(f"SELECT facts, COUNT(*) FROM ({inner}) counted GROUP BY facts", [*parameters, CANDIDATES + 1])
-        counted: Counter[str] = Counter(dict(rows))
-        return counted, sum(counted.values()) > CANDIDATES
+        return Counted.of([(facts, number) for facts, number in rows])
 
 
 def is_position(text: str, sort: str) -> bool:

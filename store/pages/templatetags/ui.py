@@ -147,7 +147,7 @@ _LANGUAGE_NAMES = {
 }
 
 
-@register.filter
+@register.filter("autonym")  # Django's own `language_name`, which knows no plain "zh", comes with every {% load i18n %}
 def language_name(code: str) -> str:
     """A language in its own words."""
     return _LANGUAGE_NAMES.get((code or "").lower(), code)
