@@ -27,7 +27,7 @@ from store.errors import NotFound
         summary=_("Find GPTs"),
         description=_(
             "The listed GPTs that match everything that is given, a page at a time: ask for the next one at the address in `next`. "
-            "`count` is exact up to 10,000; `count_is_least` says that there may be more."
+            "`count` is exact up to 2,000; `count_is_least` says that there may be more."
         ),
         parameters=[ListingQuery],
         responses={200: ListingPageSerializer, **errors(400)},

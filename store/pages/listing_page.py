@@ -21,7 +21,7 @@ from store.pages import front, measured, snippets
 from store.ratings import pages as ratings
 
 DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
-LOOKED_THROUGH = 300  # of the best of the store, for similar ones
+LOOKED_THROUGH = 300  # of the best of the store, for similar ones, and of what was made from it
 PRECISIONS = {
     "float32": _("32-bit weights (float32)"),
     "bfloat16": _("16-bit weights (bfloat16)"),
@@ -98,7 +98,8 @@ def _lineage(version: Version) -> dict[str, list[Version]]:
     """What it was made from, the root first, and the listed ones that were made from it."""
     texts = "listing__live_revision__texts"
     ancestors = Version.objects.filter(descendants__version=version).order_by("-descendants__depth")
-    made_from_it = Ancestry.objects.filter(ancestor=version, depth=1).values("version")
+    made = Ancestry.objects.filter(ancestor=version, depth=1).order_by().values_list("version", flat=True)
+    made_from_it = list(made[:LOOKED_THROUGH])  # a base may have very many
     descendants = Version.objects.available().filter(pk__in=made_from_it, listing__in=Listing.objects.listed())
     descendants = descendants.filter(listing__current_version__pk__in=made_from_it).order_by("-listing__request_count")
     load = ("listing__publisher", "listing__live_revision")

@@ -26,9 +26,9 @@ from store.catalog.search.engines import ENTRY, engine, known
 from store.catalog.search.questions import Group, Question, understand
 from store.catalog.search.synonyms import Synonyms
 
-CANDIDATES = 10_000
+CANDIDATES = 2_000  # enough to show "1,000+"; with 10,000 a million listings cost five times as much to filter
 COUNTED = 1_000  # beyond it a count is shown as "1,000+"
-HEAD = 2_000
+HEAD = 1_000
 PART = 1_000  # candidates for each word where nothing holds all of them
 MAX_CHARS = 200  # of a question
 
@@ -256,7 +256,7 @@ class Found:
         column, is_falling = _order(self.search.sort)
         sign = "-" if is_falling else ""
         first = SearchEntry.objects.filter(is_listed=True).order_by(f"{sign}{column}", f"{sign}listing").values("listing")[:HEAD]
-        matching = SearchEntry.objects.filter(listing__in=[row["listing"] for row in first], is_listed=True)
+        matching = SearchEntry.objects.filter(listing__in=first)
         for fact in self.search.facts:
             matching = matching.filter(facts__contains=f" {fact} ")
         for group in self.question.groups:
