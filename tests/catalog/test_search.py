@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 from django.db.models import F
+from django.utils import timezone
 
 from store.catalog import listings, releases, search
 from store.catalog.models import Listing, SearchEntry, SearchText, UseCase, Version
@@ -78,6 +79,30 @@ def test_a_word_with_a_typo_finds_what_was_meant_and_says_so(base: Version, q: s
 
     assert [listing.slug for listing in found.page().listings] == ["tool"]
     assert found.question.mended == {q: ["summarize"]}
+
+
+@pytest.mark.parametrize("hide", [{"visibility": "draft"}, {"visibility": "unlisted"}, {"suspended_at": timezone.now()}])
+def test_no_word_that_only_a_hidden_listing_has_is_told_to_a_visitor(base: Version, hide: dict) -> None:
+    hidden = listed(base, "hidden", en="Operation Merganser")
+    Listing.objects.filter(pk=hidden.pk).update(**hide)
+    search.refresh(hidden)
+    assert spelling.Spelling.objects.filter(word="merganser").exists()
+
+    for q in ("mergansr", "merganser"):
+        found = search.find(q=q)
+        assert found.question.mended == {}
+        assert found.page().listings == []
+
+    listed(base, "shown", en="Merganser watch")
+    assert search.find(q="mergansr").question.mended == {"mergansr": ["merganser"]}
+
+
+def test_many_unknown_words_cost_as_many_queries_as_one(base: Version, django_assert_num_queries: object) -> None:
+    listed(base, "harbour", en="Harbour letters")
+
+    for q in ("harbxur", "harbxur lettxrs " + " ".join(f"qqqz{chr(97 + number)}" for number in range(25))):
+        with django_assert_num_queries(3):  # type: ignore[operator]
+            assert search.find(q=q, use_cases=[]).question.mended["harbxur"] == ["harbour"]
 
 
 def test_what_is_known_is_not_mended(base: Version) -> None:

@@ -78,11 +78,11 @@ def engine() -> Engine:
 
 
 def known(words: Sequence[str]) -> set[str]:
-    """Which of the words begin a term of some listing. One query."""
+    """Which of the words begin a term of some listed GPT: what only a draft says is known to nobody. One query."""
     if not words:
         return set()
     found = engine()
-    probes = [f"EXISTS ({found.sql('1')} LIMIT 1)" for _word in words]
+    probes = [f"EXISTS ({found.sql('1')} AND e.is_listed LIMIT 1)" for _word in words]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(probes)}", [found.term(word, is_prefix=True) for word in words])
         (row,) = cursor.fetchall()

@@ -54,14 +54,14 @@ class Question:
 
 
 def understand(text: str, synonyms: Synonyms, is_known: Callable[[list[str]], set[str]]) -> Question:
-    """`is_known` says of some words which ones begin a term of any listing. At most two queries: that one and the spelling's."""
+    """`is_known` says of some words which ones begin a term of any listed GPT. At most three queries: two of it, one of the spelling."""
     runs = list(terms.runs(text))
     if not runs:
         return Question(is_unreadable=bool(text.strip()))
     telling = [run for run in runs if run not in EMPTY_WORDS] or runs
     unknown = [run for run in dict.fromkeys(telling) if can_be_mended(run) and not synonyms.slug_of([run])]
-    unknown = [run for run in unknown if run not in is_known(unknown)] if unknown else []
-    mended = {word: meant for word, meant in meant_by(unknown).items() if meant} if unknown else {}
+    known = is_known(unknown) if unknown else set()
+    mended = {word: meant for word, meant in meant_by([run for run in unknown if run not in known], is_known).items() if meant}
     groups: list[Group] = []
     at = 0
     while at < len(telling):
