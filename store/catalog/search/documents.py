@@ -66,7 +66,15 @@ def refresh_all(after: int = 0) -> int:
 
 def outdate(listings: QuerySet[Listing]) -> None:
     """Their entries are written again within seconds."""
-    SearchEntry.objects.filter(listing__in=listings.values("pk")).update(is_stale=True)
+    with transaction.atomic():
+        entries = SearchEntry.objects.filter(listing__in=listings.values("pk"))
+        _locked(entries)
+        entries.update(is_stale=True)
+
+
+def _locked(entries: QuerySet[SearchEntry]) -> dict[int, float]:
+    """Their heats by listing; until the transaction ends nobody else writes them. Locked in one order everywhere: no deadlock."""
+    return dict(entries.select_for_update().order_by("pk").values_list("pk", "heat"))
 
 
 def built_on(listing: Listing) -> QuerySet[Listing]:
@@ -76,9 +84,12 @@ def built_on(listing: Listing) -> QuerySet[Listing]:
 
 
 def recheck(listing: Listing) -> None:
-    """Whether it and what is built on it are listed: at once, in one statement."""
+    """Whether it and what is built on it are listed: at once, in a constant number of queries."""
     now_listed = Listing.objects.listed().filter(pk=OuterRef("listing"))
-    SearchEntry.objects.filter(listing__in=built_on(listing).values("pk")).update(is_listed=Exists(now_listed))
+    with transaction.atomic():
+        entries = SearchEntry.objects.filter(listing__in=built_on(listing).values("pk"))
+        _locked(entries)
+        entries.update(is_listed=Exists(now_listed))
 
 
 def refresh_stale(limit: int = 2000) -> int:
@@ -112,7 +123,10 @@ def _rerank(pks: Sequence[int]) -> None:
             changed.append(pk)
         elif abs(now.rank - entry.rank) > RANK_MOVES or now.rating != entry.rating:
             moved.append(now)
-    SearchEntry.objects.bulk_update(moved, ["rank", "rating"], batch_size=SLICE)
+    if moved:
+        with transaction.atomic():
+            _locked(SearchEntry.objects.filter(listing__in=[entry.listing_id for entry in moved]))
+            SearchEntry.objects.bulk_update(moved, ["rank", "rating"], batch_size=SLICE)
     if changed:
         write(changed)
 
@@ -122,7 +136,8 @@ def write(pks: Sequence[int]) -> None:
     if not pks:
         return
     with transaction.atomic():
-        heats = dict(SearchEntry.objects.filter(listing__in=pks).values_list("listing", "heat"))
+        # Locked before anything is read: a suspension meanwhile waits, or has been read; it is never written over.
+        heats = _locked(SearchEntry.objects.filter(listing__in=pks))
         sources = _read(pks)
         entries = [_entry(source, heats.get(pk, 0.0)) for pk, source in sources.items()]
         texts, words = [], set()
