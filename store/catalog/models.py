@@ -363,9 +363,11 @@ class Spelling(models.Model):
 class SavedSearch(models.Model):
     """A look into the catalogue that a person wants again, as its address."""
 
+    MAX_CHARS = 2600  # an entry of PostgreSQL's index over it holds 2,704 bytes
+
     public_id = PublicIdField("sea")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches")
-    address = models.CharField(max_length=2600)  # the query string, without "?"
+    address = models.CharField(max_length=MAX_CHARS)  # the query string, without "?"
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -114,6 +114,11 @@ class Facet:
         return any(choice.is_set for choice in self.choices)
 
 
+def all_use_cases() -> dict[str, UseCase]:
+    """By their slugs, in their order. One query."""
+    return {use_case.slug: use_case for use_case in UseCase.objects.order_by("position", "slug")}
+
+
 @dataclass(frozen=True)
 class Exploration:
     q: str = ""
@@ -121,9 +126,10 @@ class Exploration:
     sort: str = "best"
     after: str = ""  # where the page before this one ended
     left_out: tuple[str, ...] = ()  # what the address says and can't be meant
+    known_use_cases: dict[str, UseCase] | None = field(default=None, compare=False)  # all there are, when the caller has them anyway
 
     @classmethod
-    def of(cls, query: QueryDict) -> Exploration:
+    def of(cls, query: QueryDict, use_cases: dict[str, UseCase] | None = None) -> Exploration:
         asked_for = {name: str(query[name]) for name in FILTERS if query.get(name)}
         filters = {name: value for name, value in asked_for.items() if FILTERS[name].takes(value)}
         left_out = [name for name in asked_for if name not in filters]
@@ -135,18 +141,18 @@ class Exploration:
         left_out += [] if is_position else ["after"]
         asked = query.get("q", "").replace("\x00", "").strip()
         left_out += ["q"] if len(asked) > MAX_QUESTION_CHARS else []
-        return cls(asked[:MAX_QUESTION_CHARS], filters, sort, after if is_position else "", tuple(left_out))
+        return cls(asked[:MAX_QUESTION_CHARS], filters, sort, after if is_position else "", tuple(left_out), use_cases)
 
     # ---------------------------------------------------------------- what was found
 
     @cached_property
-    def _use_cases(self) -> dict[str, UseCase]:
-        return {use_case.slug: use_case for use_case in UseCase.objects.order_by("position", "slug")}
+    def use_cases(self) -> dict[str, UseCase]:
+        return self.known_use_cases if self.known_use_cases is not None else all_use_cases()
 
     @cached_property
     def found(self) -> search.Found:
         facts = [FILTERS[name].fact(value) for name, value in self.filters.items()]
-        return search.find(q=self.q, facts=facts, sort=self.sort, use_cases=list(self._use_cases.values()))
+        return search.find(q=self.q, facts=facts, sort=self.sort, use_cases=list(self.use_cases.values()))
 
     @property
     def total(self) -> Count:
@@ -201,7 +207,7 @@ class Exploration:
         }
         if chosen:
             counts.setdefault(chosen, Count(0))
-        order = list(self._use_cases) if name == "use_case" else list(one.values)
+        order = list(self.use_cases) if name == "use_case" else list(one.values)
         values = [value for value in order if value in counts] or sorted(counts, key=lambda value: (-counts[value].number, value))
         values = [*values[:CHOICES_SHOWN], *([chosen] if chosen and chosen not in values[:CHOICES_SHOWN] else [])]
         return [
@@ -216,7 +222,7 @@ class Exploration:
 
     def _label(self, name: str, value: str) -> str | Promise:
         if name == "use_case":
-            return self._use_cases[value].name if value in self._use_cases else value
+            return self.use_cases[value].name if value in self.use_cases else value
         return FILTERS[name].name_of(value)
 
     @cached_property

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from store.accounts.models import User
 from store.catalog.models import SavedSearch
 from store.errors import Conflict, DomainError, NotFound
-from store.pages.exploring import Exploration
+from store.pages.exploring import Exploration, all_use_cases
 
 MOST = 30  # of one person
 
@@ -25,6 +25,12 @@ class NothingToSave(DomainError):
     code = "nothing_to_save"
     status = 422
     message = _("Search for something or set a filter first: the whole catalogue needs no saving.")
+
+
+class TooLongToSave(DomainError):
+    code = "search_too_long"
+    status = 422
+    message = _("This search is too long to be saved. Use fewer words or filters, then save it.")
 
 
 class EnoughSaved(Conflict):
@@ -43,16 +49,19 @@ def of(user: User | AnonymousUser) -> list[Saved]:
     """The person's saved searches, the newest first; none for a visitor."""
     if not isinstance(user, User):
         return []
-    rows = SavedSearch.objects.filter(user=user)[:MOST]
-    return [Saved(row.public_id, f"?{row.address}", Exploration.of(QueryDict(row.address))) for row in rows]
+    rows = list(SavedSearch.objects.filter(user=user)[:MOST])
+    use_cases = all_use_cases() if rows else {}  # for all their titles
+    return [Saved(row.public_id, f"?{row.address}", Exploration.of(QueryDict(row.address), use_cases)) for row in rows]
 
 
 def save(user: User, address: str) -> SavedSearch:
-    """The search at this query string, kept once however often it is saved. Raises NothingToSave, EnoughSaved."""
-    exploration = Exploration.of(QueryDict(address[:2000]))
+    """The search at this query string, kept once however often it is saved. Raises NothingToSave, TooLongToSave, EnoughSaved."""
+    exploration = Exploration.of(QueryDict(address))
     if not exploration.can_be_saved:
         raise NothingToSave
     wanted = exploration.kept_address
+    if len(wanted) > SavedSearch.MAX_CHARS:
+        raise TooLongToSave
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)  # one after the other, so that MOST is the most
         if (kept := SavedSearch.objects.filter(user=user, address=wanted).first()) is not None:

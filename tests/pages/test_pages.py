@@ -234,6 +234,33 @@ def test_only_a_search_is_saved(client: Client, address: str, status: int) -> No
     assert client.post("/en/explore/saved/", {"address": address}).status_code == status
 
 
+def test_a_search_too_long_for_its_row_is_refused_by_name_and_none_is_cut(client: Client) -> None:
+    person = making.make_user()
+    client.force_login(person)
+    kept = "q=" + "\U0001f600" * 200
+    filters = "".join(f"&{name}={'x' * 100}" for name in ("use_case", "language", "base", "licence"))
+
+    assert client.post("/en/explore/saved/", {"address": kept}).status_code == 302
+    assert client.post("/en/explore/saved/", {"address": kept + filters}).status_code == 422
+    assert client.post("/en/explore/saved/", {"address": "q=" + "a" * 100_000}).status_code == 302
+
+    assert [len(QueryDict(saved.address)["q"]) for saved in person.saved_searches.all()] == [200, 200]
+
+
+def test_many_saved_searches_cost_as_many_queries_as_one(client: Client, base: Version) -> None:
+    person = making.make_user()
+    client.force_login(person)
+    counts = []
+    for number in (1, 12):
+        for one in range(number):
+            saved_searches.save(person, f"q=poem{number}{one}&use_case=write")
+        with CaptureQueriesContext(connection) as queries:
+            client.get("/en/explore/")
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1]
+
+
 def test_there_is_an_end_to_saving(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saved_searches, "MOST", 1)
     person = making.make_user()
