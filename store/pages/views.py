@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from store.accounts.models import Publisher
@@ -21,10 +22,12 @@ def home(request: HttpRequest) -> HttpResponse:
     """For a visitor who brings no cookie of ours, and so is nobody in particular, kept for some seconds as a whole."""
     is_nobody = not request.GET and not {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME} & request.COOKIES.keys()
     if is_nobody and (page := front.cached_home(request)) is not None:
-        return HttpResponse(page)
-    response = render(request, "pages/home.html", front.home_page(request))
-    if is_nobody:
-        front.keep_home(request, response.content.decode())
+        response = HttpResponse(page)
+    else:
+        response = render(request, "pages/home.html", front.home_page(request))
+        if is_nobody:
+            front.keep_home(request, response.content.decode())
+    patch_vary_headers(response, ["Cookie"])  # no cache between may show one person's home to another
     return response
 
 

@@ -42,6 +42,8 @@ def test_home_is_made_once_for_all_visitors_and_anew_within_a_minute(client: Cli
         assert client.get("/en/").text == Client().get("/en/").text == first
 
     assert len(queries) == 0
+    assert "Cookie" in Client().get("/en/")["Vary"]
+    assert not re.search(r"csrfmiddlewaretoken|nonce=", first)
     assert 0 < valkey().ttl(next(valkey().scan_iter("*home:en*"))) <= front.SHELVES_S <= 60
     assert '<html lang="zh-Hans">' in client.get("/zh-hans/").text
     assert client.get("/en/").text == first
