@@ -24,6 +24,7 @@ from store.jobs import claims, evaluations, files, finetunes
 from store.jobs.models import Job, UploadedFile
 from store.moderation import decisions
 from store.moderation.models import Submission
+from store.pages import saved_searches
 from store.playground.models import Conversation
 from store.ratings import rating
 from store.ratings.models import Flag, Rating
@@ -79,7 +80,11 @@ def build_scene(base: Version) -> Scene:
 
 def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> dict[str, str]:
     receipt, conversation = _spent(owner, live), _talked(owner, live)
+    for search in ("q=a+letter+to+the+neighbours+about+the+noise&use_case=write&language=en", "use_case=translate", "q=%E6%91%98%E8%A6%81"):
+        saved_searches.save(owner, search)
     return {
+        "home": reverse("pages:home"),
+        "saved searches": f"{reverse('pages:explore')}?use_case=write",
         "account": reverse("accounts:settings"),
         "security": reverse("accounts:security"),
         "compare": f"{reverse('playground:compare')}?gpt={live.listing.full_name}&gpt={live.weights().full_name}",
