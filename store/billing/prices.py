@@ -74,7 +74,7 @@ def _sum(listings: Iterable[Listing]) -> Price:
 def due(version: Version, person: User | None) -> Due:
     """What this person pays: nothing to a publisher they belong to, and nothing for what is not released.
 
-    Its publisher so tries a draft for what its base costs; a reviewer tries it for nothing.
+    Its publisher so tries a draft for what its base costs; a reviewer who is no member of theirs tries it for nothing.
     """
     released = version.state == Version.State.RELEASED
     asking = [part for part in version.lineage() if released or part != version]
@@ -82,9 +82,9 @@ def due(version: Version, person: User | None) -> Due:
     parts = {part: asked(part.listing) for part in asking if nearest[part.listing_id] == part}
     parts = {part: price for part, price in parts.items() if not price.is_free}
     if parts and person is not None:
-        if not released and person.is_reviewer:
-            return Due()
         own = set(Membership.objects.filter(user=person).values_list("publisher", flat=True))
+        if not released and person.is_reviewer and version.listing.publisher_id not in own:
+            return Due()
         parts = {part: price for part, price in parts.items() if part.listing.publisher_id not in own}
     return Due(sum(parts.values(), Price()), {part.public_id: price for part, price in parts.items()})
 

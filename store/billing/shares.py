@@ -2,7 +2,7 @@
 
 A charge consists of what each GPT of a lineage asked (`store.billing.prices`). Each part is divided as if that GPT alone
 had been used: the store takes its percentage first; of what is left the publisher of each GPT it was built on gets
-theirs, and its own publisher the rest. So a base earns by what builds on it at least what it earns by itself.
+theirs, each listing once and the root first, and its own publisher the rest. So a base earns by what builds on it at least what it earns by itself.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def divide(amount_micro: int, version: Version, *, asks: Asks, tokens: Mapping[s
         kept_micro = part_micro * settings.PLATFORM_SHARE_PERCENT // 100
         store_micro += kept_micro
         left_micro = rest_micro = part_micro - kept_micro
-        for above in range(place + 1, len(lineage)):
+        for above in _beneath(lineage, place):
             share_micro = min(left_micro * settings.ANCESTOR_SHARE_PERCENT // 100, rest_micro)
             rest_micro -= share_micro
             earned[above] += share_micro
@@ -51,6 +51,15 @@ def divide(amount_micro: int, version: Version, *, asks: Asks, tokens: Mapping[s
         *(Share(micro, Entry.Reason.ANCESTOR_SHARE, above) for micro, above in zip(earned[1:], lineage[1:], strict=True)),
         Share(earned[0], Entry.Reason.LISTING_SHARE, version),
     ]
+
+
+def _beneath(lineage: Sequence[Version], place: int) -> list[int]:
+    """Where those stand in the lineage that earn by what the one at `place` asked: its other listings, each once, the root first.
+
+    So nobody earns more by training versions of a listing from each other, and no chain of listings leaves nothing to a root.
+    """
+    nearest = {lineage[above].listing_id: above for above in reversed(range(place, len(lineage)))}
+    return sorted((above for above in nearest.values() if above != place), reverse=True)
 
 
 def _parts(amount_micro: int, lineage: Sequence[Version], asks: Asks, tokens: Mapping[str, Any]) -> list[int]:

@@ -151,3 +151,43 @@ def test_a_version_trained_from_an_earlier_one_of_its_listing_asks_its_price_onc
     once = Price(1_000_000, 2_000_000)
     assert (prices.of_version(found), prices.of_listing(found.listing), prices.due(found, None).price) == (once, once, once)
     assert prices.due(found, None).parts == {again.public_id: once}
+
+
+def test_a_chain_of_trained_weights_leaves_to_the_root_what_is_its_own(base: Version, settings: object) -> None:
+    settings.PLATFORM_SHARE_PERCENT, settings.ANCESTOR_SHARE_PERCENT = 20, 40  # type: ignore[attr-defined]
+    chain = [base]
+    for _number in range(3):
+        chain.append(making.make_trained(chain[-1]))
+    last = fresh(chain[-1])
+
+    divided = shares.divide(1_000, last, asks={last.public_id: [1, 0]}, tokens={"prompt_tokens": 1})
+
+    earned = {share.version.pk: share.amount_micro for share in divided[1:]}
+    assert [earned[version.pk] for version in chain] == [320, 320, 160, 0]
+    assert divided[0].amount_micro == 200
+
+
+def test_versions_trained_from_each_other_within_a_listing_earn_as_one(base: Version, settings: object) -> None:
+    settings.PLATFORM_SHARE_PERCENT, settings.ANCESTOR_SHARE_PERCENT = 20, 40  # type: ignore[attr-defined]
+    second = making.make_trained(base, base.listing, number="2.0.0")
+    third = making.make_trained(second, base.listing, number="3.0.0")
+    trained = making.make_trained(third)
+    again = fresh(making.make_trained(trained, trained.listing, number="2.0.0"))
+
+    divided = shares.divide(1_000, again, asks={again.public_id: [1, 0]}, tokens={"prompt_tokens": 1})
+
+    assert [(share.version, share.amount_micro) for share in divided] == [
+        (again, 200),
+        (trained, 0),
+        (third, 320),
+        (second, 0),
+        (base, 0),
+        (again, 480),
+    ]
+
+
+def test_a_reviewer_pays_for_the_base_of_a_draft_of_their_own(base: Version) -> None:
+    reviewer = making.make_reviewer()
+    draft = making.draft_prompt(ask(base, 100, 200), making.make_listing(making.make_publisher(reviewer)))
+
+    assert prices.due(fresh(draft), reviewer).price == Price(100, 200)
