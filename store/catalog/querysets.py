@@ -92,8 +92,8 @@ class VersionQuerySet(models.QuerySet["Version"]):
         return self.usable_by(user).available().filter(own, ~Q(kind="weights") | ~Exists(_withheld("allow_download")))
 
     def trainable(self) -> VersionQuerySet:
-        """Released full weights that everybody who can use them may train on: their publisher allows it."""
-        allowed = self.filter(kind="weights", state="released", listing__allow_finetune=True)
+        """Available full weights that everybody who can use them may train on: their publisher allows it."""
+        allowed = self.available().filter(kind="weights", listing__allow_finetune=True)
         return allowed.filter(~Exists(_withheld("allow_finetune")))
 
 

@@ -403,3 +403,15 @@ def test_weights_trained_from_what_may_not_be_downloaded_are_not_either() -> Non
 
     assert before == {adapter}
     assert set(Version.objects.downloadable_by(VISITOR)) == {adapter, base, trained}
+
+
+def test_nobody_trains_on_what_was_suspended_not_even_a_reviewer() -> None:
+    base = making.make_base()
+    trained = making.make_trained(base)
+    reviewer = making.make_reviewer()
+    before = set(Version.objects.usable_by(reviewer).trainable())
+
+    listings.suspend(base.listing)
+
+    assert before == {base, trained}
+    assert not Version.objects.usable_by(reviewer).trainable().exists()
