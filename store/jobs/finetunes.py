@@ -247,9 +247,13 @@ def reserve(user: User, *, cause: str, steps: int) -> None:
 def goes_on(user: User, job: Job) -> None:
     """Before a job is resumed or tried again. What is held still is held for longer; what went back meanwhile, because the
     job ended or was laid aside for too long, is held anew from whoever has it go on. A cause is reserved once, so it gets a new one.
+
+    Raises BaseNotTrainable when its base was taken down or the leave to train on it taken back, TooManyFinetunes and InsufficientCredit.
     """
     if job.kind not in KINDS:
         return
+    if job.subject and not trainable_bases(user).filter(public_id=job.subject).exists():
+        raise BaseNotTrainable
     require_place(job.created_by or user, besides=job)
     held = _held(job)
     if held is not None and ledger.renew(held.cause, expires_at=timezone.now() + RESERVED_FOR):

@@ -19,7 +19,7 @@ from django.utils import timezone
 from store.accounts.models import User
 from store.billing import ledger
 from store.billing.models import Reservation
-from store.catalog import artifacts
+from store.catalog import artifacts, listings
 from store.catalog.errors import ArtifactRejected
 from store.catalog.models import Version
 from store.errors import NotAllowed, NotFound
@@ -404,6 +404,20 @@ def test_a_short_pause_keeps_what_is_held_and_going_on_keeps_it_for_longer(scene
     reservation = Reservation.objects.get()
     assert (reservation.cause, reservation.state, reservation.amount_micro) == (job.cause, "held", 330)
     assert reservation.expires_at > timezone.now() + timedelta(days=58)
+
+
+@pytest.mark.parametrize("begin_again", [dispatch.resume, dispatch.retry])
+def test_one_does_not_go_on_once_the_leave_to_train_was_taken_back(scene: Scene, begin_again: Any) -> None:
+    job = scene.start()
+    scene.validate(job, GOOD)
+    (dispatch.pause if begin_again is dispatch.resume else dispatch.cancel)(scene.owner, job)
+    before = fresh(job)
+    listings.set_permissions(owner_of(scene.base.listing.publisher), scene.base.listing, allow_finetune=False, allow_download=False)
+
+    with pytest.raises(BaseNotTrainable):
+        begin_again(scene.owner, fresh(job))
+
+    assert (fresh(job).state, fresh(job).attempt) == (before.state, before.attempt)
 
 
 def test_one_that_waits_for_a_worker_for_a_month_keeps_what_is_held(scene: Scene, settings: Any) -> None:
