@@ -2,7 +2,8 @@
 
 A charge consists of what each GPT of a lineage asked (`store.billing.prices`). Each part is divided as if that GPT alone
 had been used: the store takes its percentage first; of what is left the publisher of each GPT it was built on gets
-theirs, each listing once and the root first, and its own publisher the rest. So a base earns by what builds on it at least what it earns by itself.
+theirs, each listing once and the root first, and its own publisher the rest. So a base earns by what builds on it at
+least what it earns by itself.
 """
 
 from __future__ import annotations
