@@ -16,15 +16,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
 import obstore
 import obstore.exceptions
 from filelock import FileLock
-from obstore.store import from_url
+from obstore.store import LocalStore, from_url
 
-from inference.protocol import BLOB_SUFFIXES, Manifest, ManifestFile, blob_key, manifest_key
+from inference.protocol import BLOB_SUFFIXES, Manifest, ManifestFile, blob_key, manifest_key, places_of
 
 CHUNK_BYTES = 4 * 1024 * 1024
 MAX_FILES = 512
@@ -117,7 +117,8 @@ class ArtifactStore:
     def _upload(self, source: Path, file: ManifestFile) -> None:
         key = blob_key(file.sha256)
         if self._size_of(key) == file.size_bytes:
-            return
+            with suppress(FileNotFoundError):  # moved aside just now
+                return self._make_durable(key)  # whoever stores the same may still be at it
         self._write(key, _unchanged(source, file))
 
     def _write(self, key: str, chunks: Iterator[bytes]) -> None:
@@ -125,6 +126,17 @@ class ArtifactStore:
             obstore.put(self._store, key, chunks, use_multipart=True)  # an exception from `chunks` aborts it
         except obstore.exceptions.BaseError as error:
             raise ArtifactUnreachable(f"{key} could not be written: {_first_line(error)}") from error
+        self._make_durable(key)
+
+    def _make_durable(self, key: str) -> None:
+        """Returns when the object outlives a crash of the machine, which a bucket promises by itself. Raises FileNotFoundError."""
+        if isinstance(self._store, LocalStore):
+            for path in (key, *map(str, PurePosixPath(key).parents)):
+                descriptor = os.open(Path(str(self._store.prefix)) / path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def _size_of(self, key: str) -> int | None:
         try:
@@ -239,7 +251,7 @@ class ArtifactStore:
         """The object's bytes in pieces. Raises ArtifactCorrupt as soon as there are more than `limit_bytes`."""
         read = 0
         try:
-            for chunk in obstore.get(self._store, key).stream(min_chunk_size=CHUNK_BYTES):
+            for chunk in self._found(key).stream(min_chunk_size=CHUNK_BYTES):
                 read += len(chunk)
                 if read > limit_bytes:
                     raise ArtifactCorrupt(f"{key} is longer than the {limit_bytes} bytes it should have")
@@ -248,6 +260,14 @@ class ArtifactStore:
             raise ArtifactMissing(f"the artifact store has no {key}") from error
         except obstore.exceptions.BaseError as error:
             raise ArtifactUnreachable(f"{key} could not be read: {_first_line(error)}") from error
+
+    def _found(self, key: str) -> obstore.GetResult:
+        """Also of what the store has moved aside. Raises FileNotFoundError."""
+        *others, last = places_of(key)
+        for place in others:
+            with suppress(FileNotFoundError):
+                return obstore.get(self._store, place)
+        return obstore.get(self._store, last)
 
 
 def evict(cache: Path, *, budget_bytes: int) -> int:

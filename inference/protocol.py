@@ -317,6 +317,16 @@ def manifest_key(digest: str) -> str:
     return f"manifests/{digest}.json"
 
 
+def condemned_key(key: str) -> str:
+    """Where the store keeps an object for a while before it removes it, because nothing refers to it."""
+    return f"condemned/{key}"
+
+
+def places_of(key: str) -> tuple[str, ...]:
+    """Where to look for an object, one after the other; so it is found also while it is moved there or back."""
+    return key, condemned_key(key), key
+
+
 @dataclass(frozen=True)
 class ManifestFile(Message):
     path: str  # relative, forward slashes, no ".."

@@ -54,6 +54,7 @@ def _configuration() -> dict[str, Any]:
         "beat_schedule": {
             "reconcile-jobs": {"task": "store.jobs.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "sweep-uploads": {"task": "store.jobs.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},
+            "collect-artifacts": {"task": "store.catalog.collect", "schedule": 3600.0, "options": {"expires": 3600}},
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "refresh-stale-search-entries": {"task": "store.catalog.refresh_stale", "schedule": 5.0, "options": {"expires": 5}},
             "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},

@@ -228,6 +228,7 @@ REQUESTS_PER_MINUTE = env.int("REQUESTS_PER_MINUTE", 60)  # generations per pers
 JOBS_PER_PUBLISHER = env.int("JOBS_PER_PUBLISHER", 2)  # running at once
 FINETUNES_PER_PERSON = env.int("FINETUNES_PER_PERSON", 10)  # waiting, queued or running at once
 UPLOADED_BYTES_PER_PUBLISHER = env.int("UPLOADED_BYTES_PER_PUBLISHER", 1024**3)  # of all its training files together
+UNREFERENCED_KEPT_HOURS = env.float("UNREFERENCED_KEPT_HOURS", 48)  # an object of the artifact store that nothing refers to
 MAX_BATCH_LINES = env.int("MAX_BATCH_LINES", 10_000)  # requests of one batch
 BATCHES_PER_PERSON = env.int("BATCHES_PER_PERSON", 10)  # under way at once
 BATCH_SHARDS_PER_PERSON = env.int("BATCH_SHARDS_PER_PERSON", 4)  # of up to 100 requests, being answered at once

@@ -7,6 +7,8 @@ class CatalogConfig(AppConfig):
     label = "catalog"
 
     def ready(self) -> None:
+        from store.catalog import collecting, referring
         from store.catalog.use_cases import create_missing
 
+        collecting.ask(referring.digests)
         post_migrate.connect(create_missing, sender=self)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
@@ -17,7 +19,6 @@ from urllib.request import url2pathname
 import obstore
 from django.conf import settings
 from django.utils.translation import gettext as _
-from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, from_url
 
 from inference import protocol
@@ -54,11 +55,12 @@ class Spool:
     file: IO[bytes]
 
     def store(self) -> None:
-        """Under its sha256; equal bytes are stored once."""
+        """Under its sha256; equal bytes are stored once. It outlives a crash of the machine when this returns."""
         key = protocol.blob_key(self.sha256)
-        if not _has(key):
+        if not _is_kept(key, self.size_bytes):
             self.file.seek(0)
             obstore.put(open_store(), key, self.file)
+            make_durable(key)
 
 
 @contextmanager
@@ -84,9 +86,41 @@ def put_blob(stream: BinaryIO, *, max_bytes: int | None = None) -> tuple[str, in
 
 def put_manifest(manifest: protocol.Manifest) -> str:
     """Stores the manifest under its digest, which it returns."""
-    with suppress(AlreadyExistsError):  # under this digest stands the same
-        obstore.put(open_store(), protocol.manifest_key(manifest.digest), manifest.encode(), mode="create")
+    key, raw = protocol.manifest_key(manifest.digest), manifest.encode()
+    if not _is_kept(key, len(raw)):  # under this digest stands the same
+        obstore.put(open_store(), key, raw)
+        make_durable(key)
     return manifest.digest
+
+
+def make_durable(key: str) -> None:
+    """Returns when the object outlives a crash of the machine: it and the folders that name it are on the disk.
+
+    A bucket promises as much by itself. Raises FileNotFoundError.
+    """
+    store = open_store()
+    if isinstance(store, LocalStore):
+        for path in (key, *map(str, PurePosixPath(key).parents)):
+            descriptor = os.open(Path(str(store.prefix)) / path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def remove_torn(folder: str, *, before: datetime) -> int:
+    """Removes what a process that was killed while it stored something under `folder` left of it before then; how many there were.
+
+    The object store writes beside the object's name, with a number after a #, and lists no such file. A bucket keeps none.
+    """
+    store, removed = open_store(), 0
+    if isinstance(store, LocalStore):
+        for path in (Path(str(store.prefix)) / folder).rglob("*#*"):
+            with suppress(FileNotFoundError):  # it was whole just now
+                if path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+                    removed += 1
+    return removed
 
 
 def read_blob(sha256: str, *, max_bytes: int) -> bytes:
@@ -99,11 +133,10 @@ def read_blob(sha256: str, *, max_bytes: int) -> bytes:
 
 async def stream(sha256: str, *, start: int, stop: int) -> AsyncIterator[bytes]:
     """The bytes from `start` up to `stop` of a blob, in chunks as they come; never the whole in memory. Raises ArtifactRejected."""
-    try:
-        found = await obstore.get_async(open_store(), protocol.blob_key(sha256), options={"range": (start, stop)})
-    except FileNotFoundError as error:
-        raise ArtifactRejected(_("A file is missing in the artifact store.")) from error
-    return _chunks(found)
+    for place in protocol.places_of(protocol.blob_key(sha256)):
+        with suppress(FileNotFoundError):
+            return _chunks(await obstore.get_async(open_store(), place, options={"range": (start, stop)}))
+    raise ArtifactRejected(_("A file is missing in the artifact store."))
 
 
 async def _chunks(found: Any) -> AsyncIterator[bytes]:
@@ -114,14 +147,14 @@ async def _chunks(found: Any) -> AsyncIterator[bytes]:
 def record(digest: str) -> Artifact:
     """The artifact whose manifest a worker stored under `digest`; its row is made when there is none yet.
 
-    Verifies the manifest's digest, its paths and kinds of file, and that every file is there in full. Workers verify
-    the bytes themselves when they read them. Raises ArtifactRejected.
+    Verifies the manifest's digest, its paths and kinds of file, and that every file is there in full, for good: not about to
+    be collected (`store.catalog.collecting`), nor to be lost with the machine. Workers verify the bytes themselves when they
+    read them. Raises ArtifactRejected.
     """
-    if (known := Artifact.objects.filter(digest=digest).first()) is not None:
-        return known
     manifest = read_manifest(digest)
     for file in manifest.files:
         _check_file(file)
+    _require_kept(protocol.manifest_key(digest), len(manifest.encode()), path=_("The list of files"))
     artifact, _created = Artifact.objects.get_or_create(
         digest=digest,
         defaults={
@@ -157,26 +190,45 @@ def _check_file(file: protocol.ManifestFile) -> None:
         raise ArtifactRejected(_("%(path)s is neither safetensors nor JSON nor text, so it can't be taken.") % {"path": file.path})
     if not _DIGEST.fullmatch(file.sha256):
         raise ArtifactRejected(_("%(path)s has no sha256 digest.") % {"path": file.path})
-    try:
-        size_bytes = obstore.head(open_store(), protocol.blob_key(file.sha256))["size"]
-    except FileNotFoundError as error:
-        raise ArtifactRejected(_("%(path)s is missing in the artifact store.") % {"path": file.path}) from error
-    if size_bytes != file.size_bytes:
-        raise ArtifactRejected(_("%(path)s is not complete in the artifact store.") % {"path": file.path})
+    _require_kept(protocol.blob_key(file.sha256), file.size_bytes, path=file.path)
 
 
-def _has(key: str) -> bool:
+def _require_kept(key: str, size_bytes: int, *, path: str) -> None:
+    """Raises ArtifactRejected unless the object is in its place, in full. What was moved aside is put back first."""
+    if _is_kept(key, size_bytes):
+        return
+    with suppress(FileNotFoundError):  # it was never there, or somebody else has put it back
+        move(protocol.condemned_key(key), key)
+    if not _is_kept(key, size_bytes):
+        raise ArtifactRejected(_("%(path)s is missing in the artifact store, or not there in full.") % {"path": path})
+
+
+def move(key: str, to: str) -> None:
+    """Has the object under another key, as if it was stored now; there before it is gone here. Raises FileNotFoundError."""
+    store = open_store()
+    obstore.copy(store, key, to)
+    if isinstance(store, LocalStore):
+        os.utime(Path(str(store.prefix)) / to)
+    make_durable(to)
+    with suppress(FileNotFoundError):
+        obstore.delete(store, key)
+
+
+def _is_kept(key: str, size_bytes: int) -> bool:
+    """Whether the object is in its place, in full; then it is made durable: whoever stores the same may still be at it."""
     try:
-        obstore.head(open_store(), key)
+        if obstore.head(open_store(), key)["size"] != size_bytes:
+            return False
+        make_durable(key)
     except FileNotFoundError:
         return False
     return True
 
 
 def _read(key: str, max_bytes: int) -> bytes:
-    try:
-        if obstore.head(open_store(), key)["size"] > max_bytes:
-            raise ArtifactRejected(_("A file is larger than %(limit)s bytes.") % {"limit": max_bytes})
-        return bytes(obstore.get(open_store(), key).bytes())
-    except FileNotFoundError as error:
-        raise ArtifactRejected(_("A file is missing in the artifact store.")) from error
+    for place in protocol.places_of(key):
+        with suppress(FileNotFoundError):
+            if obstore.head(open_store(), place)["size"] > max_bytes:
+                raise ArtifactRejected(_("A file is larger than %(limit)s bytes.") % {"limit": max_bytes})
+            return bytes(obstore.get(open_store(), place).bytes())
+    raise ArtifactRejected(_("A file is missing in the artifact store."))

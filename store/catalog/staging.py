@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import IO, BinaryIO, cast
 
 import obstore
-from obstore.store import LocalStore
 
 from store.catalog import artifacts
 
@@ -19,13 +17,9 @@ FOLDER = "uploads"
 
 def put(name: str, piece: IO[bytes]) -> None:
     """Stores the piece from its beginning. It outlives a crash of the machine when this returns."""
-    store, key = artifacts.open_store(), _key(name)
     piece.seek(0)
-    obstore.put(store, key, piece)
-    if isinstance(store, LocalStore):  # a bucket promises as much by itself
-        place = store.prefix / key
-        for path in (place, place.parent):
-            _sync(str(path))
+    obstore.put(artifacts.open_store(), _key(name), piece)
+    artifacts.make_durable(_key(name))
 
 
 def joined(names: Sequence[str]) -> BinaryIO:
@@ -48,30 +42,12 @@ def waiting() -> Iterator[tuple[str, datetime]]:
 
 
 def remove_torn(*, before: datetime) -> int:
-    """Removes what a server that was killed while it stored a piece left of it in a folder before then; returns how many there were.
-
-    The object store writes beside the piece's name, with a number after a #, and lists no such file. A bucket keeps none.
-    """
-    store, removed = artifacts.open_store(), 0
-    if isinstance(store, LocalStore):
-        for path in (store.prefix / FOLDER).glob("*#*"):
-            with suppress(FileNotFoundError):  # it was whole just now
-                if path.stat().st_mtime < before.timestamp():
-                    path.unlink()
-                    removed += 1
-    return removed
+    """Removes what a server that was killed while it stored a piece left of it before then; returns how many there were."""
+    return artifacts.remove_torn(FOLDER, before=before)
 
 
 def _key(name: str) -> str:
     return f"{FOLDER}/{name}"
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _chunks(names: Sequence[str]) -> Iterator[bytes]:

@@ -1,11 +1,16 @@
-"""The store's tasks about the catalogue. Thin callers."""
+"""The store's tasks about the catalogue. Thin callers of the acts."""
 
 from __future__ import annotations
+
+import logging
 
 from celery import shared_task
 from django.core.cache import cache
 
+from store.catalog import collecting
 from store.catalog.search import documents
+
+log = logging.getLogger(__name__)
 
 _PLACE = "search:rerank"
 
@@ -19,3 +24,13 @@ def refresh_stale() -> int:
 def rerank() -> None:
     """The next piece of the round; whoever loses the place begins again."""
     cache.set(_PLACE, documents.rerank(after=int(cache.get(_PLACE) or 0)), timeout=None)
+
+
+@shared_task(name="store.catalog.collect")
+def collect() -> None:
+    done = collecting.collect()
+    if done.condemned or done.restored or done.removed or done.torn:
+        log.info(
+            "artifact store: %s objects condemned, %s put back, %s removed (%s bytes), and %s torn ones",
+            *(done.condemned, done.restored, done.removed, done.removed_bytes, done.torn),
+        )

@@ -8,12 +8,14 @@ class JobsConfig(AppConfig):
     def ready(self) -> None:
         from store.billing import ledger
         from store.billing.models import Transaction
-        from store.jobs import dispatch, evaluations, finetunes, outcomes
+        from store.catalog import collecting
+        from store.jobs import dispatch, evaluations, finetunes, outcomes, referring
         from store.jobs.models import Job
 
         outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
         for kind in finetunes.KINDS:
             outcomes.on_end(kind, finetunes.ended)
         outcomes.on_end(Job.Kind.EVALUATION, evaluations.ended)
+        collecting.ask(referring.digests)
         dispatch.before_going_on(finetunes.goes_on)
         ledger.keep_while(Transaction.Kind.JOB, finetunes.under_way)

@@ -80,25 +80,22 @@ def _brought_by(owner: Publisher | User) -> QuerySet[UploadedFile]:
 
 
 def _keep(user: User, publisher: Publisher | None, name: str, spool: Spool, purpose: str) -> UploadedFile:
-    """Takes the file's place first, so that files that come at once never take more together than there is."""
+    """No row before the bytes are stored for good. Files that come at once never take more together than there is: of those that
+    find no place any more the bytes are collected, since nothing refers to them.
+    """
     owner = publisher or user
+    same = _brought_by(owner).filter(sha256=spool.sha256)
+    if not same.exists():
+        require_place(owner, spool.size_bytes)
+    spool.store()
     with transaction.atomic():
         lock(owner)
-        same = _brought_by(owner).filter(sha256=spool.sha256)
-        file = same.filter(purpose=purpose, name=name).first()
-        made = file is None
-        if file is None:
-            if not same.exists():
-                require_place(owner, spool.size_bytes)
-            bytes_of = {"sha256": spool.sha256, "size_bytes": spool.size_bytes}
-            file = UploadedFile.objects.create(publisher=publisher, created_by=user, purpose=purpose, name=name, **bytes_of)
-    try:
-        spool.store()
-    except BaseException:
-        if made:
-            file.delete()
-        raise
-    return file
+        if (file := same.filter(purpose=purpose, name=name).first()) is not None:
+            return file
+        if not same.exists():
+            require_place(owner, spool.size_bytes)
+        bytes_of = {"sha256": spool.sha256, "size_bytes": spool.size_bytes}
+        return UploadedFile.objects.create(publisher=publisher, created_by=user, purpose=purpose, name=name, **bytes_of)
 
 
 def lock(owner: Publisher | User) -> None:
