@@ -112,7 +112,7 @@ def save(folder: Path, weights: Mapping[str, Tensor], *, source: Path) -> None:
     """
     config = GPTConfig.from_folder(source)
     places = locate(source, config)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(Path(source).iterdir()):
         if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX:
             shutil.copyfile(file, folder / file.name)

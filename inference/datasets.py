@@ -125,6 +125,13 @@ def texts(path: Path, *, name: str = "") -> Iterator[str]:
         yield record.text
 
 
+def readable_texts(path: Path, *, name: str = "") -> Iterator[str]:
+    """Those texts among the records that can be read; what is wrong with the others is for `validate` to say."""
+    for record in read(path, name=name):
+        if isinstance(record, Document):
+            yield record.text
+
+
 def _loaded(path: Path, tokenizer: ChatTokenizer, max_length: int, use: Use, name: str) -> list[Example | Pair]:
     loaded: list[Example | Pair] = []
     for found in scan(path, tokenizer, max_length=max_length, use=use, name=name):

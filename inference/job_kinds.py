@@ -34,14 +34,18 @@ def run(order: Order, channel: Channel, *, work: Path) -> dict[str, Any]:
 
 
 def validate(task: JobTask, bench: Workbench) -> dict[str, Any]:
-    """Reads the whole file as the base's tokenizer and chat template see it."""
-    base = bench.folder(task.params["base"])
+    """Reads the whole file as the base's tokenizer and chat template see it, or as the tokenizer of the model it shall become does."""
+    use, name = datasets.Use(task.params.get("use", "supervised")), task.params.get("name", "")
+    if "shape" in task.params:
+        path = bench.file(task.params["file"])
+        base = pretraining.source_of(bench, path, pretraining.Shape.from_json(task.params["shape"]), name=name)
+    else:
+        base = bench.folder(task.params["base"])
+        path = bench.file(task.params["file"])
     with explained():
         context_length = GPTConfig.from_folder(base).context_length
     tokenizer = _Watched(bench.tokenizer(base), bench)
-    path = bench.file(task.params["file"])
     bench.channel.progress("validating", done=0.0)
-    use, name = datasets.Use(task.params.get("use", "supervised")), task.params.get("name", "")
     longest = min(int(task.params["max_length"]), context_length)
     of_run = {setting: task.params[setting] for setting in ("validation_share", "seed") if setting in task.params}
     return datasets.validate(path, tokenizer, max_length=longest, use=use, name=name, **of_run).to_json()

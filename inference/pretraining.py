@@ -25,7 +25,7 @@ from torch import Tensor
 from inference import naming, training
 from inference.checkpoint import SINGLE
 from inference.config import GPTConfig, UnsupportedModel
-from inference.datasets import texts
+from inference.datasets import readable_texts, texts
 from inference.job_process import JobError
 from inference.model import GPT
 from inference.protocol import JobTask
@@ -124,7 +124,15 @@ def begin(folder: Path, corpus: Path, shape: Shape, *, seed: int, name: str = ""
 
     `read` is called now and then while the corpus is read. Raises UnusableDataset.
     """
-    tokenizer = train_tokenizer(_watched(texts(corpus, name=name), read), size=shape.vocabulary)
+    config = begin_without_weights(folder, _watched(texts(corpus, name=name), read), shape)
+    weights = {naming.outer_name(config, inner): weight for inner, weight in random_weights(config, seed=seed).items()}
+    save_file(weights, folder / SINGLE, metadata={"format": "pt"})
+    return folder
+
+
+def begin_without_weights(folder: Path, corpus: Iterator[str], shape: Shape) -> GPTConfig:
+    """Writes the tokenizer and the configuration of that model: enough to see what it would read."""
+    tokenizer = train_tokenizer(corpus, size=shape.vocabulary)
     raw = shape.config(tokenizer.get_vocab_size())
     config = GPTConfig.from_json(raw)
     folder.mkdir(parents=True)
@@ -133,9 +141,14 @@ def begin(folder: Path, corpus: Path, shape: Shape, *, seed: int, name: str = ""
     _write(folder / "tokenizer_config.json", {**described, "clean_up_tokenization_spaces": False})
     _write(folder / "config.json", raw)
     _write(folder / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 0})
-    weights = {naming.outer_name(config, inner): weight for inner, weight in random_weights(config, seed=seed).items()}
-    save_file(weights, folder / SINGLE, metadata={"format": "pt"})
-    return folder
+    return config
+
+
+def source_of(bench: Workbench, corpus: Path, shape: Shape, *, name: str = "") -> Path:
+    """The folder of what a model of this shape would read the corpus with, as far as the corpus can be read: for its check."""
+    read = _watched(readable_texts(corpus, name=name), lambda: bench.channel.progress("validating"))
+    begin_without_weights(bench.work / "begun", read, shape)
+    return bench.work / "begun"
 
 
 def train_tokenizer(corpus: Iterator[str], *, size: int) -> tokenizers.Tokenizer:

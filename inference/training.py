@@ -38,7 +38,7 @@ from inference.workbench import Workbench, explained
 
 MAX_GRAD_NORM = 1.0
 VALIDATIONS = 10  # over the whole run, beside the one before it begins
-SNAPSHOT_BYTES = 2**30  # of one run's adapters on its way
+SNAPSHOT_BYTES = 2**30  # of one run's adapters or models on its way
 SAID_EVERY_S = 0.25
 TIMES_SAVING = 9  # a segment lasts so many times as long as saving the one before it took
 RECENT_STEPS = 20  # whose mean is called the training loss at the end
@@ -300,7 +300,7 @@ class Training:
         return found
 
     def _shown(self) -> dict[str, Any]:
-        """The model as it stands: what it answers, and the digest of its adapter, of which a version can be made."""
+        """The model as it stands: what it answers, and the digest of its adapter or its weights, of which a version can be made."""
         if self._samples is None:
             return {}
         shown = self._answered()
@@ -308,8 +308,8 @@ class Training:
 
     @property
     def _is_kept(self) -> bool:
-        """Adapters are, as many in even distances as SNAPSHOT_BYTES hold, and the last."""
-        if self._trainable.adapter is None:
+        """As many in even distances as SNAPSHOT_BYTES hold, and the last. Of several processes each has a part of the weights only."""
+        if self._trainable.adapter is None and self._bench.processes.count > 1:
             return False
         size = sum(parameter.numel() * parameter.element_size() for parameter in self._trainable.parameters())
         every = -(-VALIDATIONS * size // SNAPSHOT_BYTES)

@@ -1,4 +1,4 @@
-"""The points of a run at which people can look: what the model answered there, and the adapter as it was."""
+"""The points of a run at which people can look: what the model answered there, and the adapter or the model as it was."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from store.jobs.models import Job
 
 @dataclass(frozen=True)
 class Checkpoint:
-    step: int  # 0: the base, before the first
+    step: int  # 0: before the first
     held_out_loss: float | None
     samples: tuple[str, ...] = ()  # one for each prompt
-    snapshot: str = ""  # digest of the adapter's manifest; of the base there is none
+    snapshot: str = ""  # digest of the manifest of the adapter or the model; of what it began with there is none
     is_best: bool = False
+    from_nothing: bool = False  # it began with random weights, else with a base
 
     @property
     def label(self) -> str:
         if self.step == 0:
-            return _("Base")
+            return _("Before training") if self.from_nothing else _("Base")
         return _("Step %(step)s") % {"step": self.step}
 
     @property
@@ -35,18 +36,18 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt and what was answered to it, from the base to the newest checkpoint."""
+    """A prompt and what was answered to it, from before the first step to the newest checkpoint."""
 
     prompt: str
     answers: tuple[tuple[Checkpoint, str], ...]
 
     @property
     def foremost(self) -> list[tuple[Checkpoint, str]]:
-        """The base's answer, the best's and the newest one."""
+        """The first answer, the best's and the newest one."""
         return [(at, text) for number, (at, text) in enumerate(self.answers) if number in (0, len(self.answers) - 1) or at.is_best]
 
 
-def checkpoints(events: Sequence[Mapping[str, Any]]) -> list[Checkpoint]:
+def checkpoints(events: Sequence[Mapping[str, Any]], *, from_nothing: bool = False) -> list[Checkpoint]:
     """In the order of their steps. The best had the least held-out loss; where nothing was held out there is none."""
     shown = [event for event in events if "samples" in event]
     trained = [event for event in shown if event["step"] > 0]
@@ -59,14 +60,15 @@ def checkpoints(events: Sequence[Mapping[str, Any]]) -> list[Checkpoint]:
             samples=tuple(event["samples"]),
             snapshot=event.get("snapshot", ""),
             is_best=event is best,
+            from_nothing=from_nothing,
         )
         for event in shown
     ]
 
 
-def asked(events: Sequence[Mapping[str, Any]]) -> Iterator[Asked]:
+def asked(events: Sequence[Mapping[str, Any]], *, from_nothing: bool = False) -> Iterator[Asked]:
     prompts: list[str] = next((event["prompts"] for event in events if "prompts" in event), [])
-    points = checkpoints(events)
+    points = checkpoints(events, from_nothing=from_nothing)
     for number, prompt in enumerate(prompts):
         yield Asked(prompt, tuple((point, point.samples[number]) for point in points if number < len(point.samples)))
 

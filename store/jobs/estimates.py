@@ -36,7 +36,7 @@ class Estimate:
 
 def estimate(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> Estimate:
     """For checked settings. Held-out examples are measured, not trained on, which costs about a third of training on them."""
-    report = _report(file, base, settings)
+    report = _found_good(_checks(file, settings).filter(subject=base.public_id))
     examples = report["examples"] if report else max(file.size_bytes // BYTES_PER_EXAMPLE, 1)
     tokens = report["tokens"] if report else max(file.size_bytes // BYTES_PER_TOKEN, 1)
     trained = examples - min(round(examples * settings["validation_share"]), MAX_HELD_OUT, examples - 1)
@@ -58,11 +58,16 @@ def tokens_per_s(base: Version, method: str, scope: str = "adapter") -> float | 
 
 
 def estimate_from_nothing(file: UploadedFile, settings: Mapping[str, Any]) -> Estimate:
-    """For checked settings of a pre-training. The file is not read before, so steps and tokens are a guess from its size."""
-    tokens = max(file.size_bytes // BYTES_PER_TOKEN, 1)
-    trained = round(tokens * (1 - settings["validation_share"]))
-    steps = min(math.ceil(trained / pretraining.CONTEXT / settings["batch_size"]) * settings["epochs"], MAX_STEPS)
-    read = trained * settings["epochs"]
+    """For checked settings of a pre-training. Before a file was checked for a model of this shape, steps and tokens are a guess from
+    its size.
+    """
+    shape = pretraining.shape_of(settings["size"], settings["vocabulary"])
+    report = _found_good(_checks(file, {**settings, "method": "text", "max_length": pretraining.CONTEXT}).filter(params__shape=shape))
+    tokens = report["tokens"] if report else max(file.size_bytes // BYTES_PER_TOKEN, 1)
+    examples = report["examples"] if report else tokens / pretraining.CONTEXT
+    kept = 1 - settings["validation_share"]
+    steps = min(math.ceil(examples * kept / settings["batch_size"]) * settings["epochs"], MAX_STEPS)
+    read = round(tokens * kept) * settings["epochs"]
     parameters = pretraining.SIZES[settings["size"]].parameters(settings["vocabulary"])
     pace = _pace(Job.objects.filter(kind=Job.Kind.PRETRAINING, params__size=settings["size"]))
     return Estimate(
@@ -72,7 +77,7 @@ def estimate_from_nothing(file: UploadedFile, settings: Mapping[str, Any]) -> Es
         cost_micro=price_micro(steps),
         result_bytes=FLOAT32_BYTES * parameters,
         memory_bytes=(FLOAT32_BYTES + LEARNED_BYTES) * parameters,
-        counted=False,
+        counted=report is not None,
         parameters=parameters,
     )
 
@@ -88,9 +93,13 @@ def _is_timed(result: Mapping[str, Any]) -> bool:
     return bool(result.get("tokens") and result.get("seconds"))
 
 
-def _report(file: UploadedFile, base: Version, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the last check of this file for this base found, if it found it good for the same use."""
-    checks = Job.objects.filter(kind=Job.Kind.VALIDATION, state=Job.State.SUCCEEDED, subject=base.public_id, publisher=file.publisher)
-    checked = checks.filter(params__file=file.sha256, params__use=settings["method"], params__max_length=settings["max_length"])
-    report = checked.order_by("-id").values_list("result", flat=True).first()
+def _checks(file: UploadedFile, settings: Mapping[str, Any]) -> QuerySet[Job]:
+    """Of this file for the same use."""
+    checks = Job.objects.filter(kind=Job.Kind.VALIDATION, state=Job.State.SUCCEEDED, publisher=file.publisher)
+    return checks.filter(params__file=file.sha256, params__use=settings["method"], params__max_length=settings["max_length"])
+
+
+def _found_good(checks: QuerySet[Job]) -> dict[str, Any] | None:
+    """What the last of them found, if it found the file good."""
+    report = checks.order_by("-id").values_list("result", flat=True).first()
     return report if report and report.get("valid") and report.get("examples") else None

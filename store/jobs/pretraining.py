@@ -1,5 +1,6 @@
-"""Pre-training: a small GPT from nothing, with a tokenizer of its own, on plain text. Who may, what it costs and what becomes of
-it are as with a fine-tune (`store.jobs.finetunes`); there is no base, so no check of the file goes before it.
+"""Pre-training: a small GPT from nothing, with a tokenizer of its own, on plain text. Who may, what it costs, the check of the file
+that goes before it and what becomes of it are as with a fine-tune (`store.jobs.finetunes`); there is no base, so the check makes
+the tokenizer too.
 """
 
 from __future__ import annotations
@@ -56,9 +57,14 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return finetunes.checked(given, suited=SUITED, choices=CHOICES)
 
 
+def shape_of(size: str, vocabulary: int) -> dict[str, int]:
+    """As a worker takes it."""
+    return asdict(SIZES[size]) | {"vocabulary": vocabulary, "context": CONTEXT}
+
+
 @transaction.atomic
 def start(user: User, publisher: Publisher, *, file: UploadedFile, settings: Mapping[str, Any], prompts: Sequence[str] = ()) -> Job:
-    """The pre-training job, in the queue. Nothing is written when it raises.
+    """The pre-training job, waiting for the check of its file. Nothing is written when it raises.
 
     Raises NotFound and NotAllowed for who may not, InvalidSetting, TooManyFinetunes and InsufficientCredit.
     """
@@ -69,15 +75,13 @@ def start(user: User, publisher: Publisher, *, file: UploadedFile, settings: Map
     finetunes.require_place(user)
     size, vocabulary = chosen.pop("size"), chosen.pop("vocabulary")
     learned = chosen | {"method": "text", "scope": "weights", "max_length": CONTEXT}
-    params = {
-        "file": file.sha256,
-        "name": file.name,
-        "size": size,
-        "shape": asdict(SIZES[size]) | {"vocabulary": vocabulary, "context": CONTEXT},
-        "settings": learned,
-        "prompts": asked,
-    }
-    job = dispatch.create(Job.Kind.PRETRAINING, params=params, publisher=publisher, user=user)
+    shape = shape_of(size, vocabulary)
+    data = {"file": file.sha256, "name": file.name, "shape": shape}
+    of: dict[str, Any] = {"publisher": publisher, "user": user}
+    looked_at = {"use": "text"} | {name: learned[name] for name in ("max_length", "validation_share", "seed")}
+    validation = dispatch.create(Job.Kind.VALIDATION, params=data | looked_at, **of)
+    params = data | {"size": size, "settings": learned, "prompts": asked}
+    job = dispatch.create(Job.Kind.PRETRAINING, params=params, after=validation, **of)
     finetunes.reserve(user, cause=job.cause, steps=finetunes.most_steps(file, learned))
     audit.record(user, "pretraining.start", job.public_id, file=file.public_id)
     return job

@@ -84,6 +84,10 @@ class Standing:
         self.version = Version.objects.filter(made_by=job.public_id).select_related("listing__publisher").order_by("-id").first()
         self.base = Version.objects.filter(public_id=job.subject).select_related("listing__publisher").first()
 
+    @property
+    def is_from_nothing(self) -> bool:
+        return self.job.kind == Job.Kind.PRETRAINING
+
     # ------------------------------------------------------------ numbers
 
     @cached_property
@@ -105,7 +109,8 @@ class Standing:
 
     @property
     def stage(self) -> str | Promise:
-        return STAGES.get(str(self._said.get("stage", "")), "")
+        stage = str(self._said.get("stage", ""))
+        return _("making the model") if stage == "loading" and self.is_from_nothing else STAGES.get(stage, "")
 
     @property
     def step(self) -> int:
@@ -170,7 +175,7 @@ class Standing:
 
     @cached_property
     def asked(self) -> list[Asked]:
-        return list(asked(self.events))
+        return list(asked(self.events, from_nothing=self.is_from_nothing))
 
     @property
     def unasked(self) -> list[str]:

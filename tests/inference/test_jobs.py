@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -133,7 +134,6 @@ def test_a_run_of_all_weights_that_is_killed_ends_with_the_same_model_and_what_t
     folder = place.artifacts.materialise(result["manifest"], place.cache)
     assert result["facts"] == check_folder(folder)  # as of an import
     assert result["facts"]["parameter_count"] == result["trained_parameters"]
-    assert not any("snapshot" in event for segment in store.segments for event in segment.events)  # as large as the result
 
 
 def test_a_model_from_nothing_is_made_in_a_child_process_and_goes_on_after_a_kill_to_the_same_bits(place: Place) -> None:
@@ -327,6 +327,27 @@ def test_validation_names_the_line_and_column_of_what_is_wrong(place: Place) -> 
     assert (report["valid"], report["examples"]) == (False, 1)
     (problem,) = report["problems"]
     assert (problem["line"], problem["column"], problem["code"]) == (2, 50, "unknown_role")
+
+
+def test_a_text_is_checked_as_the_model_that_shall_be_made_of_it_reads_it(place: Place) -> None:
+    """In pieces of its context, with the tokenizer that its training makes; a line that can't be read is told with the others counted."""
+    lines = [json.dumps({"text": f"Once there was a fox who had {n} friends, and they were happy."}) for n in range(60)]
+    shape = {"layers": 2, "hidden": 32, "heads": 2, "vocabulary": 300, "context": 16}
+    about = {"name": "tales.jsonl", "shape": shape, "use": "text", "max_length": 16, "validation_share": 0.1, "seed": 1}
+    reports = []
+    for texts in (lines, [*lines[:30], "{", *lines[30:], '{"text": "Write to fox@example.org."}']):
+        store = OneJobStore()
+        file = place.put_data(text.encode() for text in texts)
+        jobs.run(JobTask(job="job_v", attempt=1, kind="validation", params={"file": file, **about}), store, place=at(place))
+        reports.append(store.outcomes[0].result)
+
+    good, bad = reports
+    assert (good["valid"], good["format"], good["longest_tokens"], good["lines"]) == (True, "text", 16, 60)
+    assert 60 < good["examples"] < good["tokens"] / 8
+    assert good["overlap"]["held_out"] == round(0.1 * good["examples"])
+    assert (bad["valid"], [(problem["line"], problem["code"]) for problem in bad["problems"]]) == (False, [(31, "not_json")])
+    assert bad["examples"] > good["examples"]
+    assert [(found["kind"], found["lines"]) for found in bad["findings"]] == [("email", [62])]
 
 
 def test_a_file_that_is_missing_ends_the_job_with_its_reason(place: Place) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from django.urls import reverse
 
 from inference.config import GPTConfig
 from inference.pretraining import Shape, random_weights, recipe_of
+from inference.protocol import CHECKS_QUEUE
 from store.accounts.models import User
 from store.billing import ledger
 from store.catalog.models import Version
@@ -18,9 +22,9 @@ from store.jobs.errors import InvalidSetting, TooManyFinetunes
 from store.jobs.estimates import estimate_from_nothing
 from store.jobs.models import Job
 from store.notifications.models import Notification
-from tests.jobs.test_finetunes import Scene
+from tests.jobs.test_finetunes import BAD, GOOD, Scene
 from tests.jobs.test_views import signed_in
-from tests.jobs.working import claim_of, fresh, outcome_of, queued
+from tests.jobs.working import claim_of, fresh, looked_at, outcome_of, queued, segment_of
 from tests.making import join, make_artifact, make_listing, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,23 +43,54 @@ def start(scene: Scene, user: User | None = None, **settings: Any) -> Job:
     return pretraining.start(user or scene.owner, scene.publisher, file=scene.file, settings=settings)
 
 
-def finish(job: Job, **result: Any) -> Job:
+def check(job: Job, **report: Any) -> None:
+    """The check of the file by a worker."""
+    assert job.after is not None
+    claims.claim(claim_of(job.after))
+    claims.finished(outcome_of(job.after, result=GOOD | report))
+
+
+def finish(job: Job, *, events: Sequence[dict[str, Any]] = (), **result: Any) -> Job:
+    if job.state == Job.State.WAITING:
+        check(job)
     claims.claim(claim_of(job))
+    if events:
+        claims.segment(replace(segment_of(job, 0), events=list(events)))
     claims.finished(outcome_of(job, result={"manifest": make_artifact().digest, "steps": 3, "facts": FACTS, **result}))
     return fresh(job)
 
 
-def test_it_is_queued_for_training_at_once_with_a_shape_and_settings_that_a_worker_takes(scene: Scene) -> None:
+def test_its_file_is_checked_with_the_tokenizer_of_its_shape_and_then_it_is_queued_with_what_a_worker_takes(scene: Scene) -> None:
     job = pretraining.start(scene.owner, scene.publisher, file=scene.file, settings={"size": "medium", "epochs": 2}, prompts=["Once"])
+    before = queued()
+    (check_asked,) = queued(CHECKS_QUEUE)
+    check(job)
 
     (message,) = queued()
     params = message["params"]
     shape = Shape.from_json(params["shape"])
     recipe = recipe_of(params["settings"], shape)
-    assert (job.state, job.subject, message["kind"]) == (Job.State.QUEUED, "", "pretraining")
+    assert (job.state, before, fresh(job).state) == (Job.State.WAITING, [], Job.State.QUEUED)
+    assert (job.subject, message["kind"], check_asked["kind"]) == ("", "pretraining", "validation")
+    looked_at = {"use": "text", "max_length": 512, "validation_share": 0.05, "seed": 1}
+    assert check_asked["params"] == {name: params[name] for name in ("file", "name", "shape")} | looked_at
     assert (shape.layers, shape.hidden, shape.vocabulary, shape.context) == (8, 384, 4096, 512)
     assert (recipe.method, recipe.scope, recipe.epochs, recipe.max_length) == ("text", "weights", 2, 512)
     assert (params["file"], params["prompts"]) == (scene.file.sha256, ["Once"])
+
+
+def test_a_file_that_is_no_good_ends_it_with_the_report_before_it_is_queued(scene: Scene, settings: Any) -> None:
+    settings.FINETUNE_PRICE_MICRO_PER_STEP = 1
+    ledger.grant(None, scene.owner, 10**6, cause="grant:test")
+    job = start(scene)
+
+    check(job, **BAD, problem_count=2)
+
+    job = fresh(job)
+    page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
+    assert (job.state, job.error_code, job.error_detail["line"], queued()) == (Job.State.FAILED, "data_invalid", 2, [])
+    assert "What is wrong with the file" in page
+    assert ledger.wallet_of(scene.owner).held_micro == 0
 
 
 @pytest.mark.parametrize("size", pretraining.SIZES)
@@ -105,7 +140,8 @@ def test_it_takes_one_of_the_places_of_fine_tunes(scene: Scene, settings: Any) -
     with pytest.raises(TooManyFinetunes):
         scene.start(method="text")
 
-    dispatch.pause(scene.owner, first)
+    check(first)
+    dispatch.pause(scene.owner, fresh(first))
     scene.start(method="text")
     with pytest.raises(TooManyFinetunes):
         dispatch.resume(scene.owner, fresh(first))
@@ -133,21 +169,55 @@ def test_its_result_becomes_weights_that_have_no_base(scene: Scene) -> None:
     version = finetunes.make_version(scene.owner, job, listing=listing, number="1.0.0")
 
     assert (version.kind, version.state, version.base, version.made_by) == ("weights", "draft", None, job.public_id)
-    assert version.lineage() == [version]
+    assert version.lineage() == version.runs_on() == [version]
     assert (version.facts["parameters"], version.facts["context_length"], version.facts["validation_loss"]) == (4_979_456, 512, 3.5)
+
+
+def test_a_checkpoint_on_its_way_becomes_weights_too(scene: Scene) -> None:
+    events = looked_at(3.9, 3.5, 3.6, answer="Once")
+    job = finish(start(scene), events=events, validation_loss=3.5, best_step=20, base_validation_loss=8.3)
+
+    version = finetunes.make_version(scene.owner, job, listing=make_listing(scene.publisher), number="1.0.0", step=10)
+
+    assert version.artifact is not None
+    assert (version.kind, version.base, version.artifact.digest) == ("weights", None, events[1]["snapshot"])
+    assert (version.facts["steps"], version.facts["validation_loss"], version.facts["parameters"]) == (10, 3.9, 4_979_456)
+
+
+def test_its_page_calls_what_it_began_with_no_base(scene: Scene) -> None:
+    job = start(scene)
+    check(job)
+    claims.claim(claim_of(job))
+    began, *steps = looked_at(3.9, 3.5)
+    claims.segment(replace(segment_of(job, 0), events=[began | {"validation_loss": 8.31, "unasked": ["A long one."]}, *steps]))
+
+    page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
+    main = page[page.index("<main") : page.index("</main>")]
+
+    assert main.count("Before training") == 2  # foremost, and among all answers
+    assert "before training 8.31" in main
+    assert "Too long for this model" in main
+    assert not re.search(r">[^<]*\bbase\b", main, re.IGNORECASE)
 
 
 def test_the_estimate_follows_the_size_of_the_file_and_of_the_model(scene: Scene) -> None:
     scene.file = scene.put(TALES * 10_000, name="more.txt")  # 470,000 bytes
     chosen = pretraining.checked_settings({"epochs": 2, "batch_size": 4, "validation_share": 0.0})
     before = estimate_from_nothing(scene.file, chosen)
+    other_file, scene.file = scene.file, scene.put(TALES, name="less.txt")
     finish(start(scene), tokens=1000, seconds=10)
     finish(start(scene, size="large"), tokens=1, seconds=1000)
+    scene.file = other_file
 
+    guessed = estimate_from_nothing(scene.file, chosen)
+    check(start(scene, epochs=2, batch_size=4, validation_share=0.0), examples=300, tokens=100_000)
     after = estimate_from_nothing(scene.file, chosen)
+    other = estimate_from_nothing(scene.file, chosen | {"vocabulary": 8192})
 
+    assert (guessed.seconds, guessed.steps) == (pytest.approx(2350), 116)
+    assert (after.tokens, after.steps, after.seconds, after.counted) == (200_000, 150, pytest.approx(2000), True)
+    assert (other.tokens, other.counted) == (235_000, False)
     assert (before.tokens, before.steps, before.seconds, before.counted) == (235_000, 116, None, False)
-    assert after.seconds == pytest.approx(2350)
     assert before.parameters == pretraining.SIZES["small"].parameters(4096)
     assert (before.result_bytes, before.memory_bytes) == (4 * before.parameters, 28 * before.parameters)
 
@@ -160,7 +230,7 @@ def test_a_maintainer_goes_from_a_text_to_a_model_and_its_version(scene: Scene) 
     page = client.get(chosen["Location"])
     estimated = client.post(chosen["Location"], page.context["form"].initial | {"size": "large", "estimate": "1"})
     started = client.post(chosen["Location"], page.context["form"].initial | {"prompts": "Once"})
-    job = Job.objects.get()
+    job = Job.objects.get(kind=Job.Kind.PRETRAINING)
     running = client.get(started["Location"]).content.decode()
     finish(job)
     done = client.get(started["Location"]).content.decode()
