@@ -1,18 +1,21 @@
-"""An evaluation: suites put to a version and, to compare, to the base it stands on.
+"""An evaluation: suites put to a version and, to compare, to the base it stands on or was trained from.
 
-As a job it ends a segment after each suite of each of the two, so that nothing finished is done again. What was measured of
+As a job it ends a segment after each suite of each of the two, so that nothing finished is done again. Of two that do not share
+their weights one is measured after the other, so that one model is in memory at a time. What was measured of
 one of them is kept as a record: the rows of every metric and the conditions under which they came about. A later evaluation
 of another version of the same base takes the base's rows from its record, where suite and conditions are the same ones.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
@@ -49,6 +52,11 @@ class Measurand:
 
     names: dict[str, Any]  # {"base", "adapter": digests or None, "instructions_sha256"}
     subject: Subject
+
+    @property
+    def base(self) -> str:
+        """The digest of the weights."""
+        return str(self.names["base"])
 
 
 @dataclass
@@ -95,31 +103,15 @@ def conditions(precision: str, device: str, runner: str) -> dict[str, Any]:
 def run(task: JobTask, bench: Workbench) -> dict[str, Any]:
     """Raises JobError, Cancelled and Paused."""
     chosen = chosen_suites(task.params, bench)
-    base = bench.folder(task.params["base"])
     own, beside = _measurand(task.params, task.params, bench), None
     if task.params.get("beside") is not None:
         beside = _measurand(task.params, task.params["beside"], bench)
-    room_bytes = CACHE_TOKENS * cache_token_bytes(GPTConfig.from_folder(base), "float32")
-    model = bench.model(base, room_bytes=room_bytes)
-    precision, device = str(model.dtype).removeprefix("torch."), model.device.type
-    tokenizer = bench.tokenizer(base)
-    with Renderer(base, within_s=RENDERED_WITHIN_S) as renderer:
-        said = Saying(bench)
-        core = EngineCore(model, tokenizer, EngineOptions(cache_tokens=CACHE_TOKENS, name="evaluation"), run_with=fastest_runner(model))
-        with Engine(core, after_step=said.beat) as engine:
-            evaluation = Evaluation(
-                task,
-                bench,
-                suites=chosen,
-                own=own,
-                beside=beside,
-                under=conditions(precision, device, engine.runner_name),
-                measuring=Measuring(engine, renderer.render),
-                said=said,
-            )
-            evaluation.begin()
-            evaluation.to_the_end()
-            return evaluation.result()
+    said = Saying(bench)
+    with Held(bench, said) as held:
+        evaluation = Evaluation(task, bench, suites=chosen, own=own, beside=beside, held=held, said=said)
+        evaluation.begin()
+        evaluation.to_the_end()
+        return evaluation.result()
 
 
 def chosen_suites(params: Mapping[str, Any], bench: Workbench) -> list[Suite]:
@@ -144,7 +136,7 @@ def chosen_suites(params: Mapping[str, Any], bench: Workbench) -> list[Suite]:
 
 
 def _measurand(params: Mapping[str, Any], of: Mapping[str, Any], bench: Workbench) -> Measurand:
-    names = names_of(params["base"], of["adapter"], of["instructions"])
+    names = names_of(of.get("base") or params["base"], of["adapter"], of["instructions"])
     folder = bench.folder(of["adapter"]) if of["adapter"] else None
     return Measurand(names, Subject(folder, of["instructions"]))
 
@@ -168,6 +160,40 @@ class Saying:
         self._said_at = time.monotonic()
 
 
+class Held:
+    """An engine at a time, of the weights that are asked for."""
+
+    def __init__(self, bench: Workbench, said: Saying) -> None:
+        self._bench, self._said = bench, said
+        self._engine = ExitStack()
+        self._held: dict[str, tuple[Measuring, dict[str, Any]]] = {}  # of one base at most
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._engine.close()
+
+    def of(self, base: str) -> tuple[Measuring, dict[str, Any]]:
+        """What measures those weights, and under which conditions. Raises JobError."""
+        if base not in self._held:
+            self._held.clear()
+            self._engine.close()
+            gc.collect()  # the model before it and its cache go first
+            self._held[base] = self._load(self._bench.folder(base))
+        return self._held[base]
+
+    def _load(self, folder: Path) -> tuple[Measuring, dict[str, Any]]:
+        room_bytes = CACHE_TOKENS * cache_token_bytes(GPTConfig.from_folder(folder), "float32")
+        model = self._bench.model(folder, room_bytes=room_bytes)
+        options = EngineOptions(cache_tokens=CACHE_TOKENS, name="evaluation")
+        core = EngineCore(model, self._bench.tokenizer(folder), options, run_with=fastest_runner(model))
+        renderer = self._engine.enter_context(Renderer(folder, within_s=RENDERED_WITHIN_S))
+        engine = self._engine.enter_context(Engine(core, after_step=self._said.beat))
+        under = conditions(str(model.dtype).removeprefix("torch."), model.device.type, engine.runner_name)
+        return Measuring(engine, renderer.render), under
+
+
 class Evaluation:
     """From the first suite to the last, or from a checkpoint on."""
 
@@ -179,12 +205,12 @@ class Evaluation:
         suites: Sequence[Suite],
         own: Measurand,
         beside: Measurand | None,
-        under: dict[str, Any],
-        measuring: Measuring,
+        held: Held,
         said: Saying,
     ) -> None:
         self._task, self._bench, self._suites, self._own, self._beside = task, bench, suites, own, beside
-        self._under, self._measuring, self._said = under, measuring, said
+        self._held, self._said = held, said
+        _measuring, self._under = held.of(own.base)
         self._found = Findings()
         self._segment, self._checkpoint = task.segment, task.checkpoint
         self._seconds = 0.0
@@ -212,14 +238,22 @@ class Evaluation:
                 self._end_segment(suite, of, seconds, done=(total - len(left) + number) / total)
 
     def _left(self) -> list[tuple[Suite, str]]:
-        """What is not known yet, suite by suite, the base before the version."""
-        kinds = ["own"] if self._beside is None else ["beside", "own"]
-        return [(suite, of) for suite in self._suites for of in kinds if suite.name not in getattr(self._found, of)]
+        """What is not known yet: suite by suite, the base before the version; of other weights all after the version, whose are loaded."""
+        if self._beside is None:
+            turns = [(suite, "own") for suite in self._suites]
+        elif self._beside.base == self._own.base:
+            turns = [(suite, of) for suite in self._suites for of in ("beside", "own")]
+        else:
+            turns = [(suite, of) for of in ("own", "beside") for suite in self._suites]
+        return [(suite, of) for suite, of in turns if suite.name not in getattr(self._found, of)]
 
     def _put(self, suite: Suite, of: str) -> None:
         measurand = self._own if of == "own" or self._beside is None else self._beside
+        measuring, under = self._held.of(measurand.base)
+        if under != self._under:
+            raise JobError("not_comparable", f"The base is computed otherwise than the version: {under}, not {self._under}.")
         try:
-            getattr(self._found, of)[suite.name] = self._measuring.run(suite, measurand.subject)
+            getattr(self._found, of)[suite.name] = measuring.run(suite, measurand.subject)
         except TemplateFailed as error:
             raise JobError("template_failed", f"The chat template refused an item of {suite.name}: {error}") from error
         except (Unmeasurable, TokenizerError) as error:

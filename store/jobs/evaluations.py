@@ -74,11 +74,14 @@ def require_suite(name: str) -> None:
 
 
 def _parts(version: Version) -> dict[str, Any]:
-    """What the numbers of a version depend on, and those of the one it stands beside: its direct base on the same weights."""
-    weights = version.weights()
+    """What the numbers of a version depend on, and those of the one it stands beside: its direct base, on the same weights or,
+    where it is weights itself, what they were trained from.
+    """
+    weights, base = version.weights(), version.base
     assert weights.artifact is not None
-    base = version.stands_on
     beside = {"adapter": _adapter_of(base), "instructions": base.instructions} if base else None
+    if beside is not None and version.stands_on is None and base is not None and base.artifact is not None:
+        beside["base"] = base.artifact.digest
     own = {"adapter": _adapter_of(version), "instructions": version.instructions}
     return {"base": weights.artifact.digest, **own, "beside": beside}
 
@@ -90,9 +93,9 @@ def _adapter_of(version: Version) -> str | None:
 
 def _records(version: Version, file: UploadedFile | None) -> list[str]:
     """Where the base was measured before: what is in them need not be measured again."""
-    if version.stands_on is None:
+    if version.base is None:
         return []
-    kept = version.stands_on.measurements.values_list("method", flat=True)
+    kept = version.base.measurements.values_list("method", flat=True)
     found = [method.get("record") for method in kept if isinstance(method, dict)]
     if file is not None:
         of_publisher = Job.objects.filter(kind=Job.Kind.EVALUATION, publisher=version.listing.publisher)
@@ -124,9 +127,9 @@ def _keep(job: Job, version: Version) -> None:
         return
     method = job.result.get("method") or {}
     _write(version, job, job.result.get("results"), method | {"record": job.result.get("record")})
-    if version.stands_on is not None and isinstance(names := job.result.get("beside"), dict):
+    if version.base is not None and isinstance(names := job.result.get("beside"), dict):
         rows = [row for row in _rows(job.result.get("beside_results")) if row["suite"] != OWN]
-        _write(version.stands_on, job, rows, method | names | {"record": job.result.get("beside_record")}, anew=False)
+        _write(version.base, job, rows, method | names | {"record": job.result.get("beside_record")}, anew=False)
 
 
 def _write(version: Version, job: Job, results: Any, method: Mapping[str, Any], *, anew: bool = True) -> None:

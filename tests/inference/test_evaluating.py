@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from inference import evaluating
-from inference.evaluating import RECORD
+from inference.evaluating import RECORD, Held
 from inference.job_process import Cancelled, JobError, Paused
 from inference.measuring import Measuring, Subject
 from inference.protocol import JobTask
 from inference.suites import Suite
 from tests.inference.job_bench import Place, Told
-from tests.inference.tiny import tiny_adapter
+from tests.inference.tiny import tiny_adapter, tiny_base
 
 SUITES = ["answer", "knowledge", "json"]
 BASE = {"adapter": None, "instructions": ""}
@@ -77,6 +77,54 @@ def test_a_version_is_measured_beside_its_base_with_intervals_and_what_it_takes_
     assert (result["method"]["seed"], result["method"]["precision"], result["method"]["limit"]) == (1, "float32", 4)
     assert [(event["suite"], event["of"]) for event in told.events] == [(s, of) for s in SUITES for of in ("beside", "own")][:-1]
     assert {said["stage"] for said in told.said} >= {"loading", "measuring"}
+
+
+def test_weights_are_measured_beside_those_they_were_trained_from_one_model_at_a_time(
+    place: Place, done: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = Held._load
+
+    def noted(self: Held, folder: Path) -> Any:
+        loaded.append(folder.name)
+        return load(self, folder)
+
+    monkeypatch.setattr(Held, "_load", noted)
+    trained = place.artifacts.put_folder(tiny_base(place.folder / "trained", seed=7)).digest
+    alone = {digest: run(place, task(place, base=digest)) for digest in (trained, place.base)}
+    for noted_before in (done, loaded):
+        noted_before.clear()
+    told = Told()
+
+    result = run(place, task(place, base=trained, beside={"base": place.base, **BASE}), told)
+
+    f1 = result["results"][0]["metrics"][0]
+    assert loaded == [trained, place.base]
+    assert [(event["suite"], event["of"]) for event in told.events] == [(suite, of) for of in ("own", "beside") for suite in SUITES][:-1]
+    assert (f1["value"], f1["base_value"]) == tuple(alone[digest]["results"][0]["metrics"][0]["value"] for digest in alone)
+    assert f1["difference"] == pytest.approx(f1["value"] - f1["base_value"])
+    assert result["record"] == alone[trained]["record"]
+    assert result["beside_record"] == alone[place.base]["record"]
+    assert (result["method"]["base"], result["beside"]["base"]) == (trained, place.base)
+
+    loaded.clear()
+    again = run(place, task(place, base=trained, beside={"base": place.base, **BASE}, records=[result["beside_record"]]))
+    assert (loaded, numbers(again)) == ([trained], numbers(result))
+
+
+def test_a_comparison_of_two_models_goes_on_where_it_was(place: Place, done: list[tuple[str, bool]]) -> None:
+    trained = place.artifacts.put_folder(tiny_base(place.folder / "trained", seed=7)).digest
+    beside = {"base": place.base, **BASE}
+    whole = run(place, task(place, base=trained, beside=beside))
+    done.clear()
+    told = Told(pause_at=4)
+    with pytest.raises(Paused):
+        run(place, task(place, base=trained, beside=beside), told)
+
+    again = run(place, task(place, base=trained, beside=beside, checkpoint=told.segments[-1]["checkpoint"], segment=4, attempt=2))
+
+    assert [suite for suite, _adapter in done] == [*SUITES, *SUITES]
+    assert numbers(again) == numbers(whole)
 
 
 def test_two_runs_give_equal_numbers(place: Place) -> None:

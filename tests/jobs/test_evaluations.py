@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.urls import reverse
 
 from inference import jobs as worker
 from inference.protocol import Claim, Outcome, Segment, Verdict
@@ -27,6 +28,7 @@ from store.notifications.models import Notification
 from tests import making
 from tests.inference.test_jobs import children
 from tests.inference.tiny import tiny_adapter, tiny_base
+from tests.jobs.test_views import signed_in
 from tests.jobs.working import claim_of, fresh, outcome_of, queued
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,6 +117,31 @@ def test_a_prompt_is_put_to_what_asks_beside_what_it_stands_on(adapter: Version)
     Job.objects.all().delete()
     with pytest.raises(InvalidSetting):
         evaluations.start(owner(prompt), prompt, suites=["knowledge"])
+
+
+def test_weights_are_put_beside_what_they_were_trained_from_and_the_numbers_kept_on_both(adapter: Version) -> None:
+    base = adapter.base
+    assert base is not None
+    trained = making.make_trained(base)
+    job = evaluations.start(owner(trained), trained, suites=["answer"])
+    assert base.artifact is not None
+    assert trained.artifact is not None
+
+    finish(job, result_of(trained) | {"beside": {"base": base.artifact.digest, "adapter": None, "instructions_sha256": ""}})
+    again = evaluations.start(owner(trained), trained, suites=["answer"])
+
+    assert job.params["base"] == trained.artifact.digest
+    assert job.params["beside"] == {"base": base.artifact.digest, "adapter": None, "instructions": ""}
+    assert again.params["records"] == ["8" * 64]
+    own, beside = (version.measurements.get(name="answer.f1") for version in (trained, base))
+    assert (own.base_value, beside.value, beside.method["base"]) == (20.0, 20.0, base.artifact.digest)
+    for path in (
+        reverse("jobs:job", args=[job.public_id]),
+        reverse("pages:measured", args=[trained.listing.publisher.slug, trained.listing.slug, trained.number]),
+        reverse("pages:listing", args=[trained.listing.publisher.slug, trained.listing.slug]),
+    ):
+        page = signed_in(owner(trained)).get(path).content.decode()
+        assert base.listing.slug in page[page.index('id="quality"' if 'id="quality"' in page else "<main") :], path
 
 
 def test_who_is_no_maintainer_starts_nothing(adapter: Version) -> None:
