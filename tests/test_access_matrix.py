@@ -273,6 +273,7 @@ TABLE: dict[str, Entry] = {
         path=thing("upload"),
         headers=TUS | {"x-http-method-override": "DELETE"},
     ),
+    "jobs:remove_upload": Entry(act=ACT_MINE, path=thing("upload")),
     "jobs:new": Entry(EDITORS, ACT_EDITORS, path=publisher, body=data_from_before, writes=False),
     "jobs:settings": Entry(
         EDITORS,

@@ -82,15 +82,24 @@ for (const key of memory.keys()) if (!(memory.read(key)?.until > Date.now())) me
 
 // ---------------------------------------------------------------- sending
 
+// Whether the file is the one of which an upload was begun, as far as what has arrived of that can tell.
+async function isBegunWith(file, { name, bytes, offset, sha256 }) {
+  if (file.name !== name || file.size !== Number(bytes)) return false;
+  if (Number(offset) === 0) return true;
+  if (!globalThis.crypto?.subtle) return false; // a page that came by plain HTTP may not ask
+  const digest = await crypto.subtle.digest("SHA-256", await file.slice(0, Number(offset)).arrayBuffer());
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
+}
+
 // Whether the file is on the disk as it was chosen: a browser reads no other.
 const isAsChosen = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
-// Sends what is missing of the file and resolves to the upload's address.
-async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key, signal, progress, waiting }) {
+// Sends what is missing of the file and resolves to the upload's address. `begun`: that of one that goes on, of which this browser need not know.
+async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key, begun, signal, progress, waiting }) {
   const about = { filename: file.name, purpose, ...(publisher ? { publisher } : {}) };
   const metadata = Object.entries(about).map(([name, value]) => `${name} ${base64(value)}`).join(",");
   const remember = (done) => memory.write(key, { url, name: file.name, done, until: Date.now() + REMEMBERED_MS });
-  let url = memory.read(key)?.url;
+  let url = memory.read(key)?.url ?? begun;
   let offset = null; // how much the store has; null: not known
   let furthest = 0; // how much it was seen to have
   let failures = 0;
@@ -139,6 +148,8 @@ async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key
 
 // ---------------------------------------------------------------- the form's part
 
+const begunBy = ({ begunUrl: url, begunName: name, begunBytes: bytes, begunOffset: offset, begunSha256: sha256 }) => ({ url, name, bytes, offset, sha256 });
+
 function attend(part) {
   const { upload: endpoint, person, purpose, publisher, pieceBytes } = part.dataset;
   const find = (selector) => part.querySelector(selector);
@@ -153,6 +164,7 @@ function attend(part) {
   let sending = null; // the controller of what is under way
   let held = null; // the button of a form that waits for the end
   let waitsToBeSent = false;
+  let begun = part.dataset.begunUrl ? begunBy(part.dataset) : null; // the upload that the page was opened to go on with
 
   const keyOf = (file) => `${place}${file.name} ${file.size} ${file.lastModified}`;
   const words = (text, name) => text.replace("{name}", () => name);
@@ -181,8 +193,9 @@ function attend(part) {
 
   // The store forgets what it has of the upload that is shown; if it does not hear of it, a day later.
   function giveUp() {
-    const url = id.value ? `${endpoint}${id.value}/` : key && memory.read(key)?.url;
+    const url = id.value ? `${endpoint}${id.value}/` : key ? memory.read(key)?.url : begun?.url;
     if (key) memory.forget(key);
+    else if (!id.value) begun = null;
     [key, isChosen] = [null, false];
     if (url) ask(url, "DELETE", form.elements.csrfmiddlewaretoken.value).catch(() => {});
   }
@@ -198,6 +211,8 @@ function attend(part) {
       show(words(part.dataset.sending, file.name), { percent: Math.floor((100 * offset) / Math.max(1, file.size)) });
     sayWhere(0);
     try {
+      const goesOn = begun && (await isBegunWith(file, begun).catch(() => false));
+      if (controller.signal.aborted) return;
       const url = await send(file, {
         endpoint,
         purpose,
@@ -205,6 +220,7 @@ function attend(part) {
         pieceBytes: Number(pieceBytes),
         token: form.elements.csrfmiddlewaretoken.value,
         key,
+        begun: goesOn ? begun.url : null,
         signal: controller.signal,
         progress: sayWhere,
         waiting: () => show(part.dataset.waiting, { percent: bar.value }),
@@ -255,6 +271,7 @@ function attend(part) {
   });
 
   if (input.files.length) start(); // a browser that restores its forms
+  else if (begun) show(words(part.dataset.unfinished, begun.name));
   else if (!id.value) {
     key = memory.keys().find((known) => known.startsWith(place) && !memory.read(known).done) ?? null;
     if (key) show(words(part.dataset.unfinished, memory.read(key).name));

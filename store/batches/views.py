@@ -59,13 +59,15 @@ def _batch(user: User, public_id: str) -> Batch:
 def show_batches(request: HttpRequest) -> HttpResponse:
     page = newest_first(_person(request).batches.all(), before=request.GET.get("before", ""), size=PAGE_ROWS)
     rows = [{"batch": batch, "badge": BADGES[Batch.State(batch.state)]} for batch in page.rows]
-    return render(request, "batches/list.html", {"rows": rows, "before": page.before})
+    context = {"rows": rows, "before": page.before, "unfinished": uploads.unfinished(_person(request), None)}
+    return render(request, "batches/list.html", context)
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    form = BatchForm(request.POST or None, request.FILES or None, user=_person(request))
+    begun = uploads.to_go_on_with(_person(request), None, request.GET.get("upload", ""), purpose=UploadedFile.Purpose.BATCH)
+    form = BatchForm(request.POST or None, request.FILES or None, user=_person(request), begun=begun)
     if request.method == "POST" and form.is_valid():
         try:
             file = uploads.take(_person(request), None, form.cleaned_data, purpose=UploadedFile.Purpose.BATCH)

@@ -23,7 +23,7 @@ from store.jobs.evaluations import MAX_LIMIT
 from store.jobs.finetunes import OF_ADAPTERS, SETTINGS, defaults, trainable_bases
 from store.jobs.models import Upload, UploadedFile
 from store.jobs.suites import offered_for
-from store.jobs.uploads import find, piece_bytes
+from store.jobs.uploads import arrived_sha256, find, piece_bytes
 
 OFFERED_FILES = 50
 
@@ -34,7 +34,10 @@ class RefusableForm(forms.Form):
 
 
 class FileForm(RefusableForm):
-    """A form that brings a file: in the form itself, or in pieces beforehand. Then `upload` names them and the field `file` is empty."""
+    """A form that brings a file: in the form itself, or in pieces beforehand. Then `upload` names them and the field `file` is empty.
+
+    `begun` is an upload to go on with, perhaps complete.
+    """
 
     file = forms.FileField()
     # Kept by no browser: what it would fill in when one comes back would stand for a file that nobody sees.
@@ -42,16 +45,23 @@ class FileForm(RefusableForm):
 
     piece_bytes = staticmethod(piece_bytes)
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, begun: Upload | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._user = user
-        if self.data.get("upload", "").strip():
+        self.begun = None if begun is None or begun.is_complete or self.is_bound else begun
+        if begun is not None and begun.is_complete:
+            self.initial["upload"] = begun.public_id
+        if (self.data if self.is_bound else self.initial).get("upload", "").strip():
             self.fields["file"].required = False
 
     @property
+    def begun_sha256(self) -> str:
+        return arrived_sha256(self.begun) if self.begun is not None else ""
+
+    @property
     def uploaded(self) -> Upload | None:
-        """What was brought in pieces and is complete, once the form is checked."""
-        public_id = getattr(self, "cleaned_data", {}).get("upload")
+        """What was brought in pieces and is complete: as the form was opened with it, or as it was sent, once it is checked."""
+        public_id = getattr(self, "cleaned_data", self.initial).get("upload")
         try:
             upload = find(self._user, public_id) if public_id else None
         except NotFound:

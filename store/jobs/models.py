@@ -67,6 +67,10 @@ class Upload(models.Model):
     def is_complete(self) -> bool:
         return self.offset_bytes == self.length_bytes
 
+    @property
+    def percent(self) -> int:
+        return 100 * self.offset_bytes // self.length_bytes
+
 
 class Job(models.Model):
     class Kind(models.TextChoices):

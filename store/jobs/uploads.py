@@ -7,6 +7,7 @@ as one file and go the way of every file that people bring (`files.save`): hashe
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typing import IO, Any, BinaryIO
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile as SentFile
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -81,6 +82,23 @@ def find(user: User, public_id: str) -> Upload:
     if (upload := kept.select_related("publisher", "created_by", "file").first()) is None:
         raise NotFound
     return upload
+
+
+def unfinished(user: User, publisher: Publisher | None) -> QuerySet[Upload]:
+    """The person's own of which no file was made yet, for this publisher or, without one, for themselves; first what expires first."""
+    kept = Upload.objects.filter(created_by=user, publisher=publisher, file=None, expires_at__gt=timezone.now())
+    return kept.order_by("expires_at", "pk")
+
+
+def to_go_on_with(user: User, publisher: Publisher | None, public_id: str, *, purpose: str) -> Upload | None:
+    """The one of those that an address names, if it is for this."""
+    return unfinished(user, publisher).filter(public_id=public_id, purpose=purpose).first()
+
+
+def arrived_sha256(upload: Upload) -> str:
+    """Of what is kept of it, by which a browser that knows nothing of it sees that a file begins likewise. Reads every piece."""
+    with staging.joined(upload.pieces) as arrived:
+        return hashlib.file_digest(arrived, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def append(upload: Upload, *, offset_bytes: int, stream: BinaryIO, check: Check | None = None) -> None:

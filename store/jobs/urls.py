@@ -13,6 +13,7 @@ urlpatterns = [
     path("publishers/<str:slug>/files/", views.show_files, name="files"),
     path("uploads/", upload_views.create, name="uploads"),
     path("uploads/<str:public_id>/", upload_views.one_upload, name="upload"),
+    path("uploads/<str:public_id>/remove/", views.remove_upload, name="remove_upload"),
     path("jobs/<str:public_id>/", views.show_job, name="job"),
     path("jobs/<str:public_id>/events/", views.events, name="events"),
     path("jobs/<str:public_id>/pause/", views.pause, name="pause"),

@@ -66,7 +66,20 @@ def show_files(request: HttpRequest, slug: str) -> HttpResponse:
     page = newest_first(owner.files.select_related("created_by"), before=request.GET.get("before", ""), size=PAGE_ROWS)
     context = {"publisher": owner, "files": page.rows, "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
     context |= {"kept_bytes": files.kept_bytes(owner), "allowed_bytes": settings.UPLOADED_BYTES_PER_PUBLISHER}
+    context["unfinished"] = uploads.unfinished(person(request), owner)
     return render(request, "jobs/files.html", context)
+
+
+@login_required
+@require_POST
+def remove_upload(request: HttpRequest, public_id: str) -> HttpResponse:
+    """Gives up an upload of one's own, also where one no longer is a member."""
+    upload = uploads.find(person(request), public_id)
+    uploads.cancel(upload)
+    messages.success(request, _("The upload of %(name)s is removed.") % {"name": upload.name})
+    if upload.publisher is None:
+        return redirect("batches:list")
+    return redirect("jobs:files", upload.publisher.slug) if upload.publisher.role_of(request.user) else redirect("pages:home")
 
 
 # ---------------------------------------------------------------- starting one
@@ -78,7 +91,9 @@ def choose_data(request: HttpRequest, slug: str) -> HttpResponse:
     """First step: the base and the file. The file is stored before the next step, so that it need not be sent again."""
     owner = publisher_of(request, slug, *ACTORS)
     initial = {"base": request.GET.get("base", ""), "earlier": request.GET.get("file", ""), "scope": _scope(request)}
-    form = DataForm(request.POST or None, request.FILES or None, user=person(request), publisher=owner, initial=initial)
+    begun = uploads.to_go_on_with(person(request), owner, request.GET.get("upload", ""), purpose=UploadedFile.Purpose.FINETUNE)
+    sent = (request.POST or None, request.FILES or None)
+    form = DataForm(*sent, user=person(request), publisher=owner, initial=initial, begun=begun)
     if request.method == "POST" and form.is_valid():
         scope = form.cleaned_data["scope"]
         try:

@@ -20,7 +20,7 @@ from store.billing import ledger
 from store.billing.models import Transaction
 from store.catalog.models import Version
 from store.generation.models import Request
-from store.jobs import claims, evaluations, files, finetunes
+from store.jobs import claims, evaluations, files, finetunes, pretraining, uploads
 from store.jobs.models import Job, UploadedFile
 from store.moderation import decisions
 from store.moderation.models import Submission
@@ -70,6 +70,8 @@ def build_scene(base: Version) -> Scene:
             **_pages_of_the_account(owner, publisher, live),
             **_pages_of_the_studio(publisher, live, waiting, rated),
             **_pages_of_finetunes(owner, publisher, base),
+            **_pages_of_uploads(owner, publisher),
+            **_pages_of_pretraining(owner),
             **_pages_of_batches(owner, live),
             **_pages_of_evaluations(owner, live),
         },
@@ -143,6 +145,48 @@ def _pages_of_finetunes(owner: User, publisher: Publisher, base: Version) -> dic
         "fine-tune running": reverse("jobs:job", args=[running.public_id]),
         "fine-tune done": reverse("jobs:job", args=[done.public_id]),
         "fine-tune unfit": reverse("jobs:job", args=[unfit.public_id]),
+    }
+
+
+def _pages_of_uploads(owner: User, publisher: Publisher) -> dict[str, str]:
+    """Shown on the pages of files and of batches too."""
+    begun = {
+        name: uploads.begin(owner, of, name=name, purpose=purpose, length_bytes=length)
+        for of, name, purpose, length in (
+            (publisher, f"{LONG_NAME} and of its file.jsonl".replace(" ", "-"), "fine-tune", 3_000_000),
+            (publisher, "arrived.csv", "fine-tune", 600_000),
+            (publisher, "suite.jsonl", "evaluation", 2_000_000),
+            (None, "requests.jsonl", "batch", 1_000_000),
+        )
+    }
+    for upload in begun.values():
+        uploads.append(upload, offset_bytes=0, stream=io.BytesIO(b"x" * 600_000))
+    first, arrived, *_others = begun.values()
+    path = reverse("jobs:new", args=[publisher.slug])
+    return {"upload to go on with": f"{path}?upload={first.public_id}", "upload that has arrived": f"{path}?upload={arrived.public_id}"}
+
+
+def _pages_of_pretraining(owner: User) -> dict[str, str]:
+    """Of another publisher of theirs: of one only so many jobs run at once."""
+    publisher, unfit_report = making.make_publisher(owner), {"valid": False, "error_count": 1, "problem_count": 1, "problems": [PROBLEM]}
+    file = files.save(owner, publisher, name="tales.txt", stream=io.BytesIO(b"Once there was a fox.\n\n" * 40), purpose="fine-tune")
+    began, *steps = looked_at(3.9, 3.5, 3.6, answer="and the fox went home, " * 12)
+    with transaction.atomic():  # before the store's own processes see them
+        unfit, done, running = (pretraining.start(owner, publisher, file=file, settings={"epochs": 30}) for _ in range(3))
+        for job, report in ((unfit, unfit_report), (done, {}), (running, {})):
+            assert job.after is not None
+            claims.claim(claim_of(job.after))
+            claims.finished(outcome_of(job.after, result=DESCRIBED | REPORT | report))
+        for job in (done, running):
+            claims.claim(claim_of(job))
+            claims.segment(replace(segment_of(job, 0), events=[began | {"validation_loss": 8.31}, *steps]))
+        result = {"manifest": making.make_artifact().digest, "steps": 30, "validation_loss": 3.5, "best_step": 20, "facts": making.FACTS}
+        claims.finished(outcome_of(done, result=result))
+        Job.objects.filter(pk=running.pk).update(heartbeat_at=timezone.now() + timedelta(hours=1))  # no worker has it, and none shall
+    return {
+        "pre-training running": reverse("jobs:job", args=[running.public_id]),
+        "pre-training done": reverse("jobs:job", args=[done.public_id]),
+        "pre-training unfit": reverse("jobs:job", args=[unfit.public_id]),
     }
 
 

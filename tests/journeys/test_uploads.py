@@ -236,6 +236,38 @@ def test_two_tabs_bring_one_file_together(site: Page, stack: Stack, wire: Wire, 
         _await_settings(page, publisher, file)
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["the same file", "another of its name and size"])
+def test_another_browser_goes_on_from_the_list_but_only_with_a_file_that_begins_likewise(
+    browser: Browser, site: Page, stack: Stack, wire: Wire, somebody: User, publisher: Publisher, file: Path, other: bool
+) -> None:
+    wire.cut = set(range(3, 100))
+    _choose(site, file)
+    expect(site.locator("[data-upload-said]")).to_contain_text("The connection was lost.")
+    site.goto("about:blank")
+    page, elsewhere = browser.new_page(), Wire()
+    sign_in(page, stack, somebody)
+    page.route("**/studio/uploads/**", elsewhere.pass_on)
+    page.goto(f"{stack.url}/en/studio/publishers/{publisher.slug}/files/")
+
+    page.get_by_role("link", name=f"Go on: {file.name}").click()
+    expect(page.locator("[data-upload-said]")).to_have_text(f"The upload of {file.name} is not complete. Choose the file again to go on.")
+    if other:
+        file.write_bytes(file.read_bytes().replace(b"A number.", b"Of course", 1))
+    _choose(page, file)
+    expect(page.locator("[data-upload-said]")).to_have_text(f"{file.name} is uploaded.", timeout=UPLOADED_WITHIN_MS)
+    _go_on(page)
+
+    _await_settings(page, publisher, file)
+    assert elsewhere.offsets == [PIECE * number for number in range(0 if other else 2, 4)]
+    page.unroute_all(behavior="wait")
+    page.goto(f"{stack.url}/en/studio/publishers/{publisher.slug}/files/")
+    if other:
+        page.get_by_role("button", name=f"Remove: {file.name}").click()
+        expect(page.get_by_text(f"The upload of {file.name} is removed.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your unfinished uploads")).to_have_count(0)
+    page.close()
+
+
 def test_who_shares_a_browser_does_not_see_the_name_of_anothers_file(
     site: Page, stack: Stack, wire: Wire, publisher: Publisher, file: Path
 ) -> None:

@@ -1,0 +1,136 @@
+"""The list of one's unfinished uploads, and how one goes on with them or gives them up."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from store.jobs import uploads
+from store.jobs.models import Upload, UploadedFile
+from tests.jobs.test_finetunes import Scene
+from tests.jobs.test_views import signed_in
+from tests.jobs.uploading import CONTENT, LENGTH, append, begun, empty_scene, finish, waiting
+from tests.making import join
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TITLE = "Your unfinished uploads"
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return empty_scene()
+
+
+def files_of(scene: Scene, client: Client) -> str:
+    return client.get(reverse("jobs:files", args=[scene.publisher.slug])).content.decode()
+
+
+def test_ones_own_are_listed_with_how_far_they_are_and_until_when(scene: Scene) -> None:
+    upload = begun(scene, name="tom & jerry.jsonl")
+    append(upload, CONTENT[: LENGTH // 2])
+
+    page = files_of(scene, signed_in(scene.owner))
+
+    assert TITLE in page
+    assert "tom &amp; jerry.jsonl" in page
+    assert '<progress max="100" value="50" aria-label="Arrived of tom &amp; jerry.jsonl">50%</progress>' in page
+    assert f"{reverse('jobs:new', args=[scene.publisher.slug])}?upload={upload.public_id}" in page
+    assert reverse("jobs:remove_upload", args=[upload.public_id]) in page
+    assert str(upload.expires_at.year) in page
+
+
+def test_those_of_others_of_another_publisher_those_made_a_file_and_those_expired_are_not(scene: Scene) -> None:
+    colleague = join(scene.publisher, "maintainer")
+    for name in ("made.jsonl", "expired.jsonl", "own.jsonl"):
+        append(begun(scene, name=name), CONTENT)
+    finish(scene, Upload.objects.get(name="made.jsonl"))
+    Upload.objects.filter(name="expired.jsonl").update(expires_at=timezone.now())
+    uploads.begin(scene.owner, None, name="requests.jsonl", purpose="batch", length_bytes=9)
+
+    own, personal = signed_in(scene.owner), reverse("batches:list")
+
+    assert [upload.name for upload in uploads.unfinished(scene.owner, scene.publisher)] == ["own.jsonl"]
+    assert [upload.name for upload in uploads.unfinished(scene.owner, None)] == ["requests.jsonl"]
+    assert TITLE not in files_of(scene, signed_in(colleague))
+    assert "requests.jsonl" not in files_of(scene, own)
+    assert "requests.jsonl" in own.get(personal).content.decode()
+    assert TITLE not in signed_in(colleague).get(personal).content.decode()
+
+
+def test_one_that_is_removed_is_gone_with_its_pieces(scene: Scene) -> None:
+    upload = begun(scene)
+    append(upload, CONTENT[:10])
+    client = signed_in(scene.owner)
+
+    answer = client.post(reverse("jobs:remove_upload", args=[upload.public_id]), follow=True)
+
+    assert answer.redirect_chain == [(reverse("jobs:files", args=[scene.publisher.slug]), 302)]
+    assert "The upload of mine.jsonl is removed." in answer.content.decode()
+    assert (Upload.objects.count(), waiting()) == (0, [])
+
+
+def test_nobody_else_removes_it_and_who_has_left_still_does(scene: Scene) -> None:
+    upload = begun(scene)
+    url = reverse("jobs:remove_upload", args=[upload.public_id])
+
+    refused = signed_in(join(scene.publisher, "owner")).post(url)
+    kept = Upload.objects.count()
+    scene.publisher.memberships.filter(user=scene.owner).delete()
+    removed = signed_in(scene.owner).post(url)
+
+    assert (refused.status_code, kept) == (404, 1)
+    assert (removed.status_code, removed["Location"], Upload.objects.count()) == (302, reverse("pages:home"), 0)
+
+
+def test_the_form_of_one_to_go_on_with_says_how_its_file_begins(scene: Scene) -> None:
+    upload = begun(scene)
+    append(upload, CONTENT[:50])
+    append(upload, CONTENT[50:60])
+
+    page = signed_in(scene.owner).get(f"{reverse('jobs:new', args=[scene.publisher.slug])}?upload={upload.public_id}")
+
+    shown = page.content.decode()
+    assert f'data-begun-url="{reverse("jobs:upload", args=[upload.public_id])}"' in shown
+    assert f'data-begun-offset="60" data-begun-sha256="{hashlib.sha256(CONTENT[:60]).hexdigest()}"' in shown
+    assert f'data-begun-bytes="{LENGTH}"' in shown
+    assert page.context["form"].uploaded is None
+
+
+def test_the_form_of_one_that_has_arrived_has_it_already(scene: Scene) -> None:
+    upload = begun(scene)
+    append(upload, CONTENT)
+    client, path = signed_in(scene.owner), reverse("jobs:new", args=[scene.publisher.slug])
+
+    page = client.get(f"{path}?upload={upload.public_id}").content.decode()
+    sent = client.post(path, {"base": scene.base.public_id, "scope": "adapter", "upload": upload.public_id})
+
+    assert f'name="upload" value="{upload.public_id}"' in page
+    assert "mine.jsonl is uploaded." in page
+    assert "data-begun-url" not in page
+    assert (sent.status_code, UploadedFile.objects.get(name="mine.jsonl").size_bytes) == (302, LENGTH)
+
+
+def test_a_batch_goes_on_with_ones_own_and_needs_no_file_beside_it(scene: Scene) -> None:
+    upload = uploads.begin(scene.owner, None, name="requests.jsonl", purpose="batch", length_bytes=2)
+    append(upload, b"{}")
+
+    page = signed_in(scene.owner).get(f"{reverse('batches:new')}?upload={upload.public_id}")
+
+    assert (page.context["form"].uploaded, page.context["form"].fields["file"].required) == (upload, False)
+
+
+@pytest.mark.parametrize("purpose", ["evaluation", "of another person", "nobody's"])
+def test_a_form_opened_with_what_is_not_for_it_opens_empty(scene: Scene, purpose: str) -> None:
+    owner = scene.owner if purpose == "evaluation" else join(scene.publisher, "maintainer")
+    of = "evaluation" if purpose == "evaluation" else "fine-tune"
+    upload = uploads.begin(owner, scene.publisher, name="mine.jsonl", purpose=of, length_bytes=9)
+    asked = "upload_0" if purpose == "nobody's" else upload.public_id
+
+    page = signed_in(scene.owner).get(f"{reverse('jobs:new', args=[scene.publisher.slug])}?upload={asked}")
+
+    assert (page.status_code, page.context["form"].begun, page.context["form"].uploaded) == (200, None, None)
+    assert "data-begun-url" not in page.content.decode()
