@@ -188,7 +188,7 @@ def test_its_page_calls_what_it_began_with_no_base(scene: Scene) -> None:
     job = start(scene)
     check(job)
     claims.claim(claim_of(job))
-    began, *steps = looked_at(3.9, 3.5)
+    began, *steps = looked_at(3.9, 3.5, answer="Once")
     claims.segment(replace(segment_of(job, 0), events=[began | {"validation_loss": 8.31, "unasked": ["A long one."]}, *steps]))
 
     page = signed_in(scene.owner).get(reverse("jobs:job", args=[job.public_id])).content.decode()
