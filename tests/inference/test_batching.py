@@ -11,7 +11,7 @@ from inference import batching
 from inference.checkpoint import load_gpt
 from inference.examples import Example
 from inference.recipe import Recipe
-from inference.trainable import TrainableLora
+from inference.trainable import TrainableLora, _Beside
 from tests.inference.tiny import tiny_base
 
 
@@ -36,3 +36,14 @@ def test_a_frozen_head_gives_the_losses_and_gradients_of_one_that_is_not(
     assert torch.allclose(found[True][0], found[False][0], atol=1e-5)
     for theirs, ours in zip(found[True][1], found[False][1], strict=True):
         assert torch.allclose(theirs, ours, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_beside_a_projection_has_the_gradients_of_its_formula() -> None:
+    random = torch.Generator().manual_seed(0)
+    x, y, a, b = (torch.randn(shape, generator=random, requires_grad=True) for shape in ((9, 6), (9, 5), (3, 6), (5, 3)))
+    weights = torch.randn(9, 5, generator=random)
+    ours, formula = _Beside.apply(x, y, a, b, 0.7), y + 0.7 * x @ a.t() @ b.t()
+
+    assert torch.allclose(ours, formula, atol=1e-5)
+    for found, expected in zip(*(torch.autograd.grad((its * weights).sum(), (x, y, a, b)) for its in (ours, formula)), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
