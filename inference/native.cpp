@@ -3,8 +3,9 @@
 // Arithmetic is float32, whatever the weights are kept in (float32, bfloat16 or int8 with a scale per output): a product reads
 // each weight once, widens it in registers and multiplies it with up to ROWS tokens. Where the processor multiplies pairs of
 // bfloat16 (AVX512_BF16), what weights of bfloat16 or int8 are multiplied with is rounded to bfloat16 too and the sums stay
-// float32: twice as many products at once. The order in which the numbers of an output are added depends on nothing but the
-// output itself, so a token's hidden state is the same to the bit alone, in any batch, in any chunking and behind a cached prefix.
+// float32: twice as many products at once, and with its tiles (AMX) far more. The order in which the numbers of an output are
+// added depends on nothing but the output itself, so a token's hidden state is the same to the bit alone, in any batch, in any
+// chunking and behind a cached prefix.
 //
 //   packed weights   [outs / 16][ins][16], bfloat16 in pairs of inputs: [outs / 16][ins / 2][16][2]
 //   keys             [blocks][kv_heads][head_dim][16]   a block holds 16 tokens, so q·k of a block is one small product
@@ -19,6 +20,11 @@
 #endif
 #if defined(__AVX512BF16__) && !defined(WITHOUT_PAIRS)
 #define PAIRS
+#if defined(__AMX_BF16__) && defined(__linux__) && !defined(WITHOUT_AMX)
+#define AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 #include <atomic>
 #include <cmath>
@@ -39,7 +45,6 @@ constexpr int LANES = 8, ROWS = 6;
 constexpr int PANEL = 16;  // outputs that stand together in packed weights, and tokens of a block
 constexpr int PARTS = PANEL / LANES;
 constexpr int MAX_RANK = 256;
-constexpr int64_t PANELS_AHEAD = 4;  // how far weights are fetched ahead of the product that reads them
 constexpr int64_t APART = 32;    // from so many tokens for each thread on, each takes its own through the products of a layer,
 constexpr int64_t AT_ONCE = 96;  // at most so many at once, so that what is between the products stays in its cache
 constexpr int64_t MANY = 16384;  // outputs, as of a head: they lie far away, and there are pieces enough for larger ones
@@ -176,7 +181,7 @@ inline void two(const Brain* panel, int64_t k, Floats* a, Floats* b) {
 
 // R tokens by N panels: result[r][n] = sum over k of x[r][k] * w[n][k], added up in the order of k.
 template <class W, int R, int N>
-inline void tile(const float* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, Floats (&result)[R][N][PARTS]) {
+inline void tile(const float* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, int64_t, Floats (&result)[R][N][PARTS]) {
     for (int r = 0; r < R; r++)
         for (int n = 0; n < N; n++)
             for (int p = 0; p < PARTS; p++) result[r][n][p] = Floats{};
@@ -212,7 +217,7 @@ inline __m512bh both(const Brain* at) {
 inline void narrow(Brain* at, Floats x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), __m256i(_mm512_cvtneps_pbh(__m512(x)))); }
 
 template <class W, int R, int N>
-inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, Floats (&result)[R][N][PARTS]) {
+inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_stride, int64_t ins, int64_t ahead, Floats (&result)[R][N][PARTS]) {
     __m512 sums[R][N];
     for (int r = 0; r < R; r++)
         for (int n = 0; n < N; n++) sums[r][n] = _mm512_setzero_ps();
@@ -220,7 +225,7 @@ inline void tile(const Brain* x, int64_t x_stride, const W* w, int64_t panel_str
         __m512bh weights[N];
         for (int n = 0; n < N; n++) {
             weights[n] = pair(w + n * panel_stride, k);
-            __builtin_prefetch(w + (n + PANELS_AHEAD) * panel_stride + k * PANEL, 0, 2);
+            __builtin_prefetch(w + (n + ahead) * panel_stride + k * PANEL, 0, 2);
         }
         for (int r = 0; r < R; r++) {
             for (int n = 0; n < N; n++) sums[r][n] = _mm512_dpbf16_ps(sums[r][n], weights[n], both(x + r * x_stride + k));
@@ -290,6 +295,11 @@ struct Step {
 
 namespace {
 
+// A matrix as threads multiply with it.
+struct Product : Matrix {
+    int64_t ahead;  // how many panels behind those that it reads a thread finds what it reads next, and fetches it
+};
+
 inline void finish(const Matrix& m, float* y, int64_t out, const Floats* result, bool add) {
     int64_t there = m.outs - out < PANEL ? m.outs - out : PANEL;
     for (int p = 0; p < PARTS; p++) {
@@ -309,19 +319,19 @@ inline void finish(const Matrix& m, float* y, int64_t out, const Floats* result,
 }
 
 template <class W, class X, int R, int N>
-void rows_by_panels(const Matrix& m, int64_t panel, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
+void rows_by_panels(const Product& m, int64_t panel, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
     Floats result[R][N][PARTS];
     const int64_t panel_stride = m.ins * PANEL;
     if (m.outs >= MANY)
         for (int r = 0; r < R; r++)
             for (int n = 0; n < N; n++) __builtin_prefetch(y + r * ys + (panel + n) * PANEL, 1);
-    tile<W, R, N>(x, xs, static_cast<const W*>(m.packed) + panel * panel_stride, panel_stride, m.ins, result);
+    tile<W, R, N>(x, xs, static_cast<const W*>(m.packed) + panel * panel_stride, panel_stride, m.ins, m.ahead, result);
     for (int r = 0; r < R; r++)
         for (int n = 0; n < N; n++) finish(m, y + r * ys, (panel + n) * PANEL, result[r][n], add);
 }
 
 template <class W, class X, int R>
-void some_rows(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
+void some_rows(const Product& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
     constexpr int most = std::is_same_v<X, float> ? ROWS : 2 * ROWS, N = R * 4 <= most ? 4 : R * 2 <= most ? 2 : 1;  // as registers allow
     int64_t panel = first;
     for (; panel + N <= last; panel += N) rows_by_panels<W, X, R, N>(m, panel, x, xs, y, ys, add);
@@ -329,7 +339,7 @@ void some_rows(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t
 }
 
 template <class W, class X, int R>
-void any_rows(int64_t n, const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
+void any_rows(int64_t n, const Product& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, bool add) {
     if constexpr (R > 0) {
         if (n == R) some_rows<W, X, R>(m, first, last, x, xs, y, ys, add);
         else any_rows<W, X, R - 1>(n, m, first, last, x, xs, y, ys, add);
@@ -362,7 +372,7 @@ const Brain* widened(const W* panels, int64_t pairs, const Brain*) {
 #endif
 
 template <class W, class X>
-void tiles(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+void tiles(const Product& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
     const int64_t count = (n + ROWS - 1) / ROWS;
     for (int64_t t = 0, row = 0; t < count; t++) {  // of nearly equal height
         int64_t height = (n - row + count - t - 1) / (count - t);
@@ -372,14 +382,14 @@ void tiles(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs,
 }
 
 template <class W, class X>
-void panels(const Matrix& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+void panels(const Product& m, int64_t first, int64_t last, const X* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
     if (n <= 2 * ROWS) return tiles<W, X>(m, first, last, x, xs, y, ys, n, add);
     for (int64_t panel = first, next; panel < last; panel = next) {
         next = panel + 2 < last ? panel + 2 : last;
         if constexpr (std::is_same_v<W, X>) {
             tiles<W, X>(m, panel, next, x, xs, y, ys, n, add);
         } else {
-            Matrix wide = m;
+            Product wide = m;
             const int64_t before = panel * m.ins * PANEL;
             wide.packed = widened(static_cast<const W*>(m.packed) + before, (next - panel) * m.ins / 2, x) - before;
             tiles<X, X>(wide, panel, next, x, xs, y, ys, n, add);
@@ -407,19 +417,204 @@ const Brain* rounded(const float* x, int64_t& stride, int64_t n, int64_t ins) {
 const float* rounded(const float* x, int64_t&, int64_t, int64_t) { return x; }
 #endif
 
-// y [n, outs] = x [n, ins] times the matrix, or that added to y.
-void product(Member& member, const Matrix& m, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
-    const int64_t all = (m.outs + PANEL - 1) / PANEL, chunk = m.outs >= MANY ? 32 : n * 2 <= ROWS ? 4 : 2;  // panels
-    int64_t rs = xs;
-    const auto* narrow = m.kind == F32 ? nullptr : rounded(x, rs, n, m.ins);
-    member.share((all + chunk - 1) / chunk, [&](int64_t item) {
-        int64_t first = item * chunk, last = first + chunk < all ? first + chunk : all;
-        switch (m.kind) {
-            case F32: panels<float>(m, first, last, x, xs, y, ys, n, add); break;
-            case BF16: panels<Brain>(m, first, last, narrow, rs, y, ys, n, add); break;
-            case INT8: panels<int8_t>(m, first, last, narrow, rs, y, ys, n, add); break;
+#ifdef AMX
+// Matrices of weights in bfloat16 by the processor's tiles (AMX): 16 tokens by 16 outputs by 32 inputs in one instruction.
+constexpr int TILE = 16;            // rows of a tile
+constexpr int64_t TILE_INS = 32;    // inputs of a row of x, or of all rows of a panel, that a tile holds
+constexpr int64_t TILE_BYTES = 64;  // of a row
+
+// Whether this process may use tiles; Linux wants to be asked.
+bool amx() {
+    constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    static const bool granted = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+    return granted;
+}
+
+struct alignas(64) TileConfig {  // Intel's palette 1: eight tiles of at most 16 rows of 64 bytes
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+    constexpr TileConfig(const uint16_t (&bytes)[8], const uint8_t (&counts)[8]) : row_bytes{}, rows{} {
+        for (int t = 0; t < 8; t++) row_bytes[t] = bytes[t], rows[t] = counts[t];
+    }
+};
+// Not a local variable: GCC's _tile_loadconfig says that it reads but the first 8 bytes.
+const TileConfig PRODUCT_TILES{{TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES},
+                               {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE}};
+
+// A thread's tiles: 0 to 3 are sums, 4 and 5 tokens, 6 and 7 weights. Given back, so that switches of threads need not save them.
+struct Tiles {
+    Tiles() { if (amx()) _tile_loadconfig(&PRODUCT_TILES); }
+    ~Tiles() { if (amx()) _tile_release(); }
+};
+
+// Room for so many numbers from the beginning of a line on; their values are those of before or none.
+Brain* room(std::vector<Brain>& numbers, int64_t count) {
+    if (int64_t(numbers.size()) < count + TILE_INS) numbers.resize(count + TILE_INS);
+    return reinterpret_cast<Brain*>((reinterpret_cast<uintptr_t>(numbers.data()) + 63) / 64 * 64);
+}
+
+// x [n, ins] rounded to bfloat16 in the order in which tiles are read: [n / 16][ins / 32][16][32]. What stands for tokens that
+// are not there is anything.
+const Brain* in_tiles(const float* x, int64_t xs, int64_t n, int64_t ins) {
+    thread_local std::vector<Brain> numbers;
+    const int64_t across = (ins + TILE_INS - 1) / TILE_INS;
+    Brain* tiles = room(numbers, (n + TILE - 1) / TILE * across * TILE * TILE_INS);
+    for (int64_t row = 0; row < n; row++) {
+        Brain* mine = tiles + (row / TILE * across * TILE + row % TILE) * TILE_INS;
+        const float* its = x + row * xs;
+        for (int64_t k = 0; k < ins; k += TILE_INS, mine += TILE * TILE_INS) round_all(its + k, mine, ins - k < TILE_INS ? ins - k : TILE_INS);
+    }
+    return tiles;
+}
+
+// The results of one panel for some tokens: sums [rows][16].
+void finish_panel(const Matrix& m, int64_t panel, const float (*sums)[PANEL], int64_t rows, float* y, int64_t ys, bool add) {
+    const int64_t out = panel * PANEL;
+    if (out + PANEL > m.outs) {
+        for (int64_t r = 0; r < rows; r++) {
+            const Floats result[PARTS] = {load(sums[r])};
+            finish(m, y + r * ys, out, result, add);
         }
-    });
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        Floats value = load(sums[r]);
+        if (m.bias) value += load(m.bias + out);
+        float* at = y + r * ys + out;
+        store(at, add ? load(at) + value : value);
+    }
+}
+
+// Inputs behind the last whole tile are added pair by pair. x: that of 16 tokens, of which `rows` are wanted.
+template <int N>
+void amx_finish(const Product& m, int64_t panel, const Brain* x, float (&sums)[N][TILE][PANEL], int64_t rows, float* y, int64_t ys, bool add) {
+    const int64_t whole = m.ins / TILE_INS * TILE_INS;
+    const Brain *w = static_cast<const Brain*>(m.packed) + panel * m.ins * PANEL, *left = x + whole * TILE;
+    for (int64_t n = 0; n < N; n++) {
+        for (int64_t r = 0; r < rows && whole < m.ins; r++) {
+            __m512 sum = _mm512_load_ps(sums[n][r]);
+            for (int64_t k = whole; k < m.ins; k += 2)
+                sum = _mm512_dpbf16_ps(sum, pair(w + n * m.ins * PANEL, k), both(left + r * TILE_INS + k - whole));
+            _mm512_store_ps(sums[n][r], sum);
+        }
+        finish_panel(m, panel + n, sums[n], rows, y, ys, add);
+    }
+}
+
+inline void fetch_tile(const Brain* at) {
+    for (int64_t line = 0; line < TILE; line++) __builtin_prefetch(at + line * TILE_INS, 0, 2);
+}
+
+// At most 16 tokens by N panels, which are fetched if nobody has read them yet.
+template <int N>
+void amx_few(const Product& m, int64_t panel, const Brain* x, int64_t rows, bool first, float* y, int64_t ys, bool add) {
+    static_assert(N == 1 || N == 2 || N == 4);
+    const int64_t stride = m.ins * PANEL, whole = m.ins / TILE_INS * TILE_INS;
+    const int64_t x_bytes = rows == 1 ? 0 : TILE_BYTES;  // a single token stands for all of its tile
+    const Brain* w = static_cast<const Brain*>(m.packed) + panel * stride;
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // GCC's _tile_loadd does not say that it reads memory
+    _tile_zero(0);
+    if (N > 1) _tile_zero(1);
+    if (N > 2) _tile_zero(2);
+    if (N > 2) _tile_zero(3);
+    for (int64_t k = 0; k < whole; k += TILE_INS) {
+        const Brain* here = w + k * PANEL;
+        _tile_loadd(4, x + k * TILE, x_bytes);
+        _tile_loadd(5, here, TILE_BYTES);
+        _tile_dpbf16ps(0, 4, 5);
+        if (N > 1) _tile_loadd(6, here + stride, TILE_BYTES);
+        if (N > 1) _tile_dpbf16ps(1, 4, 6);
+        if (N > 2) _tile_loadd(7, here + 2 * stride, TILE_BYTES);
+        if (N > 2) _tile_dpbf16ps(2, 4, 7);
+        if (N > 2) _tile_loadd(5, here + 3 * stride, TILE_BYTES);
+        if (N > 2) _tile_dpbf16ps(3, 4, 5);
+        for (int64_t n = 0; first && n < N; n++) fetch_tile(here + (n + m.ahead) * stride);
+    }
+    alignas(64) float sums[N][TILE][PANEL];
+    _tile_stored(0, sums[0], TILE_BYTES);
+    if (N > 1) _tile_stored(1, sums[1 % N], TILE_BYTES);
+    if (N > 2) _tile_stored(2, sums[2 % N], TILE_BYTES);
+    if (N > 2) _tile_stored(3, sums[3 % N], TILE_BYTES);
+    amx_finish<N>(m, panel, x, sums, rows, y, ys, add);
+}
+
+// 17 to 32 tokens by N panels.
+template <int N>
+void amx_many(const Product& m, int64_t panel, const Brain* x, int64_t rows, bool first, bool last, float* y, int64_t ys, bool add) {
+    static_assert(N == 1 || N == 2);
+    const int64_t stride = m.ins * PANEL, whole = m.ins / TILE_INS * TILE_INS;
+    const Brain *w = static_cast<const Brain*>(m.packed) + panel * stride, *others = x + (m.ins + TILE_INS - 1) / TILE_INS * TILE * TILE_INS;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    _tile_zero(0);
+    _tile_zero(2);
+    if (N > 1) _tile_zero(1);
+    if (N > 1) _tile_zero(3);
+    for (int64_t k = 0; k < whole; k += TILE_INS) {
+        const Brain* here = w + k * PANEL;
+        _tile_loadd(6, here, TILE_BYTES);
+        if (N > 1) _tile_loadd(7, here + stride, TILE_BYTES);
+        if (first && last) {
+            _tile_loadd(4, x + k * TILE, TILE_BYTES);
+            _tile_loadd(5, others + k * TILE, TILE_BYTES);
+        } else {  // more tokens than the first cache holds: they leave it to the weights
+            _tile_stream_loadd(4, x + k * TILE, TILE_BYTES);
+            _tile_stream_loadd(5, others + k * TILE, TILE_BYTES);
+        }
+        for (int64_t n = 0; first && n < N; n++) fetch_tile(here + (n + m.ahead) * stride);
+        _tile_dpbf16ps(0, 4, 6);
+        if (N > 1) _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        if (N > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+    alignas(64) float sums[N][TILE][PANEL], more[N][TILE][PANEL];
+    _tile_stored(0, sums[0], TILE_BYTES);
+    _tile_stored(2, more[0], TILE_BYTES);
+    if (N > 1) _tile_stored(1, sums[N - 1], TILE_BYTES);
+    if (N > 1) _tile_stored(3, more[N - 1], TILE_BYTES);
+    amx_finish<N>(m, panel, x, sums, TILE, y, ys, add);
+    amx_finish<N>(m, panel, others, more, rows - TILE, y + TILE * ys, ys, add);
+}
+
+template <int N>
+void amx_some_panels(const Product& m, int64_t panel, const Brain* x, float* y, int64_t ys, int64_t n, bool add) {
+    const int64_t x_stride = (m.ins + TILE_INS - 1) / TILE_INS * TILE_INS;  // of a token, as far as whole tiles go
+    for (int64_t row = 0; row < n; row += 2 * TILE) {
+        const int64_t rows = n - row < 2 * TILE ? n - row : 2 * TILE;
+        const bool first = row == 0, last = row + rows == n;
+        if (rows > TILE) amx_many<N>(m, panel, x + row * x_stride, rows, first, last, y + row * ys, ys, add);
+        else amx_few<N>(m, panel, x + row * x_stride, rows, first, y + row * ys, ys, add);
+    }
+}
+
+void amx_panels(const Product& m, int64_t first, int64_t last, const Brain* x, float* y, int64_t ys, int64_t n, bool add) {
+    int64_t panel = first;
+    for (; n <= TILE && panel + 4 <= last; panel += 4) amx_few<4>(m, panel, x, n, true, y, ys, add);
+    for (; panel + 2 <= last; panel += 2) amx_some_panels<2>(m, panel, x, y, ys, n, add);
+    if (panel < last) amx_some_panels<1>(m, panel, x, y, ys, n, add);
+}
+#else
+struct Tiles {};
+#endif
+
+// y [n, outs] = x [n, ins] times the matrix, or that added to y.
+void product(Member& member, const Matrix& matrix, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    const int64_t all = (matrix.outs + PANEL - 1) / PANEL, chunk = matrix.outs >= MANY ? 32 : n * 2 <= ROWS ? 4 : 2;  // panels
+    const Product m{matrix, chunk > 4 ? 4 : chunk * member.team.threads};
+    const int64_t items = (all + chunk - 1) / chunk;
+    const auto some = [&](auto work) {
+        member.share(items, [&](int64_t item) { work(item * chunk, (item + 1) * chunk < all ? (item + 1) * chunk : all); });
+    };
+    if (m.kind == F32) return some([&](int64_t first, int64_t last) { panels<float>(m, first, last, x, xs, y, ys, n, add); });
+#ifdef AMX
+    if (m.kind == BF16 && amx()) {
+        const Brain* tiles = in_tiles(x, xs, n, m.ins);
+        return some([&](int64_t first, int64_t last) { amx_panels(m, first, last, tiles, y, ys, n, add); });
+    }
+#endif
+    const auto* narrow = rounded(x, xs, n, m.ins);
+    if (m.kind == BF16) some([&](int64_t first, int64_t last) { panels<Brain>(m, first, last, narrow, xs, y, ys, n, add); });
+    else some([&](int64_t first, int64_t last) { panels<int8_t>(m, first, last, narrow, xs, y, ys, n, add); });
 }
 
 // ---------------------------------------------------------------- rows
@@ -519,7 +714,7 @@ inline void score(const Model& m, const C* keys, const int64_t* blocks, int64_t 
             }
     for (int n = 0; n < B; n++)
         for (int r = 0; r < Q; r++)
-            for (int p = 0; p < PARTS; p++) store(scores + r * width + n * PANEL + p * LANES, result[n][r][p] * m.attention_scale);
+            for (int p = 0; p < PARTS; p++) store(scores + r * width + n * PANEL + p * LANES, result[n][r][p]);
 }
 
 // N panels of columns of what Q queries see, by their shares of each key, which stand `width` apart.
@@ -562,7 +757,7 @@ inline void score(const Model& m, const Brain* keys, const int64_t* blocks, int6
             for (int n = 0; n < B; n++) result[n][r] = _mm512_dpbf16_ps(result[n][r], key[n], both(query[r] + k));
     }
     for (int n = 0; n < B; n++)
-        for (int r = 0; r < Q; r++) store(scores + r * width + n * PANEL, Floats(result[n][r]) * m.attention_scale);
+        for (int r = 0; r < Q; r++) store(scores + r * width + n * PANEL, Floats(result[n][r]));
 }
 
 template <int Q, int N>
@@ -610,6 +805,26 @@ void ask(const float* const* query, int64_t d, const Brain** asked) {
 }
 #endif
 
+// The shares of a query's keys in what it sees, times the number returned. `mine`: its scores with the keys of blocks [begin, end),
+// in whose place the shares may stand; it sees the keys from `first` to `at`.
+template <class S>
+float share_out(const Model& m, float* mine, int64_t first, int64_t at, int64_t begin, int64_t end, S* shares) {
+    const int64_t width = (end - begin) * PANEL;
+    for (int64_t key = begin * PANEL; key < first; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
+    for (int64_t key = at + 1; key < end * PANEL; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
+    Floats most = load(mine), lanes = {};
+    for (int64_t i = LANES; i < width; i += LANES) most = load(mine + i) > most ? load(mine + i) : most;
+    float best = most[0];
+    for (int i = 1; i < LANES; i++) best = most[i] > best ? most[i] : best;
+    for (int64_t i = 0; i < width; i += LANES) {
+        Floats score = load(mine + i), e = exponential((score - best) * m.attention_scale);
+        e = score == HIDDEN_KEY ? Floats{} : e;
+        keep(shares + i, e);
+        lanes += e;
+    }
+    return 1.0f / sum(lanes);
+}
+
 // softmax(q Kᵀ) V for Q queries over one key head of one piece. `at`: their positions. scores: [Q][width].
 template <class C, int Q>
 void attend(const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks, const float* const* query,
@@ -631,26 +846,110 @@ void attend(const Model& m, int64_t window, const C* keys, const C* values, cons
     }
     Share<C>* shares = reinterpret_cast<Share<C>*>(scores);  // in the scores' place: each stands where no later score is
     float scale[Q];
-    for (int r = 0; r < Q; r++) {
-        float* mine = scores + r * width;
-        for (int64_t key = begin * PANEL; key < first[r]; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
-        for (int64_t key = at[r] + 1; key < end * PANEL; key++) mine[key - begin * PANEL] = HIDDEN_KEY;
-        Floats most = load(mine), lanes = {};
-        for (int64_t i = LANES; i < width; i += LANES) most = load(mine + i) > most ? load(mine + i) : most;
-        float best = most[0];
-        for (int i = 1; i < LANES; i++) best = most[i] > best ? most[i] : best;
-        for (int64_t i = 0; i < width; i += LANES) {
-            Floats score = load(mine + i), e = exponential(score - best);
-            e = score == HIDDEN_KEY ? Floats{} : e;
-            keep(shares + r * width + i, e);
-            lanes += e;
-        }
-        scale[r] = 1.0f / sum(lanes);
-    }
+    for (int r = 0; r < Q; r++) scale[r] = share_out(m, scores + r * width, first[r], at[r], begin, end, shares + r * width);
     int64_t column = 0;
     for (; column + N * PANEL <= d; column += N * PANEL) gather<Q, N>(m, values, blocks, begin, end, column, shares, width, scale, following, out);
     for (; column < d; column += PANEL) gather<Q, 1>(m, values, blocks, begin, end, column, shares, width, scale, following, out);
 }
+
+#ifdef AMX
+// The tiles of what is seen: 0 to 3 are sums, 4 is shares of the 16 keys of a block, 6 their values in pairs.
+const TileConfig VALUE_TILES{{TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES, TILE_BYTES / 2, 0, TILE_BYTES, 0},
+                             {TILE, TILE, TILE, TILE, TILE, 0, PANEL / 2, 0}};
+
+// Whether attention is computed by tiles; it is either for all tokens or for none.
+inline bool amx_attends(const Model& m) { return amx() && m.cache_kind == BF16 && m.head_dim % TILE_INS == 0; }
+
+// The scores of 16 queries [16][d] with the keys of B blocks, those from number b of the piece on.
+template <int B>
+inline void amx_score(const Model& m, const Brain* keys, const int64_t* blocks, int64_t b, const Brain* asked, float* scores, int64_t width) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    _tile_zero(0);
+    if (B > 1) _tile_zero(1);
+    for (int64_t k = 0; k < d; k += TILE_INS) {
+        _tile_loadd(4, asked + k, d * 2);
+        _tile_loadd(6, keys + blocks[b] * block_stride + k * PANEL, TILE_BYTES);
+        if (B > 1) _tile_loadd(7, keys + blocks[b + 1] * block_stride + k * PANEL, TILE_BYTES);
+        _tile_dpbf16ps(0, 4, 6);
+        if (B > 1) _tile_dpbf16ps(1, 4, 7);
+    }
+    _tile_stored(0, scores, width * 4);
+    if (B > 1) _tile_stored(1, scores + PANEL, width * 4);
+}
+
+// N panels of columns of what 16 queries see, by their shares of each key, which stand `width` apart: seen [N][16][16].
+template <int N>
+inline void amx_gather(const Model& m, const Brain* values, const int64_t* blocks, int64_t begin, int64_t end, int64_t column, const Brain* shares,
+                       int64_t width, const Next<Brain>& next, float (*seen)[TILE][PANEL]) {
+    static_assert(N == 2 || N == 4);
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    _tile_zero(0);
+    _tile_zero(1);
+    if (N > 2) _tile_zero(2);
+    if (N > 2) _tile_zero(3);
+    for (int64_t b = begin; b < end; b++) {
+        const Brain* block = values + blocks[b] * block_stride + column * 2;
+        if (!column && b - begin < next.count) fetch(next.keys + next.blocks[b - begin] * block_stride, d * PANEL);
+        _tile_loadd(4, shares + (b - begin) * PANEL, width * 2);
+        _tile_loadd(6, block, d * 4);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(6, block + PANEL * 2, d * 4);
+        _tile_dpbf16ps(1, 4, 6);
+        if (N > 2) {
+            _tile_loadd(6, block + 2 * PANEL * 2, d * 4);
+            _tile_dpbf16ps(2, 4, 6);
+            _tile_loadd(6, block + 3 * PANEL * 2, d * 4);
+            _tile_dpbf16ps(3, 4, 6);
+        }
+    }
+    _tile_stored(0, seen[0], TILE_BYTES);
+    _tile_stored(1, seen[1], TILE_BYTES);
+    if (N > 2) _tile_stored(2, seen[N - 2], TILE_BYTES);
+    if (N > 2) _tile_stored(3, seen[N - 1], TILE_BYTES);
+}
+
+// As `attend`, for at most 16 queries: what is computed for those that are not there is nobody's. scores: [16][width].
+void amx_attend(int64_t queries, const Model& m, int64_t window, const Brain* keys, const Brain* values, const int64_t* blocks,
+                const float* const* query, float* const* out, const int64_t* at, const Next<Brain>& following, float* scores) {
+    const int64_t d = m.head_dim, block_stride = m.kv_heads * d * PANEL;
+    const int64_t begin = first_seen(at[0], window) / PANEL, end = at[queries - 1] / PANEL + 1, width = (end - begin) * PANEL;
+    thread_local std::vector<Brain> numbers;
+    Brain* asked = room(numbers, TILE * d);
+    for (int64_t r = 0; r < queries; r++) round_all(query[r], asked + r * d, d);
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // as for products
+    for (int64_t b = begin, done; b < end; b += done) {
+        done = b + 2 <= end ? 2 : 1;
+        for (int64_t next = b + done; next < end && next < b + done + 2; next++) fetch(keys + blocks[next] * block_stride, d * PANEL);
+        for (int64_t own = b; own < b + done; own++) fetch(values + blocks[own] * block_stride, d * PANEL);
+        if (done == 2) amx_score<2>(m, keys, blocks, b, asked, scores + (b - begin) * PANEL, width);
+        else amx_score<1>(m, keys, blocks, b, asked, scores + (b - begin) * PANEL, width);
+    }
+    Brain* shares = reinterpret_cast<Brain*>(scores);
+    float scale[TILE];
+    for (int64_t r = 0; r < queries; r++)
+        scale[r] = share_out(m, scores + r * width, first_seen(at[r], window), at[r], begin, end, shares + r * width);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    _tile_loadconfig(&VALUE_TILES);
+    alignas(64) float seen[4][TILE][PANEL];
+    for (int64_t column = 0, panels; column < d; column += panels * PANEL) {
+        panels = column + 4 * PANEL <= d ? 4 : 2;
+        if (panels == 4) amx_gather<4>(m, values, blocks, begin, end, column, shares, width, following, seen);
+        else amx_gather<2>(m, values, blocks, begin, end, column, shares, width, following, seen);
+        for (int64_t r = 0; r < queries; r++)
+            for (int64_t n = 0; n < panels; n++) store(out[r] + column + n * PANEL, load(seen[n][r]) * scale[r]);
+    }
+    _tile_loadconfig(&PRODUCT_TILES);
+}
+#endif
+
+// How many queries one key head answers at once.
+#ifdef AMX
+constexpr int64_t QUERIES = TILE;  // at most
+inline int64_t queries_at_once(const Model& m) { return amx_attends(m) ? TILE : ROWS; }
+#else
+constexpr int64_t QUERIES = ROWS;
+inline int64_t queries_at_once(const Model&) { return ROWS; }
+#endif
 
 template <class C, int Q>
 void attend_some(int64_t count, const Model& m, int64_t window, const C* keys, const C* values, const int64_t* blocks,
@@ -883,7 +1182,7 @@ struct Pass {
         const int64_t d = m.head_dim, group = m.heads / m.kv_heads, outs = (m.heads + 2 * m.kv_heads) * d;
         const C* keys = static_cast<const C*>(m.keys) + number * m.blocks * m.kv_heads * d * PANEL;
         const C* values = static_cast<const C*>(m.values) + number * m.blocks * m.kv_heads * d * PANEL;
-        const int64_t count = w.tiles[step.pieces] * m.kv_heads, block_size = d * PANEL;
+        const int64_t count = w.tiles[step.pieces] * m.kv_heads, block_size = d * PANEL, at_once = queries_at_once(m);
         auto piece_of = [&](int64_t item) {  // the piece that a tile belongs to
             int64_t low = 0, high = step.pieces - 1;
             while (low < high) {
@@ -902,17 +1201,23 @@ struct Pass {
                 following.blocks = step.blocks + step.piece_blocks[its] + begin;
                 following.count = std::min(position / PANEL + 1 - begin, AT_MOST_AHEAD);
             }
-            const int64_t from = (tile - w.tiles[piece]) * ROWS, left = step.piece_counts[piece] * group - from;
-            const int64_t queries = left < ROWS ? left : ROWS;
-            const float* query[ROWS];
-            float* out[ROWS];
-            int64_t at[ROWS];
+            const int64_t from = (tile - w.tiles[piece]) * at_once, left = step.piece_counts[piece] * group - from;
+            const int64_t queries = left < at_once ? left : at_once;
+            const float* query[QUERIES];
+            float* out[QUERIES];
+            int64_t at[QUERIES];
             for (int64_t i = 0; i < queries; i++) {
                 const int64_t row = step.piece_rows[piece] + (from + i) / group, head = kv_head * group + (from + i) % group;
                 query[i] = w.qkv + row * outs + head * d;
                 out[i] = w.seen + row * m.heads * d + head * d;
                 at[i] = step.positions[row];
             }
+#ifdef AMX
+            if constexpr (std::is_same_v<C, Brain>)
+                if (amx_attends(m))
+                    return amx_attend(queries, m, l.window, keys + kv_head * block_size, values + kv_head * block_size,
+                                      step.blocks + step.piece_blocks[piece], query, out, at, following, scores);
+#endif
             attend_some<C, ROWS>(queries, m, l.window, keys + kv_head * block_size, values + kv_head * block_size,
                                  step.blocks + step.piece_blocks[piece], query, out, at, following, scores);
         });
@@ -929,14 +1234,14 @@ int64_t workspace_bytes(const Model* model, int64_t n, int64_t pieces, int64_t r
     return w.lay_out(*model, n, pieces, ropes, threads, nullptr);
 }
 
-// hidden [n, hidden] becomes the normed hidden states of the step. scores: [threads][ROWS * longest], longest in whole blocks.
+// hidden [n, hidden] becomes the normed hidden states of the step. scores: [threads][rows_at_once() * longest], longest in whole blocks.
 void forward(const Model* model, const Step* step, float* hidden, char* workspace, float* scores, int64_t longest, int64_t ropes, int32_t threads) {
     Workspace w;
     w.lay_out(*model, step->n, step->pieces, ropes, threads, workspace);
-    const int64_t group = model->heads / model->kv_heads;
+    const int64_t group = model->heads / model->kv_heads, at_once = queries_at_once(*model);
     w.tiles[0] = 0;
     for (int64_t piece = 0; piece < step->pieces; piece++) {
-        w.tiles[piece + 1] = w.tiles[piece] + (step->piece_counts[piece] * group + ROWS - 1) / ROWS;
+        w.tiles[piece + 1] = w.tiles[piece] + (step->piece_counts[piece] * group + at_once - 1) / at_once;
         for (int64_t i = 0; i < step->piece_counts[piece]; i++) w.piece_of[step->piece_rows[piece] + i] = piece;
     }
     Team team{threads};
@@ -944,8 +1249,9 @@ void forward(const Model* model, const Step* step, float* hidden, char* workspac
     {
 #pragma omp single
         team.threads = omp_get_num_threads();  // which may be fewer
+        [[maybe_unused]] Tiles tiles;
         Member member{team};
-        Pass{*model, *step, w, ropes, hidden, scores + omp_get_thread_num() * ROWS * longest, member}.run();
+        Pass{*model, *step, w, ropes, hidden, scores + omp_get_thread_num() * QUERIES * longest, member}.run();
     }
 }
 
@@ -956,12 +1262,13 @@ void multiply(const Matrix* matrix, const float* x, float* y, int64_t n, int32_t
     {
 #pragma omp single
         team.threads = omp_get_num_threads();
+        [[maybe_unused]] Tiles tiles;
         Member member{team};
         product(member, *matrix, x, matrix->ins, y, matrix->outs, n, false);
     }
 }
 
-int32_t rows_at_once() { return ROWS; }
+int32_t rows_at_once() { return QUERIES; }
 
 // Whether what weights of bfloat16 or int8 are multiplied with is rounded to bfloat16.
 int32_t rounds_inputs() {

@@ -66,6 +66,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-window-off": ("Qwen3Config", SHAPE | {"head_dim": 32, "use_sliding_window": False, "sliding_window": WINDOW}),
     "mistral": ("MistralConfig", SHAPE | {"sliding_window": WINDOW}),
     "mistral-whole": ("MistralConfig", SHAPE | {"sliding_window": None, "head_dim": 32}),
+    "mistral-wide-heads": ("MistralConfig", SHAPE | {"sliding_window": WINDOW, "head_dim": 96}),
     "gemma3": ("Gemma3TextConfig", GEMMA),
     "gemma3-linear": (
         "Gemma3TextConfig",
@@ -74,7 +75,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"tie_word_embeddings": False, "attention_bias": True},
     ),
 }
-WINDOWED = ("qwen2-window", "mistral", "gemma3", "gemma3-linear")
+WINDOWED = ("qwen2-window", "mistral", "mistral-wide-heads", "gemma3", "gemma3-linear")
 ROTARY = tuple(family for family in FAMILIES if family != "gpt2")
 LENGTHS = (50, 1, 23)
 

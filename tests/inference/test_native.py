@@ -81,10 +81,11 @@ def test_a_token_is_the_same_to_the_bit_alone_in_a_batch_and_in_any_chunks(folde
     assert torch.equal(many[-50:], alone)
 
 
-@pytest.fixture(params=["as for this processor", "without pairs"])
+@pytest.fixture(params=["as for this processor", "without AMX", "without pairs"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
-    """What processors with instructions for bfloat16 compile, if this is one, and what all others do."""
-    library = native.opened(built(*["-DWITHOUT_PAIRS"] if request.param == "without pairs" else []))
+    """What processors with tiles or with instructions for bfloat16 compile, if this is one, and what all others do."""
+    flags = {"without AMX": ["-DWITHOUT_AMX"], "without pairs": ["-DWITHOUT_PAIRS"]}
+    library = native.opened(built(*flags.get(request.param, [])))
     monkeypatch.setattr(native, "library", lambda: library)
     return library
 
@@ -142,7 +143,7 @@ def widened(model: GPT) -> GPT:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7, 12, 13, 31])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 32, 33, 65])
 def test_a_product_of_any_height_and_of_outputs_that_fill_no_panel(count: int, dtype: torch.dtype, library: ctypes.CDLL) -> None:
     random = torch.Generator().manual_seed(count)
     weight = torch.randn(83, 34, generator=random).to(dtype)
