@@ -86,6 +86,22 @@ class KeyValueStore:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.block_size = block_size
+        self._gathered = [self.keys.new_empty(0), self.values.new_empty(0)]
+
+    def gathered(self, layer: int, blocks: Tensor, *, heads: int) -> list[Tensor]:
+        """Keys and values of these blocks one behind the other, each [heads, seen, d], until the next call.
+
+        blocks: of each head, counted over those of all heads. They are copied into memory kept from step to step: pages given
+        back and asked for at every layer took longer than all else of decoding 32 rows.
+        """
+        _, _, size, head_dim = self.keys.shape[1:]
+        count = len(blocks) * size * head_dim
+        for number, store in enumerate((self.keys, self.values)):
+            if self._gathered[number].numel() < count:
+                self._gathered[number] = store.new_empty(count)
+            into = self._gathered[number][:count].view(len(blocks), -1)
+            torch.index_select(store[layer].view(-1, size * head_dim), 0, blocks, out=into)
+        return [its[:count].view(heads, -1, head_dim) for its in self._gathered]
 
     def zero(self, blocks: Sequence[int]) -> None:
         """Clears freed blocks: a NaN left in masked keys or values would leak through the softmax's product with zero."""
@@ -129,15 +145,22 @@ class PagedAttention:
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
-        keys, values = self._store.keys[layer], self._store.values[layer]
-        for store, new in ((keys, k), (values, v)):
-            store.view(-1, k.shape[-1]).index_copy_(0, self._written, new.reshape(-1, k.shape[-1]))
+        for store, new in ((self._store.keys, k), (self._store.values, v)):
+            store[layer].view(-1, k.shape[-1]).index_copy_(0, self._written, new.reshape(-1, k.shape[-1]))
+        if len(self._chunks) == 1 and not self._decoding:
+            ((_, piece, blocks),) = self._chunks
+            if not piece.start:
+                return _attend_grouped(q, k.transpose(0, 1), v.transpose(0, 1), self._chunk_mask(0, window))
+            return self._attend_chunk(q, layer, piece, blocks, self._chunk_mask(0, window))
+        if len(self._decoding) == 1 and not self._chunks:
+            (together,) = self._decoding
+            return self._attend_decoding(q, layer, together, self._decoding_mask(0, window))
         out = torch.empty_like(q)
         for number, together in enumerate(self._decoding):
             mask = self._decoding_mask(number, window)
-            out[together.rows] = _attend_decoding(q[together.rows], keys, values, together, mask)
+            out[together.rows] = self._attend_decoding(q[together.rows], layer, together, mask)
         for number, (rows, piece, blocks) in enumerate(self._chunks):
-            out[rows] = self._attend_chunk(q[rows], keys, values, piece, blocks, self._chunk_mask(number, window))
+            out[rows] = self._attend_chunk(q[rows], layer, piece, blocks, self._chunk_mask(number, window))
         return out
 
     def _of_heads(self, blocks: Tensor) -> Tensor:
@@ -159,11 +182,10 @@ class PagedAttention:
         )
 
     def _decoding_mask(self, number: int, window: int | None) -> Tensor:
-        """What is added to the scores: float32 [b, 1, 1, keys]."""
+        """Which keys each sees: bool [b, 1, 1, keys]."""
         if (key := (number, window)) not in self._masks:
             together = self._decoding[number]
-            mask = visible(together.positions, together.keys, window)
-            self._masks[key] = torch.zeros(mask.shape, device=self._device).masked_fill_(~mask, -torch.inf)[:, None, None]
+            self._masks[key] = visible(together.positions, together.keys, window)[:, None, None]
         return self._masks[key]
 
     def _chunk_mask(self, number: int, window: int | None) -> Tensor | None:
@@ -174,30 +196,18 @@ class PagedAttention:
             self._masks[key] = visible(torch.arange(piece.start, piece.end, device=self._device), piece.end, window)
         return self._masks[key]
 
-    @staticmethod
-    def _attend_chunk(q: Tensor, keys: Tensor, values: Tensor, piece: Piece, blocks: Tensor, mask: Tensor | None) -> Tensor:
-        seen_keys, seen_values = (_gathered(store, blocks, heads=store.shape[1])[:, : piece.end] for store in (keys, values))
-        return _attend_grouped(q, seen_keys, seen_values, mask)
+    def _attend_chunk(self, q: Tensor, layer: int, piece: Piece, blocks: Tensor, mask: Tensor | None) -> Tensor:
+        keys, values = self._store.gathered(layer, blocks, heads=len(self._heads))
+        return _attend_grouped(q, keys[:, : piece.end], values[:, : piece.end], mask)
+
+    def _attend_decoding(self, q: Tensor, layer: int, together: _Decoding, mask: Tensor) -> Tensor:
+        """q: [b, heads, d]. The group of queries that share a key head stands where a sequence would."""
+        (b, heads, head_dim), kv_heads = q.shape, len(self._heads)
+        keys, values = (its.view(b, kv_heads, -1, head_dim) for its in self._store.gathered(layer, together.table, heads=b * kv_heads))
+        grouped = q.reshape(b, kv_heads, heads // kv_heads, head_dim)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask).reshape(b, heads, head_dim)
 
 
 def _bucket(blocks: int) -> int:
     """Sequences of one bucket are gathered together: their lengths differ by less than a factor of two above 16 blocks."""
     return max(blocks - 1, 15).bit_length()
-
-
-def _gathered(store: Tensor, blocks: Tensor, *, heads: int) -> Tensor:
-    """store: [blocks, kv_heads, block_size, d]; blocks: of each head one behind the other; returns [heads, seen, d]."""
-    _, _, size, head_dim = store.shape
-    return store.view(-1, size * head_dim).index_select(0, blocks).view(heads, -1, head_dim)
-
-
-def _attend_decoding(q: Tensor, keys: Tensor, values: Tensor, together: _Decoding, mask: Tensor) -> Tensor:
-    """q: [b, heads, d]. Two batched products, the group of queries that share a key head standing where a sequence would:
-    measured three times as fast as `scaled_dot_product_attention` of so few queries.
-    """
-    (b, heads, head_dim), kv_heads = q.shape, keys.shape[1]
-    seen_keys, seen_values = (_gathered(store, together.table, heads=b * kv_heads) for store in (keys, values))
-    grouped = q.reshape(b * kv_heads, heads // kv_heads, head_dim)
-    scores = torch.bmm(grouped, seen_keys.transpose(1, 2)).float().view(b, kv_heads, -1, together.keys)
-    shares = scores.mul_(head_dim**-0.5).add_(mask).softmax(-1).to(q.dtype)
-    return torch.bmm(shares.view(b * kv_heads, -1, together.keys), seen_values).view(b, heads, head_dim)

@@ -14,7 +14,7 @@ matrices that was measured to bring the output of SmolLM2-135M four times nearer
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -25,7 +25,7 @@ from inference.config import GPTConfig, Rope, RopeScaling
 from inference.naming import projection_name
 from inference.quantised import product, rows
 
-Rotation = tuple[Tensor, Tensor]  # cosine and sine of each token's angles, float32 [n, 1, head_dim]
+Rotation = tuple[Tensor, Tensor]  # cosine of each token's angles and what its other half is times, float32 [n, 1, head_dim]
 
 
 class PositionOutOfContext(ValueError):
@@ -104,9 +104,9 @@ class GPT(nn.Module):
         logits = self.logits(hidden).float()
         if self.dtype == torch.float32:
             return logits
-        ids = logits.topk(min(best, logits.shape[-1]), dim=-1).indices
+        ids = best_of(logits, min(best, logits.shape[-1]))
         exact = torch.matmul(rows(self._head, ids), hidden.float()[:, :, None]).squeeze(-1)
-        return logits.scatter(-1, ids, exact)
+        return logits.scatter_(-1, ids, exact)
 
     @property
     def head_weight(self) -> Tensor:
@@ -143,9 +143,9 @@ class GPT(nn.Module):
     def _rotation(self, rope: Rope, positions: Tensor) -> Rotation:
         if self._frequencies[rope].device != positions.device:
             self._frequencies[rope] = self._frequencies[rope].to(positions.device)
-        angles = positions[:, None].float() * self._frequencies[rope]
-        angles = torch.cat((angles, angles), dim=-1)[:, None]
-        return angles.cos(), angles.sin()
+        angles = (positions[:, None].float() * self._frequencies[rope])[:, None]
+        cosine, sine = angles.cos(), angles.sin()
+        return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
 
 class Layer(nn.Module):
@@ -179,6 +179,7 @@ class Layer(nn.Module):
         self.projections = nn.ModuleDict(projections)
         # Those that were laid side by side for serving, and are no longer among the projections: by their names, in their order.
         self.together: dict[tuple[str, ...], nn.Module] = {}
+        self.inner: Callable[[Tensor], Tensor] | None = None  # all of the MLP before `down`, where one operation can do more of it
         # In this layer's own words -> in Hugging Face's.
         self.names = {name: projection_name(config, number, name) for name in projections}
 
@@ -193,8 +194,12 @@ class Layer(nn.Module):
             q, k = rotate(q, *rotation), rotate(k, *rotation)
         seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
         (attended,) = self._project(seen.reshape(len(hidden), -1), lora, "out")
-        hidden = hidden + self.attention_post_norm(attended.float())
-        return hidden + self.mlp_post_norm(self._mlp(self.mlp_norm(hidden).to(dtype), lora).float())
+        hidden = hidden + self._normed_behind(self.attention_post_norm, attended)
+        return hidden + self._normed_behind(self.mlp_post_norm, self._mlp(self.mlp_norm(hidden).to(dtype), lora))
+
+    def _normed_behind(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """What a part of the layer adds to the stream."""
+        return cast(Tensor, norm(x.float())) if self.config.post_norms else x
 
     def _queries_keys_values(self, x: Tensor, lora: LoraPath | None) -> tuple[Tensor, Tensor, Tensor]:
         heads, kv_heads, head_dim = self.config.heads, self.config.kv_heads, self.config.head_dim
@@ -206,7 +211,9 @@ class Layer(nn.Module):
         return q.reshape(-1, heads, head_dim), k.reshape(-1, kv_heads, head_dim), v.reshape(-1, kv_heads, head_dim)
 
     def _mlp(self, x: Tensor, lora: LoraPath | None) -> Tensor:
-        if self.config.gated:
+        if self.inner is not None and lora is None:
+            inner = self.inner(x)
+        elif self.config.gated:
             gate, up = self._project(x, lora, "gate", "up")
             inner = activate(gate, self.config.activation) * up
         else:
@@ -231,6 +238,22 @@ def _norm(config: GPTConfig, size: int) -> nn.Module:
     return nn.RMSNorm(size, eps=config.norm_eps) if config.gated else nn.LayerNorm(size, eps=config.norm_eps)
 
 
+def best_of(logits: Tensor, count: int, *, size: int = 256) -> Tensor:
+    """Where the `count` largest of each row stand, in no order: int64 [n, count]. logits: [n, v].
+
+    They are in the parts of `size` with the largest maxima, or behind the last whole part; only those are sorted.
+    """
+    n, v = logits.shape
+    parts = v // size
+    if parts <= count:
+        return logits.topk(count, dim=-1).indices
+    places = torch.arange(v, device=logits.device)
+    by_part, left = places[: parts * size].view(parts, size), places[parts * size :]
+    tops = logits[:, : parts * size].view(n, parts, size).amax(-1).topk(count, dim=-1).indices
+    ids = torch.cat((by_part[tops].flatten(1), left.expand(n, -1)), dim=-1)
+    return ids.gather(-1, logits.gather(-1, ids).topk(count, dim=-1).indices)
+
+
 def activate(x: Tensor, activation: str) -> Tensor:
     if activation == "silu":
         return F.silu(x)
@@ -240,11 +263,10 @@ def activate(x: Tensor, activation: str) -> Tensor:
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotary position embedding, pairing each dimension with the one half a head away (Hugging Face's layout).
 
-    x: [n, heads, head_dim]; cosine, sine: float32 [n, 1, head_dim].
+    x: [n, heads, head_dim]; cosine, sine: float32 [n, 1, head_dim], the sine of the first half of the dimensions negative.
     """
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return (x * cosine + turned * sine).to(x.dtype)
+    wide = x.float()
+    return (wide * cosine).addcmul(wide.roll(x.shape[-1] // 2, dims=-1), sine).to(x.dtype)
 
 
 def rope_frequencies(rope: Rope, head_dim: int) -> Tensor:

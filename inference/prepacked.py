@@ -7,7 +7,7 @@ time, and its head a third; see docs/performance.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -18,7 +18,8 @@ from inference.quantised import Int8Linear
 from inference.runner import TorchRunner
 
 TOGETHER = (("q", "k", "v"), ("gate", "up"))
-USUAL_ROWS = 32  # of x, for which oneDNN chooses the order; others read it as well
+ROWS = 32  # of x, for which oneDNN chooses the order; others read it as well
+ACTIVATIONS = {"silu": ("swish", ""), "gelu_tanh": ("gelu", "tanh"), "gelu": ("gelu", "none")}  # by oneDNN's names
 
 
 class SideBySide(nn.Module):
@@ -39,11 +40,33 @@ class Prepacked(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), USUAL_ROWS)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
         self._bias = None if bias is None else bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], ""))
+
+    def activated(self, x: Tensor, activation: str) -> Tensor:
+        name, algorithm = ACTIVATIONS[activation]
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, name, [], algorithm))
+
+    def times(self, x: Tensor, factor: Tensor) -> Tensor:
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x, factor, self._packed, self._bias, "mul"))
+
+
+class Inner:
+    """All of an MLP before `down`, without a number of it being written and read again between its operations."""
+
+    def __init__(self, gate: Prepacked | None, up: Prepacked, activation: str) -> None:
+        self._gate = gate
+        self._up = up
+        self._activation = activation
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: [n, hidden]; returns [n, inner]."""
+        if self._gate is None:
+            return self._up.activated(x, self._activation)
+        return self._up.times(x, self._gate.activated(x, self._activation))
 
 
 def can_prepack(dtype: torch.dtype) -> bool:
@@ -54,12 +77,16 @@ def can_prepack(dtype: torch.dtype) -> bool:
 def prepack(model: GPT) -> GPT:
     """The model itself, laid out for serving: it gives what it gave but for rounding, and can no longer be trained or looked into."""
     for layer in cast(list[Layer], list(model.layers)):
-        for names in TOGETHER:
+        packs = can_prepack(model.dtype) and not isinstance(layer.projections["up"], Int8Linear)
+        for names in TOGETHER[: 1 if packs else 2]:  # gate and up apart: there are operations that do more than both of them
             if all(name in layer.projections for name in names):
                 parts = [layer.projections.pop(name) for name in names]
                 layer.together[names] = SideBySide(_packed(_joined(parts)), [len(cast(Tensor, part.weight)) for part in parts])
         for name, module in layer.projections.items():
             layer.projections[name] = _packed(module)
+        if packs:
+            its = cast(Mapping[str, Prepacked], layer.projections)
+            layer.inner = Inner(its["gate"] if layer.config.gated else None, its["up"], layer.config.activation)
     if can_prepack(model.dtype) and isinstance(model.embedding, nn.Embedding):
         model.packed_head = Prepacked(cast(Tensor, model._head.weight), None)
     return model

@@ -63,7 +63,9 @@ def test_matrices_are_packed_where_the_processor_multiplies_bfloat16(tmp_path: P
 
     prepack(model)
 
-    together = {names: part for layer in model.layers for names, part in layer.together.items()}  # type: ignore[union-attr]
-    packed = [module for part in [model, *together.values()] for module in part.modules() if isinstance(module, Prepacked)]
-    assert set(together) == {("q", "k", "v"), ("gate", "up")}
-    assert len(packed) == (2 * model.config.layers + 1 + len(together) if can_prepack(torch.bfloat16) else 0)
+    packs = can_prepack(torch.bfloat16)
+    parts = [*model.layers.modules(), *(part for layer in model.layers for part in layer.together.values())]  # type: ignore[union-attr]
+    packed = [module for part in parts for module in part.modules() if isinstance(module, Prepacked)]
+    assert {names for layer in model.layers for names in layer.together} == {("q", "k", "v")} | (set() if packs else {("gate", "up")})
+    assert len(set(packed)) == (5 * model.config.layers if packs else 0)
+    assert isinstance(model.packed_head, Prepacked) == packs
