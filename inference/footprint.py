@@ -20,6 +20,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 1}  # of a number of a matri
 CACHE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 2}  # of a number of a key or value
 SCALE_BYTES = 6  # of an int8 row: its scale in float32 and in bfloat16
 PROCESS_BYTES = 250 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
+PRODUCTS_BYTES = 40 * 2**20  # of oneDNN's products, as many as it keeps prepared (`inference.prepacked`): measured
 RENDERER_BYTES = 80 * 2**20  # of the process that renders an engine's conversations, its share of common pages: measured
 TOKENIZER_TIMES = 4  # memory of a tokenizer, in sizes of its file
 RULE_VOCABULARY_BYTES = 900  # of a token, in the form that rules for answers need (`inference.grammars`): measured
@@ -69,10 +70,13 @@ def weights_bytes(config: GPTConfig, dtype: str) -> int:
     return kept + rows * SCALE_BYTES
 
 
-def packed_head_bytes(config: GPTConfig, options: dict[str, Any]) -> int:
-    """The head a second time: torch multiplies bfloat16 with it packed (`inference.prepacked`), where single rows can't be read."""
+def packed_bytes(config: GPTConfig, options: dict[str, Any]) -> int:
+    """What packed products take besides the matrices (`inference.prepacked`): themselves, and the head a second time, since single
+    rows of a packed one can't be read."""
     is_packed = options["dtype"] == "bfloat16" and options.get("device", "cpu") == "cpu" and native_dtype("cpu") == "bfloat16"
-    return config.vocab_size * config.hidden_size * DTYPE_BYTES["bfloat16"] if is_packed and building.compiler() is None else 0
+    if not is_packed or building.compiler() is not None:
+        return 0
+    return PRODUCTS_BYTES + config.vocab_size * config.hidden_size * DTYPE_BYTES["bfloat16"]
 
 
 def cache_token_bytes(config: GPTConfig, dtype: str) -> int:
@@ -102,7 +106,7 @@ def tokenizer_bytes(folder: Path) -> int:
 def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
     """The engine's footprint with as large a key-value cache as the budget allows. Raises Unfit or UnsupportedModel."""
     config = GPTConfig.from_folder(folder)
-    kept_bytes = weights_bytes(config, options["dtype"]) + packed_head_bytes(config, options)
+    kept_bytes = weights_bytes(config, options["dtype"]) + packed_bytes(config, options)
     fixed_bytes = renderer_bytes(folder) + beside_bytes(folder, config, options) + kept_bytes
     token_bytes = cache_token_bytes(config, options["dtype"])
     most = min(options.get("cache_tokens", CACHE_TOKENS), max((budget_bytes - fixed_bytes) // token_bytes, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,3 +71,34 @@ def test_matrices_are_packed_where_the_processor_multiplies_bfloat16(tmp_path: P
     assert {names for layer in model.layers for names in layer.together} == {("q", "k", "v")} | (set() if packs else {("gate", "up")})
     assert len(set(packed)) == (5 * model.config.layers if packs else 0)
     assert isinstance(model.packed_head, Prepacked) == packs
+
+
+ROWS_BY_ROWS = """
+import sys
+from pathlib import Path
+import torch
+from inference.checkpoint import load_gpt
+from inference.attention import Piece
+from inference.prepacked import prepacked_runner
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+runner = prepacked_runner(load_gpt(Path(sys.argv[1]), dtype=torch.bfloat16), 20)
+for number in range(240):
+    rows = number * 37 % 241 + 1
+    runner.hidden([1] * rows, [Piece(0, rows, range(1, 17))], None)
+    if number == 60:
+        before = resident_bytes()
+print((resident_bytes() - before) // 2**20)
+"""
+
+
+def test_memory_does_not_grow_with_every_number_of_rows_that_comes(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path, hidden_size=256, intermediate_size=512)
+    command = [sys.executable, "-c", ROWS_BY_ROWS, str(base)]
+
+    grown_mib = int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+    assert grown_mib < 64  # four times as much where everything is kept
