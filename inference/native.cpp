@@ -98,9 +98,10 @@ inline float sum(Floats v) {
     return total;
 }
 
-inline Floats exponential(Floats x) {  // Cephes' expf: below 2 ulp; NaN stays NaN
-    Floats low = x - x - 87.3f;
+inline Floats exponential(Floats x) {  // Cephes' expf: below 2 ulp; NaN stays NaN, beyond either bound it is as at the bound
+    const Floats low = Floats{} - 87.3f, high = Floats{} + 88.3f;
     x = x < low ? low : x;
+    x = x > high ? high : x;
     Floats n = x * 1.44269504f;
     Ints whole = __builtin_convertvector(n + (n < 0.0f ? x - x - 0.5f : x - x + 0.5f), Ints);
     n = __builtin_convertvector(whole, Floats);

@@ -63,6 +63,26 @@ def test_logits_are_those_of_the_torch_model(folder: Path) -> None:
     assert (logits - expected).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3"])  # each activation there is
+def test_inner_states_far_from_zero_are_activated_as_by_torch(family: str, tmp_path: Path, library: ctypes.CDLL) -> None:
+    folder = random_model(family, tmp_path)
+    model = with_large_inner_states(load_gpt(folder, dtype=torch.float32))
+    expected = whole(model, TOKENS)
+
+    runner = NativeRunner(with_large_inner_states(load_gpt(folder, dtype=torch.float32)), 12)
+    logits = runner.logits(in_chunks(runner, TOKENS, BLOCKS, [50]))
+
+    assert (logits - expected).abs().max() < 1e-3
+
+
+def with_large_inner_states(model: GPT) -> GPT:
+    """The model with what goes into the activations a thousand times as large, some thousands, and what comes out as small."""
+    for layer in model.layers:
+        layer.projections["gate" if model.config.gated else "up"].weight.data *= 1000
+        layer.projections["down"].weight.data /= 1000
+    return model
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 def test_a_token_is_the_same_to_the_bit_alone_in_a_batch_and_in_any_chunks(folder: Path, dtype: torch.dtype) -> None:
     runner = a_runner(folder, dtype)
