@@ -600,6 +600,7 @@ struct Tiles {};
 
 // y [n, outs] = x [n, ins] times the matrix, or that added to y.
 void product(Member& member, const Matrix& matrix, const float* x, int64_t xs, float* y, int64_t ys, int64_t n, bool add) {
+    if (!n) return;  // a tile of tokens would be read all the same
     const int64_t all = (matrix.outs + PANEL - 1) / PANEL, chunk = matrix.outs >= MANY ? 32 : n * 2 <= ROWS ? 4 : 2;  // panels
     const Product m{matrix, chunk > 4 ? 4 : chunk * member.team.threads};
     const int64_t items = (all + chunk - 1) / chunk;

@@ -176,6 +176,12 @@ def test_a_product_of_any_height_and_of_outputs_that_fill_no_panel(count: int, d
     assert (found - x @ weight.float().t()).abs().max() < 1e-4
 
 
+def test_a_product_of_no_tokens_reads_none(library: ctypes.CDLL) -> None:
+    weight = torch.zeros(1024, 2**15, dtype=torch.bfloat16)
+
+    assert multiplied(library, weight, torch.empty(0, 2**15)).shape == (0, 1024)  # what would be read ends far behind what is there
+
+
 def multiplied(library: ctypes.CDLL, weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     packed, y = pack(weight), torch.empty(len(x), len(weight))
     matrix = native._Matrix(packed.data_ptr(), None, None, *weight.shape, native.KINDS[weight.dtype])
