@@ -38,7 +38,7 @@ def built(*more_flags: str) -> Path:
     if used is None:
         raise NotBuilt("there is no C++ compiler (g++ or clang++), or INFERENCE_NATIVE is 0")
     try:
-        flags = (*FLAGS, *(() if "clang" in used else OF_GCC), *more_flags)
+        flags = (*FLAGS, *(() if "clang" in _run([used, "--version"]) else OF_GCC), *more_flags)
         target = _folder() / f"native-{_key(used, flags)}.so"
         if not target.exists():
             _compile(used, flags, target)
