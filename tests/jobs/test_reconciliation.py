@@ -7,8 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -166,20 +164,6 @@ def test_publishers_take_turns_and_nobody_waits_behind_anothers_thousand(setting
     claims.claim(claim_of(fresh(first)))
     claims.finished(outcome_of(fresh(first), result={"steps": 1}))
     assert Job.objects.filter(publisher=many, dispatched_at__isnull=False).count() == 3
-
-
-def test_a_round_asks_as_often_for_a_thousand_jobs_as_for_ten(settings: Any) -> None:
-    settings.JOBS_PER_PUBLISHER = 3
-    in_the_queue(make_publisher(), 10)
-    with CaptureQueriesContext(connection) as for_ten:
-        assert reconcile().sent == 3
-    for _ in range(10):
-        in_the_queue(make_publisher(), 100)
-
-    with CaptureQueriesContext(connection) as for_a_thousand:
-        assert reconcile().sent == 30
-
-    assert len(for_a_thousand) == len(for_ten)
 
 
 def test_what_has_no_limit_waits_for_no_publishers_turn(settings: Any) -> None:
