@@ -140,10 +140,13 @@ def steps_per_epoch(count: int, recipe: Recipe) -> int:
     return math.ceil(count / recipe.batch_size)
 
 
-def room_bytes(model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int, recompute: bool = False) -> int:
-    """About what a pass of so many tokens holds for its gradient: the states of every layer, and the logits. With `recompute` what
-    goes into every layer, and the states of one.
+def room_bytes(
+    model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int, head_learns: bool = True, recompute: bool = False
+) -> int:
+    """About what a pass of so many tokens holds for its gradient: the states of every layer, and the logits, of HEAD_ROWS tokens at a
+    time where the head does not learn. With `recompute` what goes into every layer, and the states of one.
     """
     within, between = 4 * (16 * hidden + 6 * inner), 4 * hidden
     kept = within + layers * between if recompute else layers * within
-    return model_tokens * (kept + 3 * 4 * vocabulary)
+    logit_rows = model_tokens if head_learns else min(model_tokens, HEAD_ROWS)
+    return model_tokens * kept + logit_rows * 3 * 4 * vocabulary

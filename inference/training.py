@@ -85,8 +85,9 @@ def train(
 def _room(config: GPTConfig, recipe: Recipe) -> int:
     sizes = {"layers": config.layers, "hidden": config.hidden_size, "inner": config.intermediate_size, "vocabulary": config.vocab_size}
     longest = recipe.max_length * (2 if recipe.method == Use.PREFERENCE else 1)
-    learned = LEARNED_BYTES * config.parameter_count if recipe.scope == Scope.WEIGHTS else 0
-    return learned + room_bytes(max(PASS_TOKENS, longest), **sizes, recompute=recipe.recompute)
+    all_learn = recipe.scope == Scope.WEIGHTS
+    learned = LEARNED_BYTES * config.parameter_count if all_learn else 0
+    return learned + room_bytes(max(PASS_TOKENS, longest), **sizes, head_learns=all_learn, recompute=recipe.recompute)
 
 
 def objective_of(recipe: Recipe, model: GPT, trainable: Trainable, examples: list[Example] | list[Pair], processes: Processes) -> Objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,25 @@ EXAMPLES = [Example(tuple(range(start, start + 60)), (True,) * 60) for start in 
 
 
 class Peak(TorchDispatchMode):
-    """The most bytes that were alive at once of all that is computed within."""
+    """The most bytes that were alive at once of all that is computed within, without what was there `before`."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.bytes = 0
+        self._before = {tensor.untyped_storage()._cdata for tensor in before}
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for found in tree_leaves(out):
-            if isinstance(found, Tensor):
-                storage = found.untyped_storage()
+            if isinstance(found, Tensor) and (storage := found.untyped_storage())._cdata not in self._before:
                 self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
         self._alive = {at: kept for at, kept in self._alive.items() if not kept[0].expired()}
         self.bytes = max(self.bytes, sum(size for _, size in self._alive.values()))
         return out
 
 
-def one_step(folder: Path, recipe: Recipe) -> tuple[Tensor, list[Tensor | None], int]:
+def one_step(folder: Path, recipe: Recipe, examples: Sequence[Example] = EXAMPLES) -> tuple[Tensor, list[Tensor | None], int]:
     """(losses, gradients, bytes at the peak) of one pass forward and back."""
     model = load_gpt(folder, dtype=torch.float32)
     trainable = trainable_of(recipe, model)
@@ -54,8 +55,8 @@ def one_step(folder: Path, recipe: Recipe) -> tuple[Tensor, list[Tensor | None],
     if recipe.recompute:
         recompute(model)
     torch.manual_seed(5)
-    with Peak() as peak:
-        found = losses(model, pack(EXAMPLES), trainable.adapter)
+    with Peak([*model.parameters(), *trainable.parameters()]) as peak:
+        found = losses(model, pack(examples), trainable.adapter)
         found.mean().backward()
     return found.detach(), [parameter.grad for parameter in trainable.parameters()], peak.bytes
 
@@ -79,6 +80,21 @@ def test_what_a_run_is_said_to_need_is_less_too() -> None:
     sizes = {"layers": 30, "hidden": 576, "inner": 1536, "vocabulary": 49152}
 
     assert room_bytes(1024, **sizes, recompute=True) < room_bytes(1024, **sizes) / 2
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("scope", [Scope.ADAPTER, Scope.WEIGHTS])
+@pytest.mark.parametrize("vocabulary", [2048, 16384])
+def test_what_a_pass_is_said_to_hold_is_enough_and_not_much_more(tmp_path: Path, vocabulary: int, scope: Scope, recompute: bool) -> None:
+    sizes = {"num_hidden_layers": 6, "hidden_size": 256, "head_dim": 64, "intermediate_size": 640, "vocab_size": vocabulary}
+    folder = tiny_base(tmp_path / "base", **sizes)
+    examples = [Example(tuple(range(start, start + 128)), (True,) * 128) for start in range(4)]
+
+    *_, taken_bytes = one_step(folder, Recipe(scope=scope, recompute=recompute), examples)
+
+    learned = {"head_learns": scope == Scope.WEIGHTS, "recompute": recompute}
+    said_bytes = room_bytes(512, layers=6, hidden=256, inner=640, vocabulary=vocabulary, **learned)
+    assert taken_bytes < said_bytes < 2.2 * taken_bytes
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"method": "text", "scope": "weights"}], ids=str)

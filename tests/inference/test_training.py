@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def test_the_loss_falls_in_training_and_on_what_was_held_out(place: Place) -> No
     assert told.events[-1]["loss"] < told.events[1]["loss"] - 0.3
     assert result["validation_loss"] < result["base_validation_loss"] - 0.3
     assert set(told.events[-1]) == {"step", "loss", "learning_rate", "grad_norm", "tokens_per_s", "validation_loss"}
+
+
+def test_an_adapter_is_not_refused_for_logits_that_are_never_there_at_once(place: Place) -> None:
+    bench = replace(place.bench(Told()), memory_bytes=18 * 2**20)  # all logits of a pass would be 5 of them
+
+    with pytest.raises(JobError, match="may use 18 MB") as refused:
+        run(place.finetune(changes={"scope": "weights"}), bench)
+
+    assert refused.value.code == "out_of_memory"
+    assert run(place.finetune(), bench)["steps"] == 8
 
 
 def test_packed_examples_have_the_losses_they_have_alone(place: Place, tmp_path: Path) -> None:
