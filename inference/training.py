@@ -322,12 +322,14 @@ class Training:
 
     def _answered(self) -> dict[str, Any]:
         assert self._samples is not None
+        self._say("answering")
         self._trainable.train(False)
         answers = self._samples.answers(lambda: self._say("answering"))
         self._trainable.train()
         return {"samples": answers}
 
     def _validate(self) -> dict[str, float]:
+        self._say("validating")
         self._trainable.train(False)
         found = self._objective.judge(lambda: self._say("validating"))
         self._trainable.train()
