@@ -56,12 +56,7 @@ def expire() -> int:
 
 def cancel_unavailable() -> int:
     """Ends the batches whose GPT, or what it builds on, was suspended or withdrawn meanwhile; how many."""
-    usable = (
-        Version.objects.intact()
-        .filter(listing__suspended_at__isnull=True)
-        .exclude(state__in=[Version.State.SUSPENDED, Version.State.YANKED])
-    )
-    lost = Batch.objects.filter(state=State.IN_PROGRESS, version__isnull=False).exclude(version__in=usable)
+    lost = Batch.objects.filter(state=State.IN_PROGRESS, version__isnull=False).exclude(version__in=Version.objects.not_taken_down())
     said = {"code": "model_not_found", "message": SUSPENDED, "param": "model", "line": None}
     return sum(_cancel(batch, errors=[said]) for batch in lost)
 

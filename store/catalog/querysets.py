@@ -60,6 +60,10 @@ class VersionQuerySet(models.QuerySet["Version"]):
         """Released, and so is every ancestor, and neither its listing nor an ancestor's is suspended."""
         return self.intact().filter(state="released", listing__suspended_at__isnull=True)
 
+    def not_taken_down(self) -> VersionQuerySet:
+        """Neither suspended nor withdrawn, and so is nothing they build on; drafts too. What works on one may go on."""
+        return self.intact().filter(listing__suspended_at__isnull=True).exclude(state__in=["suspended", "yanked"])
+
     def usable_by(self, user: Any) -> VersionQuerySet:
         """What this person may generate with: available ones of reachable listings; drafts and submitted ones for members and reviewers.
 

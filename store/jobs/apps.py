@@ -18,4 +18,5 @@ class JobsConfig(AppConfig):
         outcomes.on_end(Job.Kind.EVALUATION, evaluations.ended)
         collecting.ask(referring.digests)
         dispatch.before_going_on(finetunes.goes_on)
+        dispatch.before_going_on(evaluations.goes_on)
         ledger.keep_while(Transaction.Kind.JOB, finetunes.under_way)

@@ -104,6 +104,12 @@ def _records(version: Version, file: UploadedFile | None) -> list[str]:
     return sorted({digest for digest in found if digest})
 
 
+def goes_on(_user: User, job: Job) -> None:
+    """Before an evaluation is resumed or tried again. Raises NotEvaluable when the version or what it builds on was taken down."""
+    if job.kind == Job.Kind.EVALUATION and not Version.objects.not_taken_down().filter(public_id=job.subject).exists():
+        raise NotEvaluable
+
+
 # ---------------------------------------------------------------- what came of it
 
 

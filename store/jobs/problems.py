@@ -80,6 +80,10 @@ FAILURES: dict[str, str | Promise] = {
     "artifact_unusable": _("A file of the job is missing or was changed in the artifact store."),
     "artifacts_unreachable": _("The artifact store could not be reached. Try again later."),
     "base_unusable": _("The base can't be used."),
+    "taken_down": _(
+        "What it works on, or something that it builds on, was taken down meanwhile, so it was stopped. It costs nothing. "
+        "If that comes back, try again: it goes on from the last checkpoint."
+    ),
     "checkpoint_unusable": _("The checkpoint can't be used. Start a new run."),
     "suite_invalid": ngettext_lazy(
         "%(error_count)s line of the suite can't be used. Correct it and start again; nothing was measured.",

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from store import valkey
-from store.jobs import sending
+from store.jobs import sending, taken_down
 from store.jobs.claims import fail, try_again
 from store.jobs.models import Job
 from store.jobs.outcomes import end, follow, note
@@ -32,11 +32,12 @@ class Round:
     sent: int
     lost: int
     followed: int
+    stopped: int
 
 
 def reconcile() -> Round:
-    """Gives jobs whose worker is silent a new attempt, starts followers, and sends what is due and unclaimed."""
-    return Round(lost=_give_up_lost(), followed=_follow(), sent=sending.send_due())
+    """Stops what may not go on, gives jobs whose worker is silent a new attempt, starts followers, and sends what is due and unclaimed."""
+    return Round(stopped=taken_down.stop_jobs(), lost=_give_up_lost(), followed=_follow(), sent=sending.send_due())
 
 
 def _give_up_lost() -> int:

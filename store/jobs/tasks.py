@@ -45,8 +45,8 @@ def failed(message: dict[str, Any]) -> None:
 @shared_task(name="store.jobs.reconcile")
 def reconcile() -> None:
     done = reconciliation.reconcile()
-    if done.sent or done.lost or done.followed:
-        log.info("reconciled: %s sent, %s lost, %s followed", done.sent, done.lost, done.followed)
+    if done.sent or done.lost or done.followed or done.stopped:
+        log.info("reconciled: %s sent, %s lost, %s followed, %s stopped", done.sent, done.lost, done.followed, done.stopped)
 
 
 @shared_task(name="store.jobs.sweep_uploads")

@@ -337,9 +337,13 @@ def test_a_batch_that_expires_keeps_what_was_answered_by_then(user: Any, version
 
 def test_a_batch_whose_gpt_is_suspended_is_cancelled(user: Any, version: Version) -> None:
     batch, other = begun(user, version, 1), begun(user, making.make_prompt(), 1)
+    (job,) = jobs_of(batch)
+    claim(job)
 
     decisions.suspend(making.make_reviewer(), version.base, reason="It leaks.")
     reconciliation.reconcile()
+
+    assert claims.heartbeat(claims.Claim(job=job.public_id, attempt=1, claim="worker", worker="worker")) is Verdict.CANCEL
 
     assert (fresh(batch).state, fresh(other).state) == ("cancelling", "in_progress")
     assert fresh(batch).errors[0]["code"] == "model_not_found"
