@@ -235,7 +235,7 @@ BATCH_SHARDS_PER_PERSON = env.int("BATCH_SHARDS_PER_PERSON", 4)  # of up to 100 
 MAX_PARAMETERS_TRAINED_IN_FULL = env.int("MAX_PARAMETERS_TRAINED_IN_FULL", 200_000_000)  # of a base; an adapter may have any
 FINETUNE_PRICE_MICRO_PER_STEP = env.int("FINETUNE_PRICE_MICRO_PER_STEP", 0)
 PLATFORM_SHARE_PERCENT = env.int("PLATFORM_SHARE_PERCENT", 20)
-ANCESTOR_SHARE_PERCENT = env.int("ANCESTOR_SHARE_PERCENT", 10)  # of what is left, for each ancestor in the lineage
+ANCESTOR_SHARE_PERCENT = env.int("ANCESTOR_SHARE_PERCENT", 10)  # of what is left, for each other publisher in the lineage
 
 # ---------------------------------------------------------------- security
 

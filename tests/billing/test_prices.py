@@ -186,6 +186,45 @@ def test_versions_trained_from_each_other_within_a_listing_earn_as_one(base: Ver
     ]
 
 
+def test_a_chain_of_listings_of_one_publisher_earns_as_one_and_leaves_others_their_share(base: Version, settings: object) -> None:
+    settings.PLATFORM_SHARE_PERCENT, settings.ANCESTOR_SHARE_PERCENT = 20, 10  # type: ignore[attr-defined]
+    chain = [base]
+    for _number in range(10):
+        chain.append(making.make_trained(chain[-1], making.make_listing(base.listing.publisher, allow_finetune=True)))
+    others = making.make_trained(chain[-1])
+    last = fresh(making.make_trained(others))
+
+    divided = shares.divide(1_000, last, asks={last.public_id: [1, 0]}, tokens={"prompt_tokens": 1})
+
+    earned = {share.version.pk: share.amount_micro for share in divided[1:] if share.amount_micro}
+    assert earned == {base.pk: 80, others.pk: 80, last.pk: 640}
+
+
+def test_a_publishers_own_listings_take_nothing_of_what_they_ask_themselves(base: Version, settings: object) -> None:
+    settings.PLATFORM_SHARE_PERCENT, settings.ANCESTOR_SHARE_PERCENT = 20, 40  # type: ignore[attr-defined]
+    first = making.make_trained(base)
+    second = making.make_trained(first, making.make_listing(allow_finetune=True))
+    last = fresh(making.make_trained(second, making.make_listing(base.listing.publisher)))
+
+    divided = shares.divide(1_000, last, asks={last.public_id: [1, 0]}, tokens={"prompt_tokens": 1})
+
+    earned = {share.version.pk: share.amount_micro for share in divided[1:] if share.amount_micro}
+    assert earned == {first.pk: 320, second.pk: 320, last.pk: 160}
+
+
+def test_a_price_split_over_a_chain_of_listings_leaves_the_base_what_one_price_would(base: Version, settings: object) -> None:
+    settings.PLATFORM_SHARE_PERCENT, settings.ANCESTOR_SHARE_PERCENT = 20, 10  # type: ignore[attr-defined]
+    tuner, chain = making.make_publisher(), [base]
+    for _number in range(9):
+        chain.append(making.make_trained(chain[-1], making.make_listing(tuner, allow_finetune=True)))
+    last = fresh(chain[-1])
+
+    divided = shares.divide(18, last, asks={version.public_id: [1, 0] for version in chain[1:]}, tokens={"prompt_tokens": 2})
+
+    assert (divided[0].amount_micro, sum(share.amount_micro for share in divided)) == (3, 18)
+    assert {share.version.pk: share.amount_micro for share in divided[1:]}[base.pk] == 1
+
+
 def test_a_reviewer_pays_for_the_base_of_a_draft_of_their_own(base: Version) -> None:
     reviewer = making.make_reviewer()
     draft = making.draft_prompt(ask(base, 100, 200), making.make_listing(making.make_publisher(reviewer)))
