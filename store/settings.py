@@ -232,6 +232,7 @@ UNREFERENCED_KEPT_HOURS = env.float("UNREFERENCED_KEPT_HOURS", 48)  # an object 
 MAX_BATCH_LINES = env.int("MAX_BATCH_LINES", 10_000)  # requests of one batch
 BATCHES_PER_PERSON = env.int("BATCHES_PER_PERSON", 10)  # under way at once
 BATCH_SHARDS_PER_PERSON = env.int("BATCH_SHARDS_PER_PERSON", 4)  # of up to 100 requests, being answered at once
+EVALUATIONS_OF_PRICED_PER_DAY = env.int("EVALUATIONS_OF_PRICED_PER_DAY", 5)  # begun by a publisher, of what others ask a price for
 MAX_PARAMETERS_TRAINED_IN_FULL = env.int("MAX_PARAMETERS_TRAINED_IN_FULL", 200_000_000)  # of a base; an adapter may have any
 FINETUNE_PRICE_MICRO_PER_STEP = env.int("FINETUNE_PRICE_MICRO_PER_STEP", 0)
 PLATFORM_SHARE_PERCENT = env.int("PLATFORM_SHARE_PERCENT", 20)

@@ -115,6 +115,12 @@ class NotEvaluable(Conflict):
     message = _("This version can't be measured now: it was taken down, or what it builds on was.")
 
 
+class EvaluationsUsedUp(Conflict):
+    """The publisher has begun as many of priced GPTs within a day as one may."""
+
+    code = "evaluations_used_up"
+
+
 class EvaluationUnderWay(Conflict):
     """One of this version waits or runs."""
 

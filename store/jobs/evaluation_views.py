@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -52,6 +53,8 @@ def choose_suites(request: HttpRequest, slug: str, version: str) -> HttpResponse
         else:
             return redirect("jobs:job", job.public_id)
     context = {"form": form, "publisher": owner, "version": found}
+    if evaluations.asks_a_price(person(request), found):
+        context["limit_of_priced"] = settings.EVALUATIONS_OF_PRICED_PER_DAY
     return render(request, "jobs/choose_suites.html", context, status=422 if form.errors else 200)
 
 

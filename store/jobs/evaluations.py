@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from store.accounts import audit
-from store.accounts.models import Membership, User
+from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import require_role
+from store.billing import prices
 from store.catalog.models import Measurement, Version
 from store.errors import NotFound
 from store.jobs import dispatch
-from store.jobs.errors import EvaluationUnderWay, FileRejected, InvalidSetting, NotEvaluable
+from store.jobs.errors import EvaluationsUsedUp, EvaluationUnderWay, FileRejected, InvalidSetting, NotEvaluable
 from store.jobs.models import Job, UploadedFile
 from store.jobs.suites import METRICS, OWN, SUITES, measurement_name, offered_for
 from store.notifications.messages import notify
@@ -32,7 +38,8 @@ OF_RESULT = ("value", "low", "high", "base_value", "difference", "difference_low
 def start(user: User, version: Version, *, suites: Sequence[str], file: UploadedFile | None = None, limit: int | None = None) -> Job:
     """The evaluation job. Nothing is written when it raises.
 
-    Raises NotFound and NotAllowed for who may not, NotEvaluable, InvalidSetting, FileRejected and EvaluationUnderWay.
+    Raises NotFound and NotAllowed for who may not, NotEvaluable, InvalidSetting, FileRejected, EvaluationUnderWay and
+    EvaluationsUsedUp.
     """
     publisher = version.listing.publisher
     require_role(user, publisher, *ROLES)
@@ -42,16 +49,44 @@ def start(user: User, version: Version, *, suites: Sequence[str], file: Uploaded
     _check(version, suites, file, limit)
     if Job.objects.filter(kind=Job.Kind.EVALUATION, subject=version.public_id, state__in=UNDER_WAY).exists():
         raise EvaluationUnderWay
+    if priced := asks_a_price(user, version):
+        _require_left(publisher)
     params = _parts(version) | {
         "suites": [name for name in SUITES if name in suites],
         "file": file.sha256 if file else None,
         "name": file.name if file else "",
         "limit": limit,
         "records": _records(version, file),
+        **({"priced": True} if priced else {}),
     }
     job = dispatch.create(Job.Kind.EVALUATION, params=params, publisher=publisher, user=user, subject=version.public_id)
     audit.record(user, "evaluation.start", job.public_id, version=version.public_id)
     return job
+
+
+def asks_a_price(user: User, version: Version) -> bool:
+    """Whether this person would pay for a use of it. Measuring it costs nothing all the same, but so often a day."""
+    return not prices.due(version, user).price.is_free
+
+
+def begun_of_priced(publisher: Publisher) -> QuerySet[Job]:
+    """The evaluations of priced GPTs that the publisher began in the last day, whatever became of them."""
+    since = timezone.now() - timedelta(days=1)
+    return Job.objects.filter(kind=Job.Kind.EVALUATION, publisher=publisher, created_at__gte=since, params__priced=True)
+
+
+def _require_left(publisher: Publisher) -> None:
+    Publisher.objects.select_for_update(no_key=True).get(pk=publisher.pk)  # of two at once, one sees the other
+    limit = settings.EVALUATIONS_OF_PRICED_PER_DAY
+    if begun_of_priced(publisher).count() >= limit:
+        message = ngettext(
+            "What it builds on asks a price, and measuring costs nothing: a publisher may begin at most %(limit)s such evaluation a day. "
+            "Try again tomorrow.",
+            "What it builds on asks a price, and measuring costs nothing: a publisher may begin at most %(limit)s such evaluations a day. "
+            "Try again tomorrow.",
+            limit,
+        )
+        raise EvaluationsUsedUp(message % {"limit": limit})
 
 
 def _check(version: Version, suites: Sequence[str], file: UploadedFile | None, limit: int | None) -> None:

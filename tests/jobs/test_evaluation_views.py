@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from inference.protocol import Segment
 from store import valkey
+from store.catalog.listings import set_prices
 from store.catalog.models import Measurement, Version
 from store.jobs import claims, evaluations
 from store.jobs.models import Job, UploadedFile
@@ -150,6 +151,17 @@ def test_a_wrong_suite_is_told_line_by_line_and_not_tried_again(adapter: Version
     assert "Try again</button>" not in page
     assert fresh(job).state == Job.State.FAILED
     assert refused.status_code == 200
+
+
+def test_the_form_says_how_often_a_day_what_builds_on_a_priced_base_may_be_measured(adapter: Version) -> None:
+    client, base = signed_in(owner(adapter)), adapter.base
+    assert base is not None
+    before = client.get(start_page(adapter)).content.decode()
+
+    set_prices(owner(base), base.listing, input_price_micro=1_000, output_price_micro=2_000)
+
+    assert "such evaluation" not in before
+    assert "you may begin at most 5 such evaluations a day" in client.get(start_page(adapter)).content.decode()
 
 
 def test_a_stranger_finds_no_evaluation(adapter: Version) -> None:

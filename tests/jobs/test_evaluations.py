@@ -6,22 +6,27 @@ import copy
 import io
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.urls import reverse
+from django.utils import timezone
 
 from inference import jobs as worker
 from inference.protocol import Claim, Outcome, Segment, Verdict
 from inference.suites import BUILT_IN, METRICS_OF, built_in
 from store.accounts.models import User
+from store.billing.models import Reservation
 from store.catalog import publishing, versions
+from store.catalog.listings import set_prices
 from store.catalog.models import Measurement, Version
 from store.errors import NotAllowed, NotFound
 from store.jobs import claims, evaluations, files, sending
-from store.jobs.errors import EvaluationUnderWay, FileRejected, InvalidSetting, NotEvaluable
+from store.jobs.errors import EvaluationsUsedUp, EvaluationUnderWay, FileRejected, InvalidSetting, NotEvaluable
 from store.jobs.models import Job, UploadedFile
 from store.jobs.suites import METRICS, SUITES, headlines, in_order, label_of
 from store.notifications.models import Notification
@@ -192,6 +197,37 @@ def test_a_version_is_measured_once_at_a_time(adapter: Version) -> None:
     evaluations.start(owner(adapter), adapter, suites=["code"])
 
     assert Job.objects.count() == 2
+
+
+def test_what_builds_on_anothers_priced_base_is_measured_for_nothing_but_only_so_often_a_day(adapter: Version, settings: Any) -> None:
+    settings.EVALUATIONS_OF_PRICED_PER_DAY = 2
+    base, free = adapter.base, making.make_adapter(making.make_base(), making.make_listing(adapter.listing.publisher))
+    assert base is not None
+    set_prices(owner(base), base.listing, input_price_micro=1_000, output_price_micro=2_000)
+    begun = [finish(evaluations.start(owner(adapter), again(adapter), suites=["answer"]), result_of(adapter)) for _ in range(2)]
+
+    with pytest.raises(EvaluationsUsedUp, match="at most 2 such evaluations a day"):
+        evaluations.start(owner(adapter), again(adapter), suites=["answer"])
+
+    assert Job.objects.count() == 2
+    assert [job.params["priced"] for job in begun] == [True, True]
+    assert not Reservation.objects.exists()
+    assert "priced" not in evaluations.start(owner(free), free, suites=["answer"]).params
+    with time_machine.travel(timezone.now() + timedelta(days=1, minutes=1)):
+        assert evaluations.start(owner(adapter), again(adapter), suites=["answer"]).state == Job.State.QUEUED
+
+
+def test_who_belongs_to_the_publisher_of_a_priced_base_measures_as_often_as_they_like(settings: Any) -> None:
+    settings.EVALUATIONS_OF_PRICED_PER_DAY = 0
+    base = making.make_base()
+    set_prices(owner(base), base.listing, input_price_micro=1_000, output_price_micro=2_000)
+
+    assert evaluations.start(owner(base), again(base), suites=["answer"]).state == Job.State.QUEUED
+
+
+def again(version: Version) -> Version:
+    """As it stands in the database now."""
+    return Version.objects.select_related("listing__publisher").get(pk=version.pk)
 
 
 def test_what_was_taken_down_is_not_measured(adapter: Version) -> None:
