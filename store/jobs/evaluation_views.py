@@ -15,18 +15,22 @@ from store.jobs import dispatch, evaluated, evaluations, uploads
 from store.jobs.access import ACTORS, person, publisher_of
 from store.jobs.evaluated import Evaluated
 from store.jobs.forms import EvaluationForm
-from store.jobs.models import Job, UploadedFile
+from store.jobs.models import Job, Upload, UploadedFile
 from store.keyset import newest_first
 
 PAGE_ROWS = 25
+OFFERED_VERSIONS = 50  # the newest
 
 
 @login_required
 @require_GET
 def show_evaluations(request: HttpRequest, slug: str) -> HttpResponse:
+    """With `upload`, an unfinished suite of one's own, also the versions that it can go on to measure."""
     owner = publisher_of(request, slug)
     page = newest_first(owner.jobs.filter(kind=Job.Kind.EVALUATION), before=request.GET.get("before", ""), size=PAGE_ROWS)
     context = {"publisher": owner, "rows": evaluated.rows(page.rows), "before": page.before}
+    if (begun := _begun(request, owner)) is not None and owner.role_of(request.user) in ACTORS:
+        context |= {"begun": begun, "measurable": evaluations.measurable(owner)[:OFFERED_VERSIONS]}
     return render(request, "jobs/evaluations.html", context)
 
 
@@ -41,7 +45,7 @@ def choose_suites(request: HttpRequest, slug: str, version: str) -> HttpResponse
         raise NotFound
     posted = request.method == "POST"  # perhaps with nothing chosen
     sent = (request.POST, request.FILES) if posted else (None, None)
-    form = EvaluationForm(*sent, user=person(request), publisher=owner, version=found)
+    form = EvaluationForm(*sent, user=person(request), publisher=owner, version=found, begun=_begun(request, owner))
     if posted and form.is_valid():
         try:
             file, chosen = _file(person(request), owner, form), form.cleaned_data
@@ -56,6 +60,11 @@ def choose_suites(request: HttpRequest, slug: str, version: str) -> HttpResponse
     if evaluations.asks_a_price(person(request), found):
         context["limit_of_priced"] = settings.EVALUATIONS_OF_PRICED_PER_DAY
     return render(request, "jobs/choose_suites.html", context, status=422 if form.errors else 200)
+
+
+def _begun(request: HttpRequest, owner: Publisher) -> Upload | None:
+    """The upload to go on with that the address names."""
+    return uploads.to_go_on_with(person(request), owner, request.GET.get("upload", ""), purpose=UploadedFile.Purpose.EVALUATION)
 
 
 def _file(user: User, owner: Publisher, form: EvaluationForm) -> UploadedFile | None:

@@ -64,6 +64,12 @@ def start(user: User, version: Version, *, suites: Sequence[str], file: Uploaded
     return job
 
 
+def measurable(publisher: Publisher) -> QuerySet[Version]:
+    """The publisher's versions that can be measured, the newest first."""
+    of_publisher = Version.objects.not_taken_down().filter(listing__publisher=publisher, state__in=EVALUABLE)
+    return of_publisher.select_related("listing__publisher").order_by("-pk")
+
+
 def asks_a_price(user: User, version: Version) -> bool:
     """Whether this person would pay for a use of it. Measuring it costs nothing all the same, but so often a day."""
     return not prices.due(version, user).price.is_free

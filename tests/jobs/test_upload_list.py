@@ -10,11 +10,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from store.jobs import uploads
-from store.jobs.models import Upload, UploadedFile
+from store.jobs.models import Job, Upload, UploadedFile
 from tests.jobs.test_finetunes import Scene
 from tests.jobs.test_views import signed_in
 from tests.jobs.uploading import CONTENT, LENGTH, append, begun, empty_scene, finish, waiting
-from tests.making import join
+from tests.making import draft_prompt, join, make_base, make_listing, make_prompt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TITLE = "Your unfinished uploads"
@@ -121,6 +121,54 @@ def test_a_batch_goes_on_with_ones_own_and_needs_no_file_beside_it(scene: Scene)
     page = signed_in(scene.owner).get(f"{reverse('batches:new')}?upload={upload.public_id}")
 
     assert (page.context["form"].uploaded, page.context["form"].fields["file"].required) == (upload, False)
+
+
+def test_a_suite_goes_on_once_it_is_chosen_what_it_shall_measure(scene: Scene) -> None:
+    upload = uploads.begin(scene.owner, scene.publisher, name="suite.jsonl", purpose="evaluation", length_bytes=9)
+    append(upload, b"{}")
+    version, other = draft_prompt(make_base(), make_listing(scene.publisher)), make_prompt()
+    client, path = signed_in(scene.owner), reverse("jobs:evaluations", args=[scene.publisher.slug])
+
+    files, choice = files_of(scene, client), client.get(f"{path}?upload={upload.public_id}").content.decode()
+    form = client.get(f"{reverse('jobs:evaluate', args=[scene.publisher.slug, version.public_id])}?upload={upload.public_id}")
+
+    assert f"{path}?upload={upload.public_id}" in files
+    assert "Go on with suite.jsonl" in choice
+    assert f"{reverse('jobs:evaluate', args=[scene.publisher.slug, version.public_id])}?upload={upload.public_id}" in choice
+    assert other.public_id not in choice
+    assert (form.status_code, form.context["form"].begun) == (200, upload)
+    assert f'data-begun-offset="2" data-begun-sha256="{hashlib.sha256(b"{}").hexdigest()}"' in form.content.decode()
+
+
+def test_a_suite_that_has_arrived_is_measured_with(scene: Scene) -> None:
+    line = b'{"prompt": "Where?", "expected": "Here."}'
+    upload = uploads.begin(scene.owner, scene.publisher, name="suite.jsonl", purpose="evaluation", length_bytes=len(line))
+    append(upload, line)
+    version = draft_prompt(make_base(), make_listing(scene.publisher))
+    client, path = signed_in(scene.owner), reverse("jobs:evaluate", args=[scene.publisher.slug, version.public_id])
+
+    page = client.get(f"{path}?upload={upload.public_id}")
+    client.post(f"{path}?upload={upload.public_id}", {"upload": upload.public_id})
+
+    assert page.context["form"].uploaded == upload
+    job = Job.objects.get(kind=Job.Kind.EVALUATION)
+    assert (job.params["name"], job.params["suites"], job.subject) == ("suite.jsonl", [], version.public_id)
+
+
+@pytest.mark.parametrize("whose", ["a colleague's", "of another purpose", "a member's"])
+def test_the_list_of_evaluations_offers_nothing_for_what_is_not_ones_own_to_measure_with(scene: Scene, whose: str) -> None:
+    draft_prompt(make_base(), make_listing(scene.publisher))
+    member = join(scene.publisher, "member")
+    purpose = "fine-tune" if whose == "of another purpose" else "evaluation"
+    upload = uploads.begin(scene.owner, scene.publisher, name="suite.jsonl", purpose=purpose, length_bytes=9)
+    if whose == "a member's":  # who was a maintainer when it began
+        Upload.objects.update(created_by=member)
+    client = signed_in({"a colleague's": join(scene.publisher, "maintainer"), "a member's": member}.get(whose, scene.owner))
+
+    page = client.get(f"{reverse('jobs:evaluations', args=[scene.publisher.slug])}?upload={upload.public_id}")
+
+    assert page.status_code == 200
+    assert "Go on with" not in page.content.decode()
 
 
 @pytest.mark.parametrize("purpose", ["evaluation", "of another person", "nobody's"])

@@ -161,9 +161,13 @@ def _pages_of_uploads(owner: User, publisher: Publisher) -> dict[str, str]:
     }
     for upload in begun.values():
         uploads.append(upload, offset_bytes=0, stream=io.BytesIO(b"x" * 600_000))
-    first, arrived, *_others = begun.values()
+    first, arrived, suite, *_others = begun.values()
     path = reverse("jobs:new", args=[publisher.slug])
-    return {"upload to go on with": f"{path}?upload={first.public_id}", "upload that has arrived": f"{path}?upload={arrived.public_id}"}
+    return {
+        "upload to go on with": f"{path}?upload={first.public_id}",
+        "upload that has arrived": f"{path}?upload={arrived.public_id}",
+        "suite to go on with": f"{reverse('jobs:evaluations', args=[publisher.slug])}?upload={suite.public_id}",
+    }
 
 
 def _pages_of_pretraining(owner: User) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from django.conf import settings
 from playwright.sync_api import Browser, Page, Route, expect
 
 from store.accounts.models import Publisher, User
-from store.jobs.models import Upload, UploadedFile
+from store.catalog.models import Version
+from store.jobs import dispatch, uploads
+from store.jobs.models import Job, Upload, UploadedFile
 from tests.journeys.conftest import real_password, sign_in
-from tests.journeys.test_signed_in_pages import DESK, TELEPHONE, judged, opened, shown
-from tests.making import join, make_publisher
+from tests.journeys.test_signed_in_pages import BASE, DESK, TELEPHONE, judged, opened, shown
+from tests.making import draft_prompt, join, make_listing, make_publisher
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.real_model]
@@ -266,6 +269,35 @@ def test_another_browser_goes_on_from_the_list_but_only_with_a_file_that_begins_
         expect(page.get_by_text(f"The upload of {file.name} is removed.")).to_be_visible()
     expect(page.get_by_role("heading", name="Your unfinished uploads")).to_have_count(0)
     page.close()
+
+
+def test_a_suite_goes_on_from_the_list_once_it_is_chosen_what_it_measures(
+    site: Page, stack: Stack, somebody: User, publisher: Publisher, tmp_path: Path
+) -> None:
+    content = b'{"prompt": "Where is Paris?", "expected": "France"}\n' * 40
+    suite = tmp_path / "suite.jsonl"
+    suite.write_bytes(content)
+    version = draft_prompt(Version.objects.available().get(kind="weights", listing__slug=BASE), make_listing(publisher))
+    begun = uploads.begin(somebody, publisher, name=suite.name, purpose="evaluation", length_bytes=len(content))
+    uploads.append(begun, offset_bytes=0, stream=io.BytesIO(content[:100]))
+    sign_in(site, stack, somebody)
+    wire = Wire()
+    site.route("**/studio/uploads/**", wire.pass_on)
+    site.goto(f"{stack.url}/en/studio/publishers/{publisher.slug}/files/")
+
+    site.get_by_role("row").filter(has_text=suite.name).get_by_role("link", name="Go on").click()
+    site.get_by_role("link", name=f"Measure {version.full_name}").click()
+    expect(site.locator("[data-upload-said]")).to_have_text(f"The upload of {suite.name} is not complete. Choose the file again to go on.")
+    _choose(site, suite)
+    expect(site.locator("[data-upload-said]")).to_have_text(f"{suite.name} is uploaded.", timeout=UPLOADED_WITHIN_MS)
+    site.get_by_role("button", name="Measure").click()
+    site.wait_for_url("**/studio/jobs/*/")
+
+    job = Job.objects.get(kind=Job.Kind.EVALUATION, subject=version.public_id)
+    dispatch.cancel(somebody, job)
+    assert job.params["file"] == hashlib.sha256(content).hexdigest()
+    assert wire.offsets == [100]
+    site.unroute_all(behavior="wait")
 
 
 def test_who_shares_a_browser_does_not_see_the_name_of_anothers_file(
