@@ -159,8 +159,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small work, to see whether everything works")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))  # so that the sides are ended too
-    sizes = (2, 48, 2, 2) if options.quick else (options.batch, options.length, options.steps, options.rounds)
-    bench = Bench(options.folder.resolve(), *sizes, options.threads, options.micro_batch, options.dtypes)
+    if options.quick:
+        options.batch, options.length, options.steps, options.rounds = 2, 48, 2, 2
+    sizes = {name: getattr(options, name) for name in ("batch", "length", "steps", "rounds", "threads", "micro_batch", "dtypes")}
+    bench = Bench(options.folder.resolve(), **sizes)
     described = machine.describe()
     print(f"On {machine.in_words(described)}")
     print(f"{bench.steps} steps of {bench.batch} sequences of {bench.length} tokens, {bench.rounds} rounds, {bench.threads} threads\n")
