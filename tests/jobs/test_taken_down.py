@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.urls import reverse
 
+from inference import jobs as worker
 from inference.protocol import Verdict
 from store.billing import ledger
 from store.billing.models import Reservation
+from store.catalog import publishing
 from store.catalog.models import Version
 from store.jobs import claims, dispatch, evaluations
 from store.jobs.errors import BaseNotTrainable, NotEvaluable
@@ -18,10 +22,26 @@ from store.jobs.models import Job
 from store.jobs.reconciliation import reconcile
 from store.moderation import decisions
 from store.notifications.models import Notification
+from tests.inference.job_bench import CITIES, chat_line
+from tests.inference.test_jobs import children
+from tests.inference.tiny import tiny_base
+from tests.jobs.test_evaluations import TheStore, files_of, run
 from tests.jobs.test_finetunes import GOOD, Scene
 from tests.jobs.test_views import signed_in
 from tests.jobs.working import claim_of, fresh, outcome_of, segment_of
-from tests.making import make_adapter, make_base, make_prompt, make_reviewer, make_trained, make_user, owner_of
+from tests.making import (
+    FACTS,
+    make_adapter,
+    make_artifact,
+    make_base,
+    make_listing,
+    make_prompt,
+    make_reviewer,
+    make_trained,
+    make_user,
+    owner_of,
+    release,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 REASON = "It leaks what people told it."
@@ -153,3 +173,33 @@ def test_what_is_made_from_nothing_builds_on_nothing_that_could_be_taken_down(sc
     Version.objects.update(state="suspended")
 
     assert reconcile().stopped == 0
+
+
+def test_a_process_that_trains_is_ended_and_another_goes_on_once_the_base_is_back(tmp_path: Path) -> None:
+    scene, reviewer = Scene(), make_reviewer()
+    listing = make_listing(allow_finetune=True)
+    weights = make_artifact(**files_of(tiny_base(tmp_path / "base")))
+    made = publishing.create_weights_version(owner_of(listing.publisher), listing, number="1.0.0", artifact=weights, facts=FACTS)
+    scene.base, scene.file = release(made), scene.put(b"\n".join(chat_line(f"Where is {c}?", f"{c} is in {c}land.") for c in CITIES))
+    job = scene.start(rank=2, epochs=4, batch_size=2, max_length=128)
+    scene.validate(job, GOOD)
+    place = worker.Place(
+        "here",
+        settings.ARTIFACT_URL,
+        tmp_path / "cache",
+        lambda job, event: None,
+        segment_s=0.0,
+        heartbeat_every_s=0.2,
+        work=lambda: worker.Child(worker.Share(nice=0)),  # what else the machine does shall not starve it
+    )
+    while_it_runs: list[Callable[[], object]] = [lambda: decisions.suspend(reviewer, scene.base, reason=REASON), reconcile]
+
+    stopped = run(job, place, TheStore(on_segment=lambda: [while_it_runs.pop(0)() for _ in while_it_runs[:]]))
+
+    assert (stopped.state, stopped.error_code, stopped.segment, stopped.attempt) == ("failed", "taken_down", 1, 1)
+    assert children() == []
+    decisions.restore(reviewer, scene.base, reason="It was a mistake.")
+    dispatch.retry(scene.owner, stopped)
+    done = run(job, place)
+    assert (done.state, done.attempt, done.error) == ("succeeded", 2, "")
+    assert [event["step"] for segment in done.segments.all() for event in segment.events][-1] == done.result["steps"]
