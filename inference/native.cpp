@@ -45,8 +45,13 @@ constexpr int LANES = 8, ROWS = 6;
 constexpr int PANEL = 16;  // outputs that stand together in packed weights, and tokens of a block
 constexpr int PARTS = PANEL / LANES;
 constexpr int MAX_RANK = 256;
-constexpr int64_t APART = 32;    // from so many tokens for each thread on, each takes its own through the products of a layer,
-constexpr int64_t AT_ONCE = 96;  // at most so many at once, so that what is between the products stays in its cache
+// From APART tokens for each thread on, each takes its own through the products of a layer, at most AT_ONCE of them at once. Few stay
+// in its cache between the products; the faster the products are, the more it costs that each thread reads all weights for them.
+#ifdef AMX
+constexpr int64_t APART = 64, AT_ONCE = 256;
+#else
+constexpr int64_t APART = 32, AT_ONCE = 96;
+#endif
 constexpr int64_t MANY = 16384;  // outputs, as of a head: they lie far away, and there are pieces enough for larger ones
 constexpr int64_t OFFSET = 16;   // numbers between rows of a workspace: rows a multiple of 4 KiB apart would share a few places of a cache
 constexpr int64_t AT_MOST_AHEAD = 64;  // blocks of keys fetched for what a thread does next
