@@ -225,6 +225,7 @@ TABLE: dict[str, Entry] = {
     "pages:save_search": Entry(act=ACT_SIGNED_IN, body=fixed(address="q=letter")),
     "pages:forget_search": Entry(act=ACT_MINE, path=thing("saved search")),
     "pages:listing": Entry(APPROVED, path=of_listing),
+    "pages:versions": Entry(APPROVED, path=of_listing),
     "pages:measured": Entry(APPROVED, path=of_version),
     "pages:file": Entry(GONE, path=lambda w, state: {**of_version(w, state), "path": "config.json"}),  # a prompt GPT has no files
     "pages:publisher": Entry(PUBLIC, path=publisher),

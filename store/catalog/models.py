@@ -196,6 +196,7 @@ class Version(models.Model):
     facts = models.JSONField(default=dict, blank=True)  # read at import: architecture, parameters, context_length, dtype, …
     change_log = models.TextField(_("what changed"), blank=True, max_length=4000)
     digest = models.CharField(max_length=64, blank=True)  # sha256 over everything above, set on sealing
+    terms = models.JSONField(default=dict, blank=True)  # the listing's licence and prices when it was released
     made_by = models.CharField(max_length=40, blank=True)  # public id of the job that made it
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from store.catalog import search
 from store.catalog.errors import BaseUnavailable, Sealed
-from store.catalog.models import Version
+from store.catalog.models import Listing, Version
 from store.errors import Conflict
 
 State = Version.State
@@ -60,7 +60,12 @@ def release(version: Version) -> None:
         raise Conflict
     if not Version.objects.intact().filter(pk=version.pk).exists():
         raise BaseUnavailable
-    _move(version, State.SEALED, State.RELEASED, released_at=timezone.now())
+    _move(version, State.SEALED, State.RELEASED, released_at=timezone.now(), terms=terms_of(current.listing))
+
+
+def terms_of(listing: Listing) -> dict[str, Any]:
+    """What a version is kept to have been released under: its publisher may ask another price later."""
+    return {name: getattr(listing, name) for name in ("licence", "input_price_micro", "output_price_micro")}
 
 
 def refuse(version: Version) -> None:

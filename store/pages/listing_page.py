@@ -18,6 +18,7 @@ from store.catalog.models import Ancestry, Listing, SearchEntry, Version
 from store.generation import workers
 from store.moderation.models import Submission
 from store.pages import front, measured, snippets
+from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
 DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
@@ -58,7 +59,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             "price_parts": _price_parts(version),
             "approved_at": version.released_at,
             "lineage": _lineage(version),
-            "versions": _versions(found, context["role"]),
+            "versions": _versions(request.user, found),
             "files": downloads.files_of(version),
             "may_download": found.allow_download and Version.objects.downloadable_by(request.user).filter(pk=version.pk).exists(),
             **snippets.tabs(request, found, model=found.full_name if found.current_version else version.full_name),
@@ -109,11 +110,9 @@ def _lineage(version: Version) -> dict[str, list[Version]]:
     }
 
 
-def _versions(listing: Listing, role: str | None) -> list[dict[str, Any]]:
-    """Released versions, and all of them for members, with their first measured number."""
-    versions = listing.versions.prefetch_related("measurements")
-    if role is None:
-        versions = versions.filter(state=Version.State.RELEASED)
+def _versions(user: User | AnonymousUser, listing: Listing) -> list[dict[str, Any]]:
+    """The newest that this person may see, with their first measured number."""
+    versions = versions_for(user, listing).prefetch_related("measurements")
     return [{"version": version, "bar": measured.first_bar(version)} for version in versions[:VERSIONS]]
 
 

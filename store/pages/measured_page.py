@@ -10,9 +10,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from store.accounts.models import User
 from store.catalog.models import Listing, Measurement, Version
 from store.jobs.suites import OWN, SUITES, Line, in_order, line, parts_of
+from store.pages.version_history import versions_for
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,7 @@ def measured(request: HttpRequest, publisher: str, slug: str, number: str) -> Ht
 
 
 def _version(request: HttpRequest, listing: Listing, number: str) -> Version | None:
-    """A released one for everybody; the others for members and reviewers."""
-    versions = listing.versions.filter(number=number).select_related("listing__publisher", "base__listing__publisher")
-    user = request.user
-    if not (isinstance(user, User) and (user.is_reviewer or listing.publisher.role_of(user))):
-        versions = versions.filter(state=Version.State.RELEASED)
+    versions = versions_for(request.user, listing).filter(number=number).select_related("listing__publisher", "base__listing__publisher")
     return versions.prefetch_related("measurements").first()
 
 
