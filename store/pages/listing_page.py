@@ -14,15 +14,15 @@ from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
 from store.catalog import downloads, search
-from store.catalog.models import Ancestry, Listing, SearchEntry, Version
+from store.catalog.models import Listing, SearchEntry, Version
 from store.generation import workers
 from store.moderation.models import Submission
-from store.pages import front, measured, snippets
+from store.pages import front, lineage, measured, snippets
 from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
-DESCENDANTS, SIMILAR, VERSIONS = 3, 3, 20
-LOOKED_THROUGH = 300  # of the best of the store, for similar ones, and of what was made from it
+SIMILAR, VERSIONS = 3, 20
+LOOKED_THROUGH = 300  # of the best of the store, for similar ones
 PRECISIONS = {
     "float32": _("32-bit weights (float32)"),
     "bfloat16": _("16-bit weights (bfloat16)"),
@@ -37,6 +37,8 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     if found is None:
         raise Http404
     version = _shown_version(found)
+    if version is not None:
+        version.listing = found  # with all that is loaded already
     context: dict[str, Any] = {
         "listing": found,
         "version": version,
@@ -58,7 +60,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             "precisions": _precisions(root),
             "price_parts": _price_parts(version),
             "approved_at": version.released_at,
-            "lineage": _lineage(version),
+            "lineage": lineage.of(version),
             "versions": _versions(request.user, found),
             "files": downloads.files_of(version),
             "may_download": found.allow_download and Version.objects.downloadable_by(request.user).filter(pk=version.pk).exists(),
@@ -93,21 +95,6 @@ def _standing(user: User | AnonymousUser, listing: Listing, version: Version | N
     if isinstance(user, User) and (user.is_reviewer or listing.publisher.role_of(user)):
         submission = Submission.objects.filter(listing=listing, state__in=Submission.OPEN).first()
     return {"is_public": is_public, "submission": submission}
-
-
-def _lineage(version: Version) -> dict[str, list[Version]]:
-    """What it was made from, the root first, and the listed ones that were made from it."""
-    texts = "listing__live_revision__texts"
-    ancestors = Version.objects.filter(descendants__version=version).order_by("-descendants__depth")
-    made = Ancestry.objects.filter(ancestor=version, depth=1).order_by().values_list("version", flat=True)
-    made_from_it = list(made[:LOOKED_THROUGH])  # a base may have very many
-    descendants = Version.objects.available().filter(pk__in=made_from_it, listing__in=Listing.objects.listed())
-    descendants = descendants.filter(listing__current_version__pk__in=made_from_it).order_by("-listing__request_count")
-    load = ("listing__publisher", "listing__live_revision")
-    return {
-        "ancestors": list(ancestors.select_related(*load).prefetch_related(texts)),
-        "descendants": list(descendants.select_related(*load).prefetch_related(texts)[:DESCENDANTS]),
-    }
 
 
 def _versions(user: User | AnonymousUser, listing: Listing) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ def star() -> SafeString:
 
 _OPACITIES = (0.16, 0.36, 0.64, 1)
 _DIAGONAL_LEAST = 0.64
+_DRAWN = ' width="28" height="28"'  # inside another drawing no style sheet says how large
 _FILLING = "matrix(1.3 0 0 1.3 -6.36 -6.3)"  # at 28 px the triangle fills the tile, else all look alike
 
 
@@ -63,11 +64,12 @@ def glyph(full_name: str, kind: str, size: str = "") -> SafeString:
             opacity = max(opacity, _DIAGONAL_LEAST)
         marks.append(_mark(kind, 11.2 + 5 * column, 11 + 5 * row, opacity))
     return format_html(
-        '<svg class="glyph {} hue-{} {}" viewBox="0 0 41 41" aria-hidden="true">'
+        '<svg class="glyph {} hue-{} {}" viewBox="0 0 41 41"{} aria-hidden="true">'
         '<rect class="tile" x=".5" y=".5" width="40" height="40" rx="8.5"/>{}</svg>',
         kind,
         digest[0] % 8,
         size,
+        mark_safe(_DRAWN if size == "small" else ""),
         mark_safe(f'<g transform="{_FILLING}">{"".join(marks)}</g>' if size == "small" else "".join(marks)),
     )
 
