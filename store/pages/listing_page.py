@@ -64,7 +64,8 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             "versions": _versions(request.user, found),
             "files": downloads.files_of(version),
             "may_download": found.allow_download and Version.objects.downloadable_by(request.user).filter(pk=version.pk).exists(),
-            **snippets.tabs(request, found, model=found.full_name if found.current_version else version.full_name),
+            "model": found.full_name if found.current_version else version.full_name,
+            **snippets.tabs(request, found, model=version.full_name),
         }
     return render(request, "pages/listing.html", context)
 

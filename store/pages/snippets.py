@@ -1,4 +1,4 @@
-"""Code that works as shown: the same request with curl, Python and JavaScript, with this store's address and a listing's real id."""
+"""Code that works as shown: the same request with each client, with this store's address and a listing's real id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from store.catalog.models import Listing
 
-LANGUAGES = {"python": "Python", "javascript": "JavaScript", "curl": "curl"}
+LANGUAGES = {"python": "Python", "javascript": "JavaScript", "curl": "curl", "huggingface": "huggingface_hub"}
 
 
 def tabs(request: HttpRequest, listing: Listing | None, *, model: str = "") -> dict[str, Any]:

@@ -292,7 +292,8 @@ def test_a_listing_page_shows_what_was_measured_and_the_code_with_its_real_name(
     assert "<b>18.2</b> ± 0.3" in page
     assert "base 18.4" in page
     assert "200 <small>tokens/s</small>" in page
-    assert f'model=<span class="s">"{listing.full_name}"</span>' in page
+    assert f'model=<span class="s">"{listing.full_name}@1.0.0"</span>' in page
+    assert "Pinned to 1.0.0, which never changes. Leave out @1.0.0 to follow the current version." in page
     assert "http://testserver/v1" in page
     assert f'href="/en/gpts/{base.listing.full_name}/"' in page
     assert "curl -N http://testserver/v1/chat/completions" in client.get(f"/en/gpts/{listing.full_name}/?code=curl").text
