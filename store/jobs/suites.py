@@ -119,6 +119,18 @@ PLACE = {
 }
 
 
+SUITE_OF_USE_CASE = {  # by slug; the others are measured by no suite yet
+    **{name: name for name in ("summarise", "translate", "answer", "chat", "code")},
+    "extract": "json",
+}
+
+
+def headline_of_use_case(slug: str) -> str:
+    """The name of the measurement that says how well a GPT does there; "" where nothing does."""
+    suite = SUITE_OF_USE_CASE.get(slug)
+    return measurement_name(suite, SUITES[suite].metrics[0], "") if suite else ""
+
+
 def in_order(measurements: Iterable[Measurement]) -> list[Measurement]:
     """As the suites stand, what is none of the store's last."""
     return sorted(measurements, key=lambda measured: (PLACE.get(measured.name, (len(SUITES), 0)), measured.name))

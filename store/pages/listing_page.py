@@ -13,16 +13,15 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
-from store.catalog import downloads, search
-from store.catalog.models import Listing, SearchEntry, Version
+from store.catalog import downloads
+from store.catalog.models import Listing, Version
 from store.generation import workers
 from store.moderation.models import Submission
-from store.pages import front, lineage, measured, snippets
+from store.pages import alternatives, front, lineage, measured, snippets
 from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
-SIMILAR, VERSIONS = 3, 20
-LOOKED_THROUGH = 300  # of the best of the store, for similar ones
+VERSIONS = 20
 PRECISIONS = {
     "float32": _("32-bit weights (float32)"),
     "bfloat16": _("16-bit weights (bfloat16)"),
@@ -45,7 +44,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
         "text": found.text(),
         "price": prices.of_version(version) if version else prices.asked(found),
         "role": found.publisher.role_of(request.user),
-        "similar": _similar(found),
+        "alternatives": alternatives.of(found, version),
         "summary": getattr(found, "rating_summary", None),
         **_standing(request.user, found, version),
         **ratings.section(found, request.user),
@@ -102,18 +101,3 @@ def _versions(user: User | AnonymousUser, listing: Listing) -> list[dict[str, An
     """The newest that this person may see, with their first measured number."""
     versions = versions_for(user, listing).prefetch_related("measurements")
     return [{"version": version, "bar": measured.first_bar(version)} for version in versions[:VERSIONS]]
-
-
-def _similar(listing: Listing) -> list[Listing]:
-    """Others for the same use cases: of the best of the store those that share most of them, else whatever serves the first."""
-    wanted = {search.fact("use", use_case.slug) for use_case in listing.use_cases.all()}
-    if not wanted:
-        return []
-    best = SearchEntry.objects.filter(is_listed=True).order_by("-rank", "-listing").values_list("listing", "facts")[:LOOKED_THROUGH]
-    shared = [(len(wanted & set(facts.split())), pk) for pk, facts in best if pk != listing.pk]
-    pks = [pk for number, pk in sorted(shared, key=lambda pair: -pair[0]) if number][:SIMILAR]
-    if len(pks) < SIMILAR:
-        first = search.find(facts=sorted(wanted)[:1]).page(size=SIMILAR + 1).listings
-        pks = list(dict.fromkeys([*pks, *(other.pk for other in first if other.pk != listing.pk)]))[:SIMILAR]
-    found = {other.pk: other for other in front.cards(Listing.objects.listed().filter(pk__in=pks))}
-    return [found[pk] for pk in pks if pk in found]
