@@ -28,7 +28,8 @@ from store.jobs import dispatch, files, finetunes, uploads
 from store.jobs.models import Job
 from store.moderation import decisions
 from store.moderation.models import Submission
-from store.notifications.models import Notification
+from store.notifications import preferences
+from store.notifications.models import Notification, Topic
 from store.pages import saved_searches
 from store.pages.demo import finetune
 from store.playground.models import Conversation
@@ -151,6 +152,7 @@ def _make_things(world: World) -> None:
         "rating": rated.public_id,
         "flag": flag.public_id,
         "notification": notification.public_id,
+        "unsubscribe token": preferences.token(user, Topic.RATINGS),
         "key": key.public_id,
         "receipt": receipt.public_id,
         "saved search": saved_searches.save(user, "q=poem").public_id,

@@ -346,6 +346,8 @@ TABLE: dict[str, Entry] = {
         act=ACT_EDITORS, path=lambda w, _: {"slug": "lab", "member": w.things["maintainer"]}
     ),
     "notifications:inbox": Entry(SIGNED_IN),
+    "notifications:preferences": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(sent="1")),
+    "notifications:unsubscribe": Entry(PUBLIC, PUBLIC, path=thing("unsubscribe token", "token")),
     "notifications:mark_all_read": Entry(act=ACT_SIGNED_IN, given=unread_message),
     "notifications:mark_read": Entry(act=ACT_MINE, path=thing("notification")),
     "notifications:open": Entry(act=ACT_MINE, path=thing("notification")),

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
+from store.notifications import preferences
 from store.notifications.models import Notification
 from store.notifications.sentences import quote, sentence
 
@@ -32,7 +33,7 @@ def send(notification: Notification) -> bool:
     if not waiting.update(emailed_at=timezone.now()):
         return False
     user = notification.user
-    if not (user.is_active and user.email):
+    if not (user.is_active and user.email and preferences.wants(user, notification.kind)):
         return False
     try:
         compose(notification).send()
@@ -49,18 +50,24 @@ def compose(notification: Notification) -> EmailMultiAlternatives:
     with translation.override(user.language):
         site = f"{settings.SITE_URL}/{user.language}"
         said = sentence(notification)
+        topic = preferences.topic_of(notification.kind)
+        unsubscribe = f"{site}/inbox/unsubscribe/{preferences.token(user, topic)}/"
         context = {
             "reader": user,
             "sentence": said,
             "quote": quote(notification),
             "link": f"{site}{notification.url}" if notification.url else "",
             "inbox": f"{site}/inbox/",
+            "topic": topic.label,
+            "unsubscribe": unsubscribe,
+            "preferences": f"{site}/inbox/preferences/",
             "language": user.language,
         }
         message = EmailMultiAlternatives(
             subject=" ".join(said.split()),
             body=render_to_string("notifications/email/message.txt", context),
             to=[user.email],
+            headers={"List-Unsubscribe": f"<{unsubscribe}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"},  # RFC 8058
         )
         message.attach_alternative(render_to_string("notifications/email/message.html", context), "text/html")
     return message

@@ -9,6 +9,14 @@ from django.utils.translation import gettext_lazy as _
 from store.accounts.public_ids import PublicIdField
 
 
+class Topic(models.TextChoices):
+    """What e-mails are about, as a person chooses them. Everything is in the inbox whatever they choose."""
+
+    REVIEWS = "reviews", _("Decisions about your GPTs")
+    JOBS = "jobs", _("Jobs that are finished or have failed")
+    RATINGS = "ratings", _("Ratings of your GPTs, and replies to yours")
+
+
 class Notification(models.Model):
     class Kind(models.TextChoices):
         SUBMISSION_APPROVED = "submission_approved", _("Approved")
@@ -43,3 +51,17 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} for {self.user_id}"
+
+
+class EmailOptOut(models.Model):
+    """A person does not want e-mails about this."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="email_opt_outs")
+    topic = models.CharField(max_length=20, choices=Topic.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "topic"], name="one_opt_out_per_user_and_topic")]
+
+    def __str__(self) -> str:
+        return f"no {self.topic} for {self.user_id}"

@@ -1,16 +1,21 @@
-"""The inbox."""
+"""The inbox, and what comes by e-mail."""
 
 from __future__ import annotations
 
+from django.contrib import messages as notices
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import get_language
-from django.views.decorators.http import require_GET, require_POST
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from store.accounts.models import User
 from store.keyset import newest_first
-from store.notifications import messages
+from store.notifications import messages, preferences
+from store.notifications.forms import PreferencesForm
 from store.notifications.models import Notification
 from store.notifications.sentences import quote, sentence
 
@@ -48,3 +53,27 @@ def mark_all_read(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)
     messages.mark_all_read(request.user)
     return redirect("notifications:inbox")
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def edit_preferences(request: HttpRequest) -> HttpResponse:
+    assert isinstance(request.user, User)
+    form = PreferencesForm(request.POST or None, initial={"topics": preferences.wanted(request.user)})
+    if request.method == "POST" and form.is_valid():
+        preferences.choose(request.user, form.cleaned_data["topics"])
+        notices.success(request, _("Saved."))
+        return redirect("notifications:preferences")
+    return render(request, "notifications/preferences.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@csrf_exempt  # the token of the link is the permission, and mail programs post without a cookie (RFC 8058)
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
+    """Asks first: programs that look at the links of an e-mail must not end what its reader wants."""
+    user, topic = preferences.read_token(token)
+    done = request.method == "POST"
+    if done:
+        preferences.stop(user, topic)
+    return render(request, "notifications/unsubscribe.html", {"topic": topic.label, "done": done})

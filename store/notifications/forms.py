@@ -1,0 +1,13 @@
+"""The form of what comes by e-mail."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from store.notifications.models import Topic
+
+
+class PreferencesForm(forms.Form):
+    topics = forms.MultipleChoiceField(label=_("By e-mail"), choices=Topic.choices, required=False, widget=forms.CheckboxSelectMultiple)
+    sent = forms.CharField(initial="1", widget=forms.HiddenInput)  # with nothing chosen too, something is sent
