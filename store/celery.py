@@ -57,6 +57,7 @@ def _configuration() -> dict[str, Any]:
             "collect-artifacts": {"task": "store.catalog.collect", "schedule": 3600.0, "options": {"expires": 3600}},
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "refresh-stale-search-entries": {"task": "store.catalog.refresh_stale", "schedule": 5.0, "options": {"expires": 5}},
+            "announce-missed-versions": {"task": "store.catalog.announce_missed", "schedule": 60.0, "options": {"expires": 60}},
             "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},

@@ -70,6 +70,7 @@ ACT_MINE = always(row(404, visitor=LOGIN, user=302))
 TO_MEASURE = always(editors(422)) | dict.fromkeys(("draft", "sealed", "released", "unlisted"), editors(302))
 ONLY_MINE = always(row(404, user=200))  # the same, where a visitor has things too
 APPROVED = always({role: 200 if role in INSIDERS else 404 for role in ROLES}) | {"released": row(200), "unlisted": row(200)}
+FOLLOWABLE = always(row(404, visitor=LOGIN, **dict.fromkeys(INSIDERS, 302))) | always(row(302, visitor=LOGIN), "released", "unlisted")
 # The unpinned name means what was approved; what was suspended itself answers reviewers, and nothing answers on a suspended base.
 BY_NAME = always(row(404)) | {"released": row(200), "unlisted": row(200), "suspended": row(404, reviewer=200, operator=200)}
 TRIED = BY_NAME | dict.fromkeys(("draft", "sealed", "refused"), row(404, **dict.fromkeys(INSIDERS, 200)))
@@ -225,6 +226,10 @@ TABLE: dict[str, Entry] = {
     "pages:save_search": Entry(act=ACT_SIGNED_IN, body=fixed(address="q=letter")),
     "pages:forget_search": Entry(act=ACT_MINE, path=thing("saved search")),
     "pages:listing": Entry(APPROVED, path=of_listing),
+    "pages:following": Entry(SIGNED_IN),
+    "pages:stop_following": Entry(act=ACT_MINE, path=thing("follow")),
+    "pages:follow_listing": Entry(act=FOLLOWABLE, path=of_listing),
+    "pages:follow_publisher": Entry(act=ACT_SIGNED_IN, path=publisher),
     "pages:versions": Entry(APPROVED, path=of_listing),
     "pages:measured": Entry(APPROVED, path=of_version),
     "pages:file": Entry(GONE, path=lambda w, state: {**of_version(w, state), "path": "config.json"}),  # a prompt GPT has no files

@@ -18,6 +18,7 @@ from store.catalog import search
 from store.catalog.errors import BaseUnavailable, InvalidListing, NameTaken, Sealed
 from store.catalog.models import Listing, ListingRevision, ListingText, UseCase, Version
 from store.catalog.revisions import EDITORS, clean_texts
+from store.catalog.tasks import announce
 from store.errors import Conflict, NotFound
 
 MAX_PRICE_MICRO = 1_000_000_000  # for a million tokens
@@ -151,6 +152,9 @@ def publish(listing: Listing, *, version: Version | None) -> None:
         Listing.objects.filter(pk=listing.pk).update(visibility=F("wanted_visibility"), **({"current_version": version} if version else {}))
         Listing.objects.filter(pk=listing.pk, published_at__isnull=True).update(published_at=now)
         search.refresh(listing)
+        if version is not None:
+            published = version.public_id
+            transaction.on_commit(lambda: announce.delay(published), robust=True)  # what the broker loses, beat sends
     listing.refresh_from_db()
 
 

@@ -202,6 +202,7 @@ class Version(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     sealed_at = models.DateTimeField(null=True, blank=True)
     released_at = models.DateTimeField(null=True, blank=True)
+    announced_at = models.DateTimeField(null=True, blank=True)  # to everybody who follows its listing or publisher
 
     objects = VersionQuerySet.as_manager()
 
@@ -219,6 +220,7 @@ class Version(models.Model):
             ),
             models.CheckConstraint(condition=Q(state="draft") | ~Q(digest=""), name="version_sealed_by_digest"),
         ]
+        indexes = [models.Index(fields=["released_at"], condition=Q(announced_at__isnull=True), name="unannounced_versions")]
 
     def __str__(self) -> str:
         return self.full_name
@@ -378,6 +380,30 @@ class SavedSearch(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+
+class Follow(models.Model):
+    """A person wants to be told of new versions: of one listing, or of all that a publisher lists."""
+
+    public_id = PublicIdField("fol")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="follows")
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, null=True, blank=True, related_name="follows")
+    publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, null=True, blank=True, related_name="follows")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "listing"], name="one_follow_per_listing"),
+            models.UniqueConstraint(fields=["user", "publisher"], name="one_follow_per_publisher"),
+            models.CheckConstraint(
+                condition=Q(listing__isnull=True, publisher__isnull=False) | Q(listing__isnull=False, publisher__isnull=True),
+                name="one_thing_is_followed",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} follows {self.listing or self.publisher}"
 
 
 def may_see(user: User | None, listing: Listing) -> bool:

@@ -7,7 +7,7 @@ import logging
 from celery import shared_task
 from django.core.cache import cache
 
-from store.catalog import collecting
+from store.catalog import announcing, collecting
 from store.catalog.search import documents
 
 log = logging.getLogger(__name__)
@@ -34,3 +34,13 @@ def collect() -> None:
             "artifact store: %s objects condemned, %s put back, %s removed (%s bytes), and %s torn ones",
             *(done.condemned, done.restored, done.removed, done.removed_bytes, done.torn),
         )
+
+
+@shared_task(name="store.catalog.announce")
+def announce(version: str) -> int:
+    return announcing.announce(version)
+
+
+@shared_task(name="store.catalog.announce_missed")
+def announce_missed() -> int:
+    return announcing.announce_missed()

@@ -15,6 +15,7 @@ class Topic(models.TextChoices):
     REVIEWS = "reviews", _("Decisions about your GPTs")
     JOBS = "jobs", _("Jobs that are finished or have failed")
     RATINGS = "ratings", _("Ratings of your GPTs, and replies to yours")
+    FOLLOWED = "followed", _("New versions of what you follow")
 
 
 class Notification(models.Model):
@@ -29,6 +30,8 @@ class Notification(models.Model):
         JOB_FAILED = "job_failed", _("Job failed")
         RATING_RECEIVED = "rating_received", _("New rating")
         RATING_REPLY = "rating_reply", _("Reply to your rating")
+        GPT_PUBLISHED = "gpt_published", _("New GPT")
+        VERSION_PUBLISHED = "version_published", _("New version")
 
     public_id = PublicIdField("ntf")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")

@@ -23,6 +23,7 @@ TOPICS: dict[str, Topic] = {
     ),
     **dict.fromkeys((Kind.JOB_SUCCEEDED, Kind.JOB_FAILED), Topic.JOBS),
     **dict.fromkeys((Kind.RATING_RECEIVED, Kind.RATING_REPLY), Topic.RATINGS),
+    **dict.fromkeys((Kind.GPT_PUBLISHED, Kind.VERSION_PUBLISHED), Topic.FOLLOWED),
 }
 
 

@@ -26,6 +26,8 @@ SENTENCES: dict[str, Promise] = {
     Kind.JOB_FAILED: _("The job %(subject)s failed."),
     Kind.RATING_RECEIVED: _("%(subject)s was rated: %(stars)s of 5 stars."),
     Kind.RATING_REPLY: _("%(publisher)s replied to your rating of %(subject)s."),
+    Kind.GPT_PUBLISHED: _("%(publisher)s, whom you follow, published a new GPT: %(subject)s."),
+    Kind.VERSION_PUBLISHED: _("%(subject)s is a new version of a GPT that you follow."),
 }
 
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from store.pages import downloads, listing_page, measured_page, operations, saved_searches, suggestions, version_history, views
+from store.pages import downloads, following, listing_page, measured_page, operations, saved_searches, suggestions, version_history, views
 from store.pages.studio import changing, making, overview
 
 app_name = "pages"
@@ -11,6 +11,10 @@ urlpatterns = [
     path("explore/saved/", saved_searches.save_search, name="save_search"),
     path("explore/saved/<str:public_id>/forget/", saved_searches.forget_search, name="forget_search"),
     path("gpts/<str:publisher>/<str:slug>/", listing_page.listing, name="listing"),
+    path("following/", following.following, name="following"),
+    path("following/<str:public_id>/stop/", following.stop, name="stop_following"),
+    path("gpts/<str:publisher>/<str:slug>/follow/", following.follow_listing, name="follow_listing"),
+    path("publishers/<str:slug>/follow/", following.follow_publisher, name="follow_publisher"),
     path("gpts/<str:publisher>/<str:slug>/versions/", version_history.versions, name="versions"),
     path("gpts/<str:publisher>/<str:slug>/<str:number>/measured/", measured_page.measured, name="measured"),
     path("gpts/<str:publisher>/<str:slug>/<str:number>/files/<path:path>", downloads.download, name="file"),
