@@ -22,7 +22,7 @@ from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import create_publisher
 from store.batches import preparing
 from store.billing import ledger
-from store.catalog import following
+from store.catalog import collections, following
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
 from store.jobs import dispatch, files, finetunes, uploads
@@ -156,6 +156,7 @@ def _make_things(world: World) -> None:
         "unsubscribe token": preferences.token(user, Topic.RATINGS),
         "key": key.public_id,
         "receipt": receipt.public_id,
+        "collection": _make_collection(user, listing),
         "follow": following.follow_publisher(user, world.versions["released"].weights().listing.publisher).public_id,
         "saved search": saved_searches.save(user, "q=poem").public_id,
         "upload": uploads.begin(user, None, name="requests.jsonl", purpose="batch", length_bytes=9).public_id,
@@ -163,6 +164,12 @@ def _make_things(world: World) -> None:
         **_make_batches(user, world.versions["released"]),
         **_make_finetune(world, world.versions["released"].weights()),
     }
+
+
+def _make_collection(user: User, listing: Listing) -> str:
+    made = collections.create(user, name="For letters")
+    collections.put(user, made.public_id, listing)
+    return made.public_id
 
 
 def _make_batches(user: User, version: Version) -> dict[str, str]:

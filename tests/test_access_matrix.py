@@ -226,6 +226,13 @@ TABLE: dict[str, Entry] = {
     "pages:save_search": Entry(act=ACT_SIGNED_IN, body=fixed(address="q=letter")),
     "pages:forget_search": Entry(act=ACT_MINE, path=thing("saved search")),
     "pages:listing": Entry(APPROVED, path=of_listing),
+    "pages:collections": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(name="Mine")),
+    "pages:collection": Entry(ONLY_MINE, ACT_MINE, path=thing("collection"), body=fixed(name="Renamed")),
+    "pages:delete_collection": Entry(act=ACT_MINE, path=thing("collection")),
+    "pages:take_out": Entry(
+        act=ACT_MINE, path=lambda w, state: {**thing("collection")(w, state), "listing": w.listing("released").public_id}
+    ),
+    "pages:collect": Entry(act=FOLLOWABLE, path=of_listing, body=fixed(name="New")),
     "pages:following": Entry(SIGNED_IN),
     "pages:stop_following": Entry(act=ACT_MINE, path=thing("follow")),
     "pages:follow_listing": Entry(act=FOLLOWABLE, path=of_listing),

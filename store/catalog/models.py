@@ -406,6 +406,39 @@ class Follow(models.Model):
         return f"{self.user_id} follows {self.listing or self.publisher}"
 
 
+class Collection(models.Model):
+    """A person's own list of GPTs under a name: theirs alone, or shared with whoever has its address."""
+
+    NAME_CHARS, ABOUT_CHARS = 60, 300
+
+    public_id = PublicIdField("col")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="collections")
+    name = models.CharField(_("name"), max_length=NAME_CHARS)
+    about = models.CharField(_("what it is for"), max_length=ABOUT_CHARS, blank=True)
+    is_public = models.BooleanField(_("whoever has the address can see it"), default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="one_collection_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CollectionItem(models.Model):
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="items")
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["collection", "listing"], name="one_item_per_collection_and_listing")]
+
+    def __str__(self) -> str:
+        return f"{self.listing_id} in {self.collection_id}"
+
+
 def may_see(user: User | None, listing: Listing) -> bool:
     """Whether a listing's page exists for this person: public and unlisted for all, drafts and suspended for members and reviewers."""
     return Listing.objects.reachable_by(user).filter(pk=listing.pk).exists()

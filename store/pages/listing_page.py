@@ -17,7 +17,7 @@ from store.catalog import downloads
 from store.catalog.models import Listing, Version
 from store.generation import workers
 from store.moderation.models import Submission
-from store.pages import alternatives, following, front, lineage, measured, snippets
+from store.pages import alternatives, collections, following, front, lineage, measured, snippets
 from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
@@ -47,6 +47,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
         "alternatives": alternatives.of(found, version),
         "summary": getattr(found, "rating_summary", None),
         **_standing(request.user, found, version),
+        "collections": collections.for_listing(request.user, found),
         **following.of_page(request.user, publisher=found.publisher, listing=found),
         **ratings.section(found, request.user),
     }

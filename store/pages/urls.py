@@ -1,6 +1,17 @@
 from django.urls import path
 
-from store.pages import downloads, following, listing_page, measured_page, operations, saved_searches, suggestions, version_history, views
+from store.pages import (
+    collections,
+    downloads,
+    following,
+    listing_page,
+    measured_page,
+    operations,
+    saved_searches,
+    suggestions,
+    version_history,
+    views,
+)
 from store.pages.studio import changing, making, overview
 
 app_name = "pages"
@@ -11,6 +22,11 @@ urlpatterns = [
     path("explore/saved/", saved_searches.save_search, name="save_search"),
     path("explore/saved/<str:public_id>/forget/", saved_searches.forget_search, name="forget_search"),
     path("gpts/<str:publisher>/<str:slug>/", listing_page.listing, name="listing"),
+    path("collections/", collections.mine, name="collections"),
+    path("collections/<str:public_id>/", collections.collection, name="collection"),
+    path("collections/<str:public_id>/delete/", collections.delete, name="delete_collection"),
+    path("collections/<str:public_id>/take-out/<str:listing>/", collections.take_out, name="take_out"),
+    path("gpts/<str:publisher>/<str:slug>/collect/", collections.collect, name="collect"),
     path("following/", following.following, name="following"),
     path("following/<str:public_id>/stop/", following.stop, name="stop_following"),
     path("gpts/<str:publisher>/<str:slug>/follow/", following.follow_listing, name="follow_listing"),

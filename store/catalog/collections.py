@@ -1,0 +1,93 @@
+"""A person's own lists of GPTs: made, changed, filled and shared by them alone."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.models import User
+from store.catalog.models import Collection, CollectionItem, Listing
+from store.catalog.revisions import clean_text
+from store.errors import Conflict, DomainError, NotFound
+
+MOST, MOST_ITEMS = 50, 100  # of one person; in one collection
+
+
+class InvalidCollection(DomainError):
+    code = "invalid_collection"
+
+
+class NameInUse(Conflict):
+    code = "collection_exists"
+    message = _("You have a collection of this name. Choose another one.")
+
+
+class EnoughCollections(Conflict):
+    code = "enough_collections"
+    message = _("You have as many collections as one person can. Delete one, then make this one.")
+
+
+class CollectionFull(Conflict):
+    code = "collection_full"
+    message = _("This collection holds as many GPTs as it can. Take one out, then add this one.")
+
+
+def create(user: User, *, name: str, about: str = "", is_public: bool = False) -> Collection:
+    """Raises InvalidCollection, NameInUse, EnoughCollections."""
+    fields = _cleaned(name, about)
+    with transaction.atomic():
+        User.objects.select_for_update().get(pk=user.pk)  # one after the other, so that MOST is the most
+        if Collection.objects.filter(user=user).count() >= MOST:
+            raise EnoughCollections
+        try:
+            with transaction.atomic():
+                return Collection.objects.create(user=user, is_public=is_public, **fields)
+        except IntegrityError as error:
+            raise NameInUse(param="name") from error
+
+
+def edit(user: User, public_id: str, *, name: str, about: str, is_public: bool) -> None:
+    """Raises NotFound for what is not the person's own, InvalidCollection, NameInUse."""
+    fields = _cleaned(name, about)
+    try:
+        with transaction.atomic():
+            if not Collection.objects.filter(user=user, public_id=public_id).update(is_public=is_public, **fields):
+                raise NotFound
+    except IntegrityError as error:
+        raise NameInUse(param="name") from error
+
+
+def delete(user: User, public_id: str) -> None:
+    if not Collection.objects.filter(user=user, public_id=public_id).delete()[0]:
+        raise NotFound
+
+
+def put(user: User, public_id: str, listing: Listing) -> Collection:
+    """Adds a listing that the person can see, once however often. Raises NotFound, CollectionFull."""
+    if not Listing.objects.reachable_by(user).filter(pk=listing.pk).exists():
+        raise NotFound
+    with transaction.atomic():
+        collection = Collection.objects.select_for_update().filter(user=user, public_id=public_id).first()
+        if collection is None:
+            raise NotFound
+        items = CollectionItem.objects.filter(collection=collection)
+        if items.filter(listing=listing).exists():
+            return collection
+        if items.count() >= MOST_ITEMS:
+            raise CollectionFull
+        CollectionItem.objects.create(collection=collection, listing=listing)
+    return collection
+
+
+def take_out(user: User, public_id: str, listing_id: str) -> None:
+    """`listing_id`: its public id, which also finds what was taken down meanwhile."""
+    own = CollectionItem.objects.filter(collection__user=user, collection__public_id=public_id)
+    if not own.filter(listing__public_id=listing_id).delete()[0]:
+        raise NotFound
+
+
+def _cleaned(name: str, about: str) -> dict[str, str]:
+    name = " ".join(clean_text(name, param="name", limit=Collection.NAME_CHARS).split())
+    if not name:
+        raise InvalidCollection(_("Give the collection a name."), param="name")
+    return {"name": name, "about": " ".join(clean_text(about, param="about", limit=Collection.ABOUT_CHARS).split())}
