@@ -223,6 +223,7 @@ TABLE: dict[str, Entry] = {
     "pages:home": Entry(PUBLIC),
     "pages:explore": Entry(PUBLIC),
     "pages:suggest": Entry(PUBLIC),
+    "pages:leaderboards": Entry(PUBLIC),
     "pages:save_search": Entry(act=ACT_SIGNED_IN, body=fixed(address="q=letter")),
     "pages:forget_search": Entry(act=ACT_MINE, path=thing("saved search")),
     "pages:listing": Entry(APPROVED, path=of_listing),

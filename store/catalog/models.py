@@ -299,6 +299,7 @@ class Measurement(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["version", "name"], name="one_measurement_per_version_and_name")]
+        indexes = [models.Index(fields=["name", "value"], name="measurements_by_value")]  # of leaderboards
 
     def __str__(self) -> str:
         return f"{self.name} of {self.version_id}: {self.value}"

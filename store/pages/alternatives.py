@@ -40,9 +40,12 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Alternatives:
-    """`label` names the number of the rows, "" where the GPT itself was measured on nothing that its use cases are about."""
+    """`label` names the number of the rows, and `use_case` the leaderboard (by slug) that ranks by it; both are "" where the GPT
+    itself was measured on nothing that its use cases are about.
+    """
 
     label: str
+    use_case: str
     this: Alternative
     rows: Sequence[Alternative]
 
@@ -75,7 +78,9 @@ def of(listing: Listing, version: Version | None) -> Alternatives:
     chosen = better[:BETTER_SHOWN]
     chosen += [row for row in found if row not in chosen][: SHOWN - len(chosen)]
     this = _row(listing, this_price, own.get(label), "")
-    return Alternatives(suites.label_of(label) if label else "", this, chosen)
+    slugs = (use_case.slug for use_case in listing.use_cases.all())
+    use_case = next((slug for slug in slugs if label and suites.headline_of_use_case(slug) == label), "")
+    return Alternatives(suites.label_of(label) if label else "", use_case, this, chosen)
 
 
 def _candidates(listing: Listing) -> list[Listing]:

@@ -51,10 +51,11 @@ def first_bar(version: Version | None) -> Bar | None:
     return next(iter(bars(version)), None) if version is not None else None
 
 
-def bar(measurement: Measurement) -> Bar:
+def bar(measurement: Measurement, *, longest: float | None = None) -> Bar:
+    """`longest`: what fills the track, where several bars stand under each other; else 100 % or a little more than the number."""
     value, base = measurement.value, measurement.base_value
     low, high = measurement.low, measurement.high
-    longest = 100.0 if measurement.unit == "%" else max(value, base or 0, high or 0) * 1.08 or 1.0
+    longest = longest or (100.0 if measurement.unit == "%" else max(value, base or 0, high or 0) * 1.08 or 1.0)
     decimals = 1 if max(abs(value), abs(base or 0)) >= 10 else 2
     return Bar(
         label=suites.label_of(measurement.name),

@@ -18,6 +18,7 @@ from store.accounts.models import Membership, Publisher, User
 from store.batches import preparing
 from store.billing import ledger
 from store.billing.models import Transaction
+from store.catalog import collections, following
 from store.catalog.models import Version
 from store.generation.models import Request
 from store.jobs import claims, evaluations, files, finetunes, pretraining, uploads
@@ -82,6 +83,11 @@ def build_scene(base: Version) -> Scene:
 
 def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> dict[str, str]:
     receipt, conversation = _spent(owner, live), _talked(owner, live)
+    following.follow_listing(owner, live.listing)
+    following.follow_publisher(owner, live.weights().listing.publisher)
+    kept = collections.create(owner, name="What I use for letters to the neighbours", about=LONG_SUMMARY[:200].strip(), is_public=True)
+    for listing in (live.listing, live.weights().listing):
+        collections.put(owner, kept.public_id, listing)
     for search in ("q=a+letter+to+the+neighbours+about+the+noise&use_case=write&language=en", "use_case=translate", "q=%E6%91%98%E8%A6%81"):
         saved_searches.save(owner, search)
     return {
@@ -96,6 +102,13 @@ def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> d
         "addresses": reverse("account_email"),
         "sessions": reverse("usersessions_list"),
         "inbox": reverse("notifications:inbox"),
+        "e-mails": reverse("notifications:preferences"),
+        "following": reverse("pages:following"),
+        "collections": reverse("pages:collections"),
+        "collection": reverse("pages:collection", args=[kept.public_id]),
+        "listing": reverse("pages:listing", args=[live.listing.publisher.slug, live.listing.slug]),
+        "versions": reverse("pages:versions", args=[live.listing.publisher.slug, live.listing.slug]),
+        "leaderboards": f"{reverse('pages:leaderboards')}?use_case=answer",
         "wallet": reverse("billing:wallet"),
         "receipt": reverse("billing:receipt", args=[receipt.public_id]),
         "conversations": reverse("playground:chat"),

@@ -23,7 +23,7 @@ from store.valkey import client as valkey
 from tests import making
 
 pytestmark = pytest.mark.django_db
-PUBLIC = ["", "explore/", "developers/", "about/", "review-policy/"]
+PUBLIC = ["", "explore/", "leaderboards/", "developers/", "about/", "review-policy/"]
 
 
 @pytest.fixture
