@@ -20,6 +20,7 @@ from store.notifications.models import Notification
 from store.ratings import summaries
 from store.ratings.errors import AlreadySettled, InvalidRating, NotUsedYet, OwnListing
 from store.ratings.models import Flag, Rating, Reply
+from store.ratings.text import cleaned
 
 REPLYING = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
 MAX_TEXT, MAX_REPLY = 4000, 2000
@@ -31,7 +32,7 @@ def rate(user: User, listing: Listing, *, stars: int, text: str = "", language: 
     Raises NotFound for a listing they can't see, OwnListing, NotUsedYet and InvalidRating.
     """
     require_may_rate(user, listing)
-    text = _clean(text, MAX_TEXT)
+    text = cleaned(text, most=MAX_TEXT)
     if stars not in range(1, 6):
         raise InvalidRating(_("Choose one to five stars."), param="stars")
     used = finished_requests(user, listing)
@@ -79,7 +80,7 @@ def reply(user: User, rating: Rating, *, text: str) -> Reply:
     require_role(user, publisher, *REPLYING)
     if rating.hidden_at is not None:
         raise NotFound
-    text = _clean(text, MAX_REPLY)
+    text = cleaned(text, most=MAX_REPLY)
     if not text:
         raise InvalidRating(_("Write a reply."), param="text")
     with transaction.atomic():
@@ -143,15 +144,6 @@ def require_may_rate(user: User, listing: Listing) -> None:
 def finished_requests(user: User, listing: Listing) -> Any:
     """The user's answered requests to any version of the listing."""
     return Request.objects.filter(user=user, version__listing=listing, state=Request.State.FINISHED)
-
-
-def _clean(text: str, most: int) -> str:
-    text = text.strip()
-    if len(text) > most:
-        raise InvalidRating(_("Write at most %(most)s characters.") % {"most": most}, param="text")
-    if any(ord(character) < 32 and character not in "\n\r\t" for character in text):
-        raise InvalidRating(_("The text contains control characters. Remove them."), param="text")
-    return text
 
 
 def _tell_publisher(rating: Rating) -> None:
