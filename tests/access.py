@@ -137,7 +137,7 @@ def _make_things(world: World) -> None:
     key, _secret = keys.create_key(user, name="access")
     receipt = ledger.grant(world.people["operator"], user, 1_000_000, cause="grant:access")
     asked = {"version": world.versions["released"], "user": user, "source": Request.Source.CHAT}
-    request = Request.objects.create(**asked, state=Request.State.FINISHED, deadline_at=timezone.now())
+    request = Request.objects.create(**asked, state=Request.State.FINISHED, completion_tokens=3, deadline_at=timezone.now())
     tried = Request.objects.create(**asked | {"source": Request.Source.TRY}, state=Request.State.FINISHED, deadline_at=timezone.now())
     rated = rating.rate(user, listing, stars=4)
     flag = Flag.objects.create(rating=rated, user=making.make_user(), reason=Flag.Reason.SPAM)

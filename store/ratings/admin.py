@@ -5,15 +5,22 @@ from __future__ import annotations
 from django.contrib import admin
 
 from store.accounts.admin import AppendOnlyAdmin
-from store.ratings.models import Flag, Rating, RatingSummary, Reply
+from store.ratings.models import Flag, PastRating, Rating, RatingSummary, Reply
 
 
 @admin.register(Rating)
 class RatingAdmin(AppendOnlyAdmin):
-    list_display = ("public_id", "listing", "version", "stars", "user", "requests_used", "created_at", "hidden_at")
+    list_display = ("public_id", "listing", "version", "stars", "user", "requests_used", "tokens_used", "created_at", "hidden_at", "withdrawn_at")
     list_filter = ("stars", "language", "created_at", ("hidden_at", admin.EmptyFieldListFilter))
     search_fields = ("public_id", "user__username", "listing__slug", "listing__publisher__slug", "text")
     list_select_related = ("listing__publisher", "version__listing__publisher", "user")
+
+
+@admin.register(PastRating)
+class PastRatingAdmin(AppendOnlyAdmin):
+    list_display = ("rating", "version", "stars", "written_at", "replaced_at")
+    search_fields = ("rating__public_id", "rating__user__username", "text")
+    list_select_related = ("rating", "version__listing__publisher")
 
 
 @admin.register(Reply)

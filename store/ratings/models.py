@@ -21,9 +21,12 @@ class Rating(models.Model):
     text = models.TextField(_("what should others know?"), blank=True, max_length=4000)
     language = models.CharField(max_length=10, default="en")  # of the page it was written on
     requests_used = models.PositiveIntegerField(default=0)  # how often its author had used the listing
+    tokens_used = models.PositiveBigIntegerField(default=0)  # metered in them, prompts and answers
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
-    hidden_at = models.DateTimeField(null=True, blank=True)  # by a moderator
+    edited_at = models.DateTimeField(null=True, blank=True)  # when it was given anew
+    hidden_at = models.DateTimeField(null=True, blank=True)  # by a moderator; stays when its author withdraws it or gives it anew
+    withdrawn_at = models.DateTimeField(null=True, blank=True)  # by its author
 
     class Meta:
         ordering = ["-id"]
@@ -34,6 +37,36 @@ class Rating(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stars} stars for {self.listing_id}"
+
+    @property
+    def is_visible(self) -> bool:
+        return self.hidden_at is None and self.withdrawn_at is None
+
+    @property
+    def is_newer_than_reply(self) -> bool:
+        """Whether its publisher's reply answers something that stands here no more."""
+        return self.edited_at is not None and self.edited_at > self.reply.updated_at
+
+
+class PastRating(models.Model):
+    """What a rating said before its author gave it anew; for its author and for moderators."""
+
+    rating = models.ForeignKey(Rating, on_delete=models.CASCADE, related_name="past")
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="+")
+    stars = models.PositiveSmallIntegerField()
+    text = models.TextField(blank=True)
+    language = models.CharField(max_length=10)
+    requests_used = models.PositiveIntegerField()
+    tokens_used = models.PositiveBigIntegerField()
+    written_at = models.DateTimeField()
+    withdrawn_at = models.DateTimeField(null=True, blank=True)  # where it had been withdrawn before
+    replaced_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.stars} stars until {self.replaced_at:%Y-%m-%d}"
 
 
 class Reply(models.Model):

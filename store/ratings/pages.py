@@ -10,8 +10,8 @@ from django.db.models import QuerySet
 from store.accounts.models import User
 from store.catalog.models import Listing
 from store.keyset import Page, newest_first
-from store.ratings.models import Rating, RatingSummary
-from store.ratings.rating import REPLYING, finished_requests
+from store.ratings.models import PastRating, Rating, RatingSummary
+from store.ratings.rating import REPLYING, metered_requests
 
 SHOWN = 5
 
@@ -35,8 +35,8 @@ def section(listing: Listing, user: Any) -> dict[str, Any]:
             "distribution": distribution(summary),
             "page": written(listing, size=SHOWN) if summary.count else Page([], ""),
             "with_text": visible(listing).exclude(text="").count() if summary.count else 0,
-            "mine": Rating.objects.filter(listing=listing, user=person).first() if person else None,
-            "may_rate": person is not None and role is None and finished_requests(person, listing).exists(),
+            "mine": mine(listing, person) if person else None,
+            "may_rate": person is not None and role is None and metered_requests(person, listing).exists(),
             "may_reply": role in REPLYING,
             "is_own": role is not None,
         }
@@ -55,7 +55,17 @@ def distribution(summary: RatingSummary) -> list[Bar]:
 
 
 def visible(listing: Listing) -> QuerySet[Rating]:
-    return Rating.objects.filter(listing=listing, hidden_at__isnull=True)
+    return Rating.objects.filter(listing=listing, hidden_at__isnull=True, withdrawn_at__isnull=True)
+
+
+def mine(listing: Listing, person: User) -> Rating | None:
+    """The person's rating, hidden or not, unless they withdrew it."""
+    return Rating.objects.filter(listing=listing, user=person, withdrawn_at__isnull=True).first()
+
+
+def history(rating: Rating) -> QuerySet[PastRating]:
+    """What it said before, the newest first."""
+    return rating.past.select_related("version")
 
 
 def written(listing: Listing, *, stars: int | None = None, before: str = "", size: int = 25) -> Page:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
+from django.db.models import Count, F, QuerySet, Sum
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
@@ -19,11 +20,12 @@ from store.notifications.messages import notify
 from store.notifications.models import Notification
 from store.ratings import summaries
 from store.ratings.errors import AlreadySettled, InvalidRating, NotUsedYet, OwnListing
-from store.ratings.models import Flag, Rating, Reply
+from store.ratings.models import Flag, PastRating, Rating, Reply
 from store.ratings.text import cleaned
 
 REPLYING = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
 MAX_TEXT, MAX_REPLY = 4000, 2000
+SAID = ("stars", "text", "language", "version_id")  # a change of one of these is another rating
 
 
 def rate(user: User, listing: Listing, *, stars: int, text: str = "", language: str = "en") -> Rating:
@@ -35,41 +37,57 @@ def rate(user: User, listing: Listing, *, stars: int, text: str = "", language: 
     text = cleaned(text, most=MAX_TEXT)
     if stars not in range(1, 6):
         raise InvalidRating(_("Choose one to five stars."), param="stars")
-    used = finished_requests(user, listing)
-    last = used.order_by("-id").first()
+    said = {"stars": stars, "text": text, "language": language, "version_id": _version_used_last(user, listing)}
+    return _write(user, listing, said | _use(user, listing))
+
+
+def _version_used_last(user: User, listing: Listing) -> int:
+    last = metered_requests(user, listing).order_by("-id").values_list("version_id", flat=True).first()
     assert last is not None  # require_may_rate saw one, and requests are never deleted
-    fields = {"stars": stars, "text": text, "language": language, "version_id": last.version_id, "requests_used": used.count()}
-    try:
-        return _write(user, listing, fields)
-    except IntegrityError as error:  # made and withdrawn again by the same person in the same moment
-        raise Conflict from error
+    return last
+
+
+def _use(user: User, listing: Listing) -> dict[str, int]:
+    """What the rating weighs: how often, and with how many tokens, its author had used the listing."""
+    tokens = Sum(F("prompt_tokens") + F("completion_tokens"))
+    return metered_requests(user, listing).aggregate(requests_used=Count("pk"), tokens_used=tokens)
 
 
 def _write(user: User, listing: Listing, fields: dict[str, Any]) -> Rating:
-    stars = fields["stars"]
     with transaction.atomic():
         rating, created = Rating.objects.get_or_create(listing=listing, user=user, defaults=fields)
         if created:
-            summaries.apply(listing.pk, before=None, after=stars)
+            summaries.apply(listing.pk, before=None, after=rating.stars)
             _tell_publisher(rating)
             return rating
         current = Rating.objects.select_for_update().filter(pk=rating.pk).first()
         if current is None:
             raise Conflict
-        Rating.objects.filter(pk=current.pk).update(**fields, updated_at=timezone.now())
+        if current.withdrawn_at is None and all(getattr(current, name) == fields[name] for name in SAID):
+            return current
+        _keep(current)
+        Rating.objects.filter(pk=current.pk).update(**fields, edited_at=timezone.now(), withdrawn_at=None)
         if current.hidden_at is None:
-            summaries.apply(listing.pk, before=current.stars, after=stars)
+            before = current.stars if current.withdrawn_at is None else None
+            summaries.apply(listing.pk, before=before, after=fields["stars"])
         rating.refresh_from_db()  # while it is locked: behind the commit its author may have withdrawn it
         return rating
 
 
+def _keep(current: Rating) -> None:
+    """What the rating says now goes into its history."""
+    kept = (*SAID, "requests_used", "tokens_used", "withdrawn_at")
+    written_at = current.edited_at or current.created_at
+    PastRating.objects.create(rating=current, written_at=written_at, **{name: getattr(current, name) for name in kept})
+
+
 def withdraw(user: User, rating: Rating) -> None:
-    """Delete the user's own rating, with its reply and flags."""
+    """Take the user's own rating back. It is kept and shown to nobody but moderators, whose decision about it stays."""
     with transaction.atomic():
-        current = Rating.objects.select_for_update().filter(pk=rating.pk, user=user).first()
+        current = Rating.objects.select_for_update().filter(pk=rating.pk, user=user, withdrawn_at=None).first()
         if current is None:
             raise NotFound
-        current.delete()
+        Rating.objects.filter(pk=current.pk).update(withdrawn_at=timezone.now())
         if current.hidden_at is None:
             summaries.apply(current.listing_id, before=current.stars, after=None)
 
@@ -78,7 +96,7 @@ def reply(user: User, rating: Rating, *, text: str) -> Reply:
     """The publisher's one public reply, made or changed; its author is told the first time."""
     publisher = rating.listing.publisher
     require_role(user, publisher, *REPLYING)
-    if rating.hidden_at is not None:
+    if not rating.is_visible:
         raise NotFound
     text = cleaned(text, most=MAX_REPLY)
     if not text:
@@ -99,7 +117,7 @@ def reply(user: User, rating: Rating, *, text: str) -> Reply:
 
 def flag(user: User, rating: Rating, *, reason: str) -> Flag:
     """Say that a rating breaks the rules. The same person's second flag is their first one."""
-    if rating.hidden_at is not None or not may_see(user, rating.listing):
+    if not rating.is_visible or not may_see(user, rating.listing):
         raise NotFound
     if rating.user_id == user.pk:
         raise NotAllowed(_("This is your own rating: you can change or withdraw it."))
@@ -126,7 +144,8 @@ def settle_flag(user: User, flag: Flag, *, uphold: bool) -> None:
             raise AlreadySettled
         if uphold:
             Flag.objects.filter(rating=rating, state=Flag.State.OPEN).update(state=state)
-            if Rating.objects.filter(pk=rating.pk, hidden_at__isnull=True).update(hidden_at=timezone.now()):
+            hidden = Rating.objects.filter(pk=rating.pk, hidden_at__isnull=True).update(hidden_at=timezone.now())
+            if hidden and rating.withdrawn_at is None:
                 summaries.apply(rating.listing_id, before=rating.stars, after=None)
         audit.record(user, "rating.hide" if uphold else "flag.dismiss", rating.public_id, flag=flag.public_id, reason=flag.reason)
 
@@ -137,13 +156,13 @@ def require_may_rate(user: User, listing: Listing) -> None:
         raise NotFound
     if listing.publisher.role_of(user):
         raise OwnListing
-    if not finished_requests(user, listing).exists():
+    if not metered_requests(user, listing).exists():
         raise NotUsedYet
 
 
-def finished_requests(user: User, listing: Listing) -> Any:
-    """The user's answered requests to any version of the listing."""
-    return Request.objects.filter(user=user, version__listing=listing, state=Request.State.FINISHED)
+def metered_requests(user: User, listing: Listing) -> QuerySet[Request]:
+    """The user's requests to any version of the listing whose answers came to their end, with tokens counted."""
+    return Request.objects.filter(user=user, version__listing=listing, state=Request.State.FINISHED, completion_tokens__gt=0)
 
 
 def _tell_publisher(rating: Rating) -> None:

@@ -30,7 +30,9 @@ def _listing(request: HttpRequest, public_id: str) -> Listing:
 
 def _rating(request: HttpRequest, public_id: str) -> Rating:
     """A visible rating of a listing that the person can see."""
-    found = get_object_or_404(Rating.objects.select_related("listing__publisher", "version", "user"), public_id=public_id, hidden_at=None)
+    found = get_object_or_404(Rating.objects.select_related("listing__publisher", "version", "user"), public_id=public_id)
+    if not found.is_visible:
+        raise Http404
     _listing(request, found.listing.public_id)
     return found
 
@@ -72,25 +74,30 @@ def rate(request: HttpRequest, public_id: str) -> HttpResponse:
     assert isinstance(request.user, User)
     listing = _listing(request, public_id)
     acts.require_may_rate(request.user, listing)
-    mine = Rating.objects.filter(listing=listing, user=request.user).first()
+    mine = pages.mine(listing, request.user)
     initial = {"stars": mine.stars, "text": mine.text} if mine else None
     form = RateForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            acts.rate(request.user, listing, **form.cleaned_data, language=get_language() or "en")
+            given = acts.rate(request.user, listing, **form.cleaned_data, language=get_language() or "en")
         except DomainError as error:
             _refused(form, error)
         else:
-            messages.success(request, _("Your rating is shown. Thank you."))
+            if given.is_visible:
+                messages.success(request, _("Your rating is shown. Thank you."))
+            else:
+                messages.warning(request, _("Your rating is kept. A moderator hid it, so nobody else sees it."))
             return _back(listing)
-    return render(request, "ratings/rate.html", {"listing": listing, "form": form, "mine": mine}, status=422 if form.errors else 200)
+    context = {"listing": listing, "form": form, "mine": mine, "past": pages.history(mine) if mine else ()}
+    return render(request, "ratings/rate.html", context, status=422 if form.errors else 200)
 
 
 @login_required
 @require_POST
 def withdraw(request: HttpRequest, public_id: str) -> HttpResponse:
     assert isinstance(request.user, User)
-    mine = get_object_or_404(Rating.objects.select_related("listing__publisher"), public_id=public_id, user=request.user)
+    own = Rating.objects.select_related("listing__publisher").filter(user=request.user, withdrawn_at=None)
+    mine = get_object_or_404(own, public_id=public_id)
     acts.withdraw(request.user, mine)
     messages.success(request, _("Your rating is withdrawn."))
     return _back(mine.listing)
@@ -134,7 +141,8 @@ def flags(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)
     if not request.user.is_reviewer:
         raise Http404
-    waiting = Flag.objects.filter(state=Flag.State.OPEN).select_related("rating__listing__publisher", "rating__version", "user")
+    waiting = Flag.objects.filter(state=Flag.State.OPEN, rating__withdrawn_at=None)
+    waiting = waiting.select_related("rating__listing__publisher", "rating__version", "user").prefetch_related("rating__past__version")
     return render(request, "ratings/flags.html", {"page": newest_first(waiting, before=request.GET.get("before", ""))})
 
 

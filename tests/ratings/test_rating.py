@@ -20,9 +20,10 @@ from tests import making
 pytestmark = pytest.mark.django_db
 
 
-def use(user: User, version: Version, state: str = "finished") -> None:
-    """One request of the user to the version."""
-    Request.objects.create(version=version, user=user, source="chat", state=state, deadline_at=timezone.now() + timedelta(minutes=1))
+def use(user: User, version: Version, state: str = "finished", *, tokens: int = 30) -> None:
+    """One request of the user to the version, of 20 tokens and an answer of `tokens`."""
+    asked = {"version": version, "user": user, "source": "chat", "deadline_at": timezone.now() + timedelta(minutes=1)}
+    Request.objects.create(**asked, state=state, prompt_tokens=20, completion_tokens=tokens)
 
 
 @pytest.fixture
@@ -54,6 +55,16 @@ def test_only_an_answer_that_came_to_its_end_lets_somebody_rate(version: Version
     assert not Rating.objects.exists()
     assert not RatingSummary.objects.exists()
     assert not Notification.objects.exists()
+
+
+def test_an_answer_without_a_token_lets_nobody_rate(version: Version) -> None:
+    user = making.make_user()
+    use(user, version, tokens=0)
+
+    with pytest.raises(NotUsedYet):
+        acts.rate(user, version.listing, stars=5)
+
+    assert not Rating.objects.exists()
 
 
 def test_members_cannot_rate_their_own_gpt(version: Version) -> None:
@@ -94,7 +105,7 @@ def test_a_rating_is_bound_to_the_version_used_last_and_changed_in_place(ann: Us
     second = acts.rate(ann, listing, stars=4, text="Rhymes now.", language="zh-hans")
 
     assert first.pk == second.pk
-    assert (first.version, first.text, first.requests_used) == (version, "Forgets rhymes.", 2)
+    assert (first.version, first.text, first.requests_used, first.tokens_used) == (version, "Forgets rhymes.", 2, 100)
     assert (second.version, second.stars, second.text, second.language, second.requests_used) == (newer, 4, "Rhymes now.", "zh-hans", 3)
     summary = RatingSummary.objects.get()
     assert (summary.count, summary.total, summary.stars_2, summary.stars_4) == (1, 4, 0, 1)
@@ -124,11 +135,73 @@ def test_only_its_author_withdraws_a_rating(ann: User, listing: Listing) -> None
 
     acts.withdraw(ann, rating)
 
-    assert not Rating.objects.exists()
+    assert Rating.objects.get().withdrawn_at is not None
     summary = RatingSummary.objects.get()
     assert (summary.count, summary.total, summary.stars_4, summary.bayesian) == (0, 0, 0, 0.0)
     with pytest.raises(NotFound):
         acts.withdraw(ann, rating)
+    assert RatingSummary.objects.get().count == 0
+
+
+def test_what_a_rating_said_before_is_kept(ann: User, listing: Listing) -> None:
+    first = acts.rate(ann, listing, stars=2, text="Forgets rhymes.")
+    acts.rate(ann, listing, stars=2, text="Forgets rhymes.")
+    acts.rate(ann, listing, stars=3, text="Forgets fewer.")
+    acts.withdraw(ann, first)
+    last = acts.rate(ann, listing, stars=5, text="Rhymes.")
+
+    newer, older = last.past.all()
+    assert (older.stars, older.text, older.written_at, older.withdrawn_at) == (2, "Forgets rhymes.", first.created_at, None)
+    assert (newer.stars, newer.text, newer.requests_used, newer.tokens_used) == (3, "Forgets fewer.", 1, 50)
+    assert newer.withdrawn_at is not None
+    assert (last.pk, last.withdrawn_at, last.is_visible) == (first.pk, None, True)
+    summary = RatingSummary.objects.get()
+    assert (summary.count, summary.total, summary.stars_5) == (1, 5, 1)
+
+
+def test_what_is_withdrawn_is_out_of_everybodys_reach(ann: User, listing: Listing) -> None:
+    rating = acts.rate(ann, listing, stars=4)
+    acts.withdraw(ann, rating)
+    rating.refresh_from_db()
+
+    with pytest.raises(NotFound):
+        acts.reply(making.owner_of(listing.publisher), rating, text="Why?")
+    with pytest.raises(NotFound):
+        acts.flag(making.make_user(), rating, reason="spam")
+
+    assert not Reply.objects.exists()
+    assert not Flag.objects.exists()
+
+
+def test_withdrawing_does_not_undo_what_a_moderator_hid(ann: User, listing: Listing) -> None:
+    rating = acts.rate(ann, listing, stars=1, text="Buy at evil.example")
+    acts.settle_flag(making.make_reviewer(), acts.flag(making.make_user(), rating, reason="spam"), uphold=True)
+    acts.withdraw(ann, rating)
+
+    again = acts.rate(ann, listing, stars=5, text="Buy again")
+
+    assert not again.is_visible
+    assert RatingSummary.objects.get().count == 0
+
+
+def test_hiding_what_was_withdrawn_takes_nothing_off_twice(ann: User, listing: Listing) -> None:
+    rating = acts.rate(ann, listing, stars=1)
+    flag = acts.flag(making.make_user(), rating, reason="spam")
+    acts.withdraw(ann, rating)
+
+    acts.settle_flag(making.make_reviewer(), flag, uphold=True)
+
+    assert (RatingSummary.objects.get().count, RatingSummary.objects.get().total) == (0, 0)
+
+
+def test_a_reply_to_what_a_rating_said_before_says_so(ann: User, listing: Listing) -> None:
+    rating = acts.rate(ann, listing, stars=2)
+    acts.reply(making.owner_of(listing.publisher), rating, text="Try 1.1.")
+    assert not Rating.objects.get().is_newer_than_reply
+
+    acts.rate(ann, listing, stars=4)
+
+    assert Rating.objects.get().is_newer_than_reply
 
 
 def test_a_publisher_replies_and_the_author_is_told_once(ann: User, listing: Listing) -> None:

@@ -45,8 +45,11 @@ def test_a_rating_is_written_changed_and_withdrawn_on_the_site(listing: Listing)
     client.post(path.replace("/en/", "/zh-hans/"), {"stars": "5", "text": "很好"})
     rating.refresh_from_db()
     assert (rating.stars, rating.language) == (5, "zh-hans")
+    assert "1 earlier version of this rating" in client.get(path).text
     client.post(f"/en/ratings/{rating.public_id}/withdraw/")
-    assert not Rating.objects.exists()
+    assert Rating.objects.get().withdrawn_at is not None
+    assert client.post(f"/en/ratings/{rating.public_id}/withdraw/").status_code == 404
+    assert client.get(path).context["mine"] is None
 
 
 def test_who_may_not_rate_is_told_why(listing: Listing) -> None:
