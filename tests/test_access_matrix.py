@@ -329,6 +329,9 @@ TABLE: dict[str, Entry] = {
     "ratings:withdraw": Entry(act=ACT_MINE, path=thing("rating")),
     "ratings:reply": Entry(EDITORS, ACT_EDITORS, path=thing("rating"), body=fixed(text="Thank you.")),
     "ratings:flag": Entry(SIGNED_IN, always(row(302, visitor=LOGIN, user=403)), path=thing("rating"), body=fixed(reason="spam")),
+    "ratings:helpful": Entry(
+        act=always(row(302, visitor=LOGIN, user=403, member=403, maintainer=403, owner=403)), path=thing("rating"), body=fixed(vote="yes")
+    ),
     "ratings:rate": Entry(RATING, ACT_RATING, path=listing_id, body=fixed(stars=5)),
     # the chat
     "playground:chat": Entry(PUBLIC),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from store.accounts.admin import AppendOnlyAdmin
-from store.ratings.models import Flag, PastRating, Rating, RatingSummary, Reply
+from store.ratings.models import Flag, HelpfulVote, PastRating, Rating, RatingSummary, Reply
 
 
 @admin.register(Rating)
@@ -21,6 +21,13 @@ class PastRatingAdmin(AppendOnlyAdmin):
     list_display = ("rating", "version", "stars", "written_at", "replaced_at")
     search_fields = ("rating__public_id", "rating__user__username", "text")
     list_select_related = ("rating", "version__listing__publisher")
+
+
+@admin.register(HelpfulVote)
+class HelpfulVoteAdmin(AppendOnlyAdmin):
+    list_display = ("rating", "user", "created_at")
+    search_fields = ("rating__public_id", "user__username")
+    list_select_related = ("rating", "user")
 
 
 @admin.register(Reply)

@@ -24,6 +24,7 @@ class Rating(models.Model):
     tokens_used = models.PositiveBigIntegerField(default=0)  # metered in them, prompts and answers
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    helpful_count = models.PositiveIntegerField(default=0)  # votes
     edited_at = models.DateTimeField(null=True, blank=True)  # when it was given anew
     hidden_at = models.DateTimeField(null=True, blank=True)  # by a moderator; stays when its author withdraws it or gives it anew
     withdrawn_at = models.DateTimeField(null=True, blank=True)  # by its author
@@ -67,6 +68,20 @@ class PastRating(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stars} stars until {self.replaced_at:%Y-%m-%d}"
+
+
+class HelpfulVote(models.Model):
+    """Somebody else found the rating helpful."""
+
+    rating = models.ForeignKey(Rating, on_delete=models.CASCADE, related_name="helpful_votes")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["rating", "user"], name="one_helpful_vote_per_rating_and_user")]
+
+    def __str__(self) -> str:
+        return f"{self.rating_id} helps"
 
 
 class Reply(models.Model):

@@ -9,8 +9,9 @@ from django.db.models import QuerySet
 
 from store.accounts.models import User
 from store.catalog.models import Listing
-from store.keyset import Page, newest_first
-from store.ratings.models import PastRating, Rating, RatingSummary
+from store.keyset import Page
+from store.ratings import reading
+from store.ratings.models import HelpfulVote, PastRating, Rating, RatingSummary
 from store.ratings.rating import REPLYING, metered_requests
 
 SHOWN = 5
@@ -28,16 +29,19 @@ def section(listing: Listing, user: Any) -> dict[str, Any]:
     summary = summary_of(listing)
     role = listing.publisher.role_of(user)
     person = user if isinstance(user, User) else None
+    page = reading.read(listing, reading.Question(), size=SHOWN) if summary.count else Page([], "")
     return {
         "ratings": {
             "listing": listing,
             "summary": summary,
             "distribution": distribution(summary),
-            "page": written(listing, size=SHOWN) if summary.count else Page([], ""),
-            "with_text": visible(listing).exclude(text="").count() if summary.count else 0,
+            "page": page,
+            "voted": voted(page.rows, person),
+            "with_text": reading.visible(listing).exclude(text="").count() if summary.count else 0,
             "mine": mine(listing, person) if person else None,
             "may_rate": person is not None and role is None and metered_requests(person, listing).exists(),
             "may_reply": role in REPLYING,
+            "may_vote": person is not None and role is None,
             "is_own": role is not None,
         }
     }
@@ -54,10 +58,6 @@ def distribution(summary: RatingSummary) -> list[Bar]:
     return [Bar(stars, count, f"{100 * count / summary.count:.1f}%" if summary.count else "0%") for stars, count in counts]
 
 
-def visible(listing: Listing) -> QuerySet[Rating]:
-    return Rating.objects.filter(listing=listing, hidden_at__isnull=True, withdrawn_at__isnull=True)
-
-
 def mine(listing: Listing, person: User) -> Rating | None:
     """The person's rating, hidden or not, unless they withdrew it."""
     return Rating.objects.filter(listing=listing, user=person, withdrawn_at__isnull=True).first()
@@ -68,8 +68,8 @@ def history(rating: Rating) -> QuerySet[PastRating]:
     return rating.past.select_related("version")
 
 
-def written(listing: Listing, *, stars: int | None = None, before: str = "", size: int = 25) -> Page:
-    """Visible ratings, newest first: those with text, or, where `stars` is given, all of that many stars."""
-    rows = visible(listing).select_related("version", "reply")
-    rows = rows.exclude(text="") if stars is None else rows.filter(stars=stars)
-    return newest_first(rows, before=before, size=size)
+def voted(rows: list[Rating], person: Any) -> set[int]:
+    """The keys of those ratings that the person found helpful."""
+    if not isinstance(person, User) or not rows:
+        return set()
+    return set(HelpfulVote.objects.filter(user=person, rating__in=rows).values_list("rating_id", flat=True))

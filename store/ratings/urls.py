@@ -10,5 +10,6 @@ urlpatterns = [
     path("of/<str:public_id>/rate/", views.rate, name="rate"),
     path("<str:public_id>/withdraw/", views.withdraw, name="withdraw"),
     path("<str:public_id>/reply/", views.reply, name="reply"),
+    path("<str:public_id>/helpful/", views.helpful, name="helpful"),
     path("<str:public_id>/flag/", views.flag, name="flag"),
 ]

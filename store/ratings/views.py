@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -16,7 +17,7 @@ from store.accounts.publishers import require_role
 from store.catalog.models import Listing
 from store.errors import DomainError
 from store.keyset import newest_first
-from store.ratings import pages
+from store.ratings import pages, reading, votes
 from store.ratings import rating as acts
 from store.ratings.errors import InvalidRating
 from store.ratings.forms import FlagForm, RateForm, ReplyForm
@@ -53,17 +54,22 @@ def _refused(form: forms.Form, error: DomainError) -> None:
 @require_GET
 def all_ratings(request: HttpRequest, public_id: str) -> HttpResponse:
     listing = _listing(request, public_id)
-    wanted = request.GET.get("stars", "")
-    stars = int(wanted) if wanted in {"1", "2", "3", "4", "5"} else None
-    page = pages.written(listing, stars=stars, before=request.GET.get("before", ""))
+    offered = reading.offer(listing)
+    question = reading.understand(request.GET, offered)
+    page = reading.read(listing, question, before=request.GET.get("before", ""))
     summary = pages.summary_of(listing)
+    role = listing.publisher.role_of(request.user)
     context = {
         "listing": listing,
         "page": page,
-        "stars": stars,
+        "question": question,
+        "offered": offered,
+        "orders": reading.ORDER_NAMES.items(),
         "summary": summary,
         "distribution": pages.distribution(summary),
-        "may_reply": listing.publisher.role_of(request.user) in acts.REPLYING,
+        "voted": pages.voted(page.rows, request.user),
+        "may_reply": role in acts.REPLYING,
+        "may_vote": request.user.is_authenticated and role is None,
     }
     return render(request, "ratings/all.html", context)
 
@@ -133,6 +139,21 @@ def flag(request: HttpRequest, public_id: str) -> HttpResponse:
         messages.success(request, _("Thank you. A moderator will look at it."))
         return _back(rating.listing)
     return render(request, "ratings/flag.html", {"rating": rating, "form": form}, status=422 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def helpful(request: HttpRequest, public_id: str) -> HttpResponse:
+    assert isinstance(request.user, User)
+    rating = _rating(request, public_id)
+    if (vote := request.POST.get("vote")) not in ("yes", "no"):
+        raise InvalidRating(_("Say whether the rating helps."), param="vote")
+    act = votes.vote if vote == "yes" else votes.take_back
+    act(request.user, rating)
+    page = request.POST.get("page", "")
+    if url_has_allowed_host_and_scheme(page, allowed_hosts={request.get_host()}):
+        return redirect(f"{page}#{rating.public_id}")
+    return _back(rating.listing)
 
 
 @login_required

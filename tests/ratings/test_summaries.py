@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from store.accounts.models import User
 from store.catalog.models import Listing
-from store.errors import Conflict, NotFound
+from store.errors import DomainError
 from store.ratings import rating as acts
-from store.ratings import summaries
+from store.ratings import summaries, votes
 from store.ratings.models import Rating, RatingSummary
 from tests import making
 from tests.ratings.test_rating import use
@@ -30,6 +30,8 @@ def assert_recount_agrees(listing: Listing) -> None:
     assert (summary.count, summary.total) == (len(stars), sum(stars))
     assert [getattr(summary, f"stars_{number}") for number in range(1, 6)] == [stars.count(number) for number in range(1, 6)]
     assert summary.bayesian == pytest.approx(summaries.bayesian(len(stars), sum(stars)))
+    for rating in Rating.objects.filter(listing=listing):
+        assert rating.helpful_count == rating.helpful_votes.count()
 
 
 STARS = st.none() | st.integers(1, 5)
@@ -48,6 +50,24 @@ def test_any_sequence_of_changes_of_one_rating_leaves_the_last(changes: list[int
     summary = RatingSummary.objects.filter(listing=listing).first() or RatingSummary()
     assert (summary.count, summary.total) == (int(before is not None), before or 0)
     assert summary.bayesian == pytest.approx(summaries.bayesian(summary.count, summary.total))
+
+
+ACTS = st.tuples(st.sampled_from(["rate", "withdraw", "hide", "vote", "take back"]), st.integers(0, 2), st.integers(1, 5))
+
+
+@pytest.mark.django_db
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(done=st.lists(ACTS, max_size=12))
+def test_any_sequence_of_acts_of_three_people_leaves_what_a_recount_gives(done: list[tuple[str, int, int]]) -> None:
+    version, reviewer = making.make_base(), making.make_reviewer()
+    people = [making.make_user() for _ in range(3)]
+    for person in people:
+        use(person, version)
+
+    for act, who, stars in done:
+        _act(act, people[who], people[(who + stars) % 3], reviewer, version.listing, stars)
+
+    assert_recount_agrees(version.listing)
 
 
 def test_few_ratings_are_pulled_towards_the_prior() -> None:
@@ -99,9 +119,28 @@ def test_a_rating_withdrawn_in_the_moment_it_was_changed_is_still_returned(monke
     assert not Rating.objects.exists()
 
 
-def _rate_or_withdraw(person: User, listing: Listing, choose: Callable[[list[int]], int]) -> None:
+def _act(act: str, person: User, other: User, reviewer: User, listing: Listing, stars: int) -> None:
+    rating = Rating.objects.filter(listing=listing, user=person).first()
+    if act == "rate":
+        acts.rate(person, listing, stars=stars)
+    elif rating is None:
+        return
+    with suppress(DomainError):  # what is hidden, withdrawn or one's own takes no vote and no flag
+        if act == "withdraw":
+            acts.withdraw(person, rating)
+        elif act == "hide":
+            acts.settle_flag(reviewer, acts.flag(other, rating, reason="spam"), uphold=True)
+        elif act == "vote":
+            votes.vote(other, rating)
+        elif act == "take back":
+            votes.take_back(other, rating)
+
+
+def _rate_or_withdraw(person: User, listing: Listing, choose: Callable[[list[Any]], Any]) -> None:
     stars = choose([0, 1, 2, 3, 4, 5])
-    with suppress(Conflict, NotFound):
+    with suppress(DomainError):
+        for other in Rating.objects.filter(listing=listing).exclude(user=person):
+            choose([votes.vote, votes.take_back])(person, other)
         if stars:
             acts.rate(person, listing, stars=stars)
         elif (mine := Rating.objects.filter(listing=listing, user=person).first()) is not None:

@@ -7,9 +7,10 @@ from django.test import Client
 
 from store.accounts.models import User
 from store.catalog.models import Listing
-from store.ratings import pages
+from store.errors import NotFound
+from store.ratings import pages, reading, votes
 from store.ratings import rating as acts
-from store.ratings.models import Flag, Rating
+from store.ratings.models import Flag, HelpfulVote, Rating
 from tests import making
 from tests.billing.test_views import signed_in
 from tests.ratings.test_rating import use
@@ -102,6 +103,87 @@ def test_all_ratings_can_be_filtered_and_paged(listing: Listing) -> None:
     assert [len(shown.context["page"].rows) for shown in (page, rest, bad)] == [25, 2, 1]
     Listing.objects.update(visibility="draft")
     assert Client().get(path).status_code == 404
+
+
+def test_all_ratings_can_be_ordered_and_filtered_by_version_and_language(listing: Listing) -> None:
+    first = listing.current_version
+    assert first is not None
+    old = [make_rating(listing, stars, text=f"Old {stars}") for stars in (3, 5)]
+    new = making.make_adapter(first, listing, number="1.1.0")
+    person = making.make_user()
+    use(person, new)
+    chinese = acts.rate(person, listing, stars=1, text="太短。", language="zh-hans")
+    votes.vote(making.make_user(), old[0])
+    path = f"/en/ratings/of/{listing.public_id}/"
+
+    def shown(**asked: str) -> list[Rating]:
+        return list(Client().get(path, asked).context["page"].rows)
+
+    assert shown() == shown(sort="new", version="9.9.9", language="\u202e", stars="six") == [chinese, old[1], old[0]]
+    assert shown(sort="high") == [old[1], old[0], chinese]
+    assert shown(sort="low") == [chinese, old[0], old[1]]
+    assert shown(sort="helpful") == [old[0], chinese, old[1]]
+    assert shown(version="1.1.0") == shown(language="zh-hans") == [chinese]
+    assert shown(version="1.0.0", stars="5") == [old[1]]
+    assert shown(version="1.1.0", stars="5") == []
+
+
+@pytest.mark.parametrize("sort", list(reading.ORDERS))
+def test_every_order_shows_each_rating_on_one_page(listing: Listing, sort: str) -> None:
+    made = {make_rating(listing, 1 + number % 5, text=f"Text {number}") for number in range(11)}
+    question = reading.Question(sort=sort)
+
+    page = reading.read(listing, question, size=4)
+    seen = page.rows
+    while page.before:
+        page = reading.read(listing, question, before=page.before, size=4)
+        seen += page.rows
+
+    assert len(seen) == 11
+    assert set(seen) == made
+    assert reading.read(listing, question, before="rat_none", size=4).rows == seen[:4]
+    assert reading.read(listing, question, before="\0", size=4).rows == seen[:4]
+
+
+def test_somebody_else_says_that_a_rating_helps_and_takes_it_back(listing: Listing) -> None:
+    rating = make_rating(listing, 4)
+    client, path = signed_in(making.make_user()), f"/en/ratings/{rating.public_id}/helpful/"
+    shown = f"/en/ratings/of/{listing.public_id}/?sort=high"
+
+    answer = client.post(path, {"vote": "yes", "page": shown})
+    client.post(path, {"vote": "yes"})
+
+    assert answer["Location"] == f"{shown}#{rating.public_id}"
+    assert Rating.objects.get().helpful_count == 1
+    assert "1 person found this helpful" in Client().get(shown).text
+    assert 'aria-pressed="true"' in client.get(shown).text
+    assert client.post(path, {"vote": "perhaps"}).status_code == 400
+    assert client.post(path, {"vote": "no", "page": "https://evil.example/"})["Location"] == "/en/gpts/lab/poet/#ratings"
+    client.post(path, {"vote": "no"})
+    assert Rating.objects.get().helpful_count == 0
+
+
+def test_its_author_and_the_publisher_have_no_vote(listing: Listing) -> None:
+    rating = make_rating(listing, 4)
+
+    for person in (rating.user, making.owner_of(listing.publisher)):
+        assert signed_in(person).post(f"/en/ratings/{rating.public_id}/helpful/", {"vote": "yes"}).status_code == 403
+    acts.withdraw(rating.user, rating)
+    assert signed_in(making.make_user()).post(f"/en/ratings/{rating.public_id}/helpful/", {"vote": "yes"}).status_code == 404
+
+    assert Rating.objects.get().helpful_count == 0
+    assert not HelpfulVote.objects.exists()
+
+
+def test_what_was_withdrawn_meanwhile_takes_no_vote(listing: Listing) -> None:
+    rating = make_rating(listing, 4)
+    acts.withdraw(rating.user, Rating.objects.get())
+
+    for act in (votes.vote, votes.take_back):
+        with pytest.raises(NotFound):
+            act(making.make_user(), rating)
+
+    assert not HelpfulVote.objects.exists()
 
 
 def test_a_publisher_replies_on_the_site_and_a_stranger_gets_404(listing: Listing) -> None:
