@@ -10,7 +10,18 @@ from store.ratings.models import Flag, HelpfulVote, PastRating, Rating, RatingSu
 
 @admin.register(Rating)
 class RatingAdmin(AppendOnlyAdmin):
-    list_display = ("public_id", "listing", "version", "stars", "user", "requests_used", "tokens_used", "created_at", "hidden_at", "withdrawn_at")
+    list_display = (
+        "public_id",
+        "listing",
+        "version",
+        "stars",
+        "user",
+        "requests_used",
+        "tokens_used",
+        "created_at",
+        "hidden_at",
+        "withdrawn_at",
+    )
     list_filter = ("stars", "language", "created_at", ("hidden_at", admin.EmptyFieldListFilter))
     search_fields = ("public_id", "user__username", "listing__slug", "listing__publisher__slug", "text")
     list_select_related = ("listing__publisher", "version__listing__publisher", "user")

@@ -6,8 +6,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from store.ratings.models import Flag
-from store.ratings.rating import MAX_REPLY, MAX_TEXT
+from store.ratings.rating import MAX_REPLY, MAX_TEXT, REASONS
 
 
 def _star_choices() -> list[tuple[int, str]]:
@@ -31,4 +30,4 @@ class ReplyForm(forms.Form):
 
 
 class FlagForm(forms.Form):
-    reason = forms.ChoiceField(choices=Flag.Reason.choices, widget=forms.RadioSelect, label=_("What is wrong with this rating?"))
+    reason = forms.ChoiceField(choices=REASONS, widget=forms.RadioSelect, label=_("What is wrong with this rating?"))

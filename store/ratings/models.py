@@ -19,6 +19,7 @@ class Rating(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="ratings")
     stars = models.PositiveSmallIntegerField(_("stars"), validators=[MinValueValidator(1), MaxValueValidator(5)])
     text = models.TextField(_("what should others know?"), blank=True, max_length=4000)
+    fingerprint = models.CharField(max_length=32, blank=True, default="", db_index=True)  # of the text; "" where it is too short
     language = models.CharField(max_length=10, default="en")  # of the page it was written on
     requests_used = models.PositiveIntegerField(default=0)  # how often its author had used the listing
     tokens_used = models.PositiveBigIntegerField(default=0)  # metered in them, prompts and answers
@@ -35,6 +36,7 @@ class Rating(models.Model):
             models.UniqueConstraint(fields=["listing", "user"], name="one_rating_per_listing_and_user"),
             models.CheckConstraint(condition=Q(stars__gte=1) & Q(stars__lte=5), name="one_to_five_stars"),
         ]
+        indexes = [models.Index(fields=["listing", "-created_at"], name="ratings_by_listing")]
 
     def __str__(self) -> str:
         return f"{self.stars} stars for {self.listing_id}"
@@ -98,13 +100,15 @@ class Reply(models.Model):
 
 
 class Flag(models.Model):
-    """Somebody says a rating breaks the rules; a moderator looks at it."""
+    """Somebody, or a sign that the store noticed, says that a rating breaks the rules; a moderator looks at it."""
 
     class Reason(models.TextChoices):
         SPAM = "spam", _("Advertising or spam")
         ABUSE = "abuse", _("Insults or hate")
         OFF_TOPIC = "off_topic", _("Not about this GPT")
         PRIVATE = "private", _("Contains personal data")
+        DUPLICATE = "duplicate", _("The text of another rating")
+        BURST = "burst", _("One of many by new accounts within an hour")
 
     class State(models.TextChoices):
         OPEN = "open", _("Open")
@@ -113,14 +117,17 @@ class Flag(models.Model):
 
     public_id = PublicIdField("flg")
     rating = models.ForeignKey(Rating, on_delete=models.CASCADE, related_name="flags")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="+")  # None: a sign
     reason = models.CharField(max_length=12, choices=Reason.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["rating", "user"], name="one_flag_per_rating_and_user")]
+        constraints = [
+            models.UniqueConstraint(fields=["rating", "user"], name="one_flag_per_rating_and_user"),
+            models.UniqueConstraint(fields=["rating", "reason"], condition=Q(user__isnull=True), name="one_sign_per_rating_and_reason"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.reason} on {self.rating_id}"

@@ -18,13 +18,14 @@ from store.errors import Conflict, NotAllowed, NotFound
 from store.generation.models import Request
 from store.notifications.messages import notify
 from store.notifications.models import Notification
-from store.ratings import summaries
+from store.ratings import signs, summaries
 from store.ratings.errors import AlreadySettled, InvalidRating, NotUsedYet, OwnListing
 from store.ratings.models import Flag, PastRating, Rating, Reply
-from store.ratings.text import cleaned
+from store.ratings.text import cleaned, fingerprint
 
 REPLYING = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
 MAX_TEXT, MAX_REPLY = 4000, 2000
+REASONS = [choice for choice in Flag.Reason.choices if choice[0] not in (Flag.Reason.DUPLICATE, Flag.Reason.BURST)]  # given by people
 SAID = ("stars", "text", "language", "version_id")  # a change of one of these is another rating
 
 
@@ -38,7 +39,9 @@ def rate(user: User, listing: Listing, *, stars: int, text: str = "", language: 
     if stars not in range(1, 6):
         raise InvalidRating(_("Choose one to five stars."), param="stars")
     said = {"stars": stars, "text": text, "language": language, "version_id": _version_used_last(user, listing)}
-    return _write(user, listing, said | _use(user, listing))
+    rating = _write(user, listing, said | {"fingerprint": fingerprint(text)} | _use(user, listing))
+    signs.look_at(rating)
+    return rating
 
 
 def _version_used_last(user: User, listing: Listing) -> int:
@@ -121,7 +124,7 @@ def flag(user: User, rating: Rating, *, reason: str) -> Flag:
         raise NotFound
     if rating.user_id == user.pk:
         raise NotAllowed(_("This is your own rating: you can change or withdraw it."))
-    if reason not in Flag.Reason.values:
+    if reason not in dict(REASONS):
         raise InvalidRating(_("Choose one of the reasons."), param="reason")
     return Flag.objects.get_or_create(rating=rating, user=user, defaults={"reason": reason})[0]
 
