@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import Membership, User
 from store.accounts.publishers import require_role
-from store.catalog import search
+from store.catalog import editing, search
 from store.catalog.errors import InvalidText, Sealed
 from store.catalog.models import Listing, ListingRevision, ListingText
 from store.errors import Conflict
@@ -21,18 +21,22 @@ from store.errors import Conflict
 EDITORS = (Membership.Role.OWNER, Membership.Role.MAINTAINER)
 LANGUAGES = ("en", "zh-hans")
 LIMITS = {"name": 60, "summary": 200, "card": 20_000}
+TEXT_NAMES = tuple(f"{language}.{field}" for language in LANGUAGES for field in LIMITS)
 State = ListingRevision.State
 
 
-def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str, str]]) -> ListingRevision:
+def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str, str]], seen: str | None = None) -> ListingRevision:
     """The draft revision, holding exactly `texts`: {language: {"name", "summary", "card"}}.
 
-    The live revision stays as it is until the draft was submitted and approved. Raises InvalidText.
+    The live revision stays as it is until the draft was submitted and approved. `seen`: the fingerprints of the texts that
+    these were written from. Raises InvalidText, and EditedMeanwhile when others have been saved since.
     """
     require_role(user, listing.publisher, *EDITORS)
     cleaned = clean_texts(texts)
     with transaction.atomic():
         Listing.objects.select_for_update().get(pk=listing.pk)  # one draft for each listing, edited by one at a time
+        mine = {name: cleaned.get(name.partition(".")[0], {}).get(name.partition(".")[2], "") for name in TEXT_NAMES}
+        editing.require_unchanged(seen, theirs=current_texts(listing), mine=mine)
         revision = ListingRevision.objects.filter(listing=listing, state=State.DRAFT).first()
         if revision is None:
             revision = ListingRevision.objects.create(listing=listing, created_by=user)
@@ -40,6 +44,14 @@ def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str,
         ListingText.objects.bulk_create(ListingText(revision=revision, language=lang, **fields) for lang, fields in cleaned.items())
         audit.record(user, "revision.edit", revision.public_id, listing=listing.public_id, languages=sorted(cleaned))
     return revision
+
+
+def current_texts(listing: Listing) -> dict[str, str]:
+    """{"<language>.<field>": text} of the draft, else of what is live, else of the newest there is; empty where there is none."""
+    revision = latest(listing, State.DRAFT) or latest(listing, State.LIVE) or latest(listing)
+    texts = {text.language: text for text in revision.texts.all()} if revision else {}
+    named = {name: name.partition(".") for name in TEXT_NAMES}
+    return {name: getattr(texts.get(language), field, "") for name, (language, _dot, field) in named.items()}
 
 
 def draft_again(user: User, listing: Listing) -> ListingRevision | None:

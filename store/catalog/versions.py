@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import User
 from store.accounts.publishers import require_role
+from store.catalog import editing
 from store.catalog.errors import AlreadyUsed, BaseUnavailable, FinetuneNotAllowed, InvalidVersion, NumberTaken, Sealed
 from store.catalog.models import Ancestry, Artifact, Listing, Version, version_validator
 from store.catalog.revisions import EDITORS, clean_text
@@ -100,8 +101,16 @@ _EDITABLE = {
 }
 
 
-def edit_version(user: User, version: Version, **fields: Any) -> None:
-    """Changes a draft's instructions, starters, parameters or change_log. Raises Sealed for anything but a draft."""
+def editable(version: Version) -> dict[str, Any]:
+    """What of it can be edited while it is a draft."""
+    return {name: getattr(version, name) for name in _EDITABLE}
+
+
+def edit_version(user: User, version: Version, *, seen: str | None = None, **fields: Any) -> None:
+    """Changes a draft's instructions, starters, parameters or change_log.
+
+    `seen`: the fingerprints of what these were written from. Raises Sealed for anything but a draft, and EditedMeanwhile.
+    """
     require_role(user, version.listing.publisher, *EDITORS)
     if unknown := set(fields) - set(_EDITABLE):
         raise InvalidVersion(_("This can't be changed. Make a new version."), param=min(unknown))
@@ -109,8 +118,11 @@ def edit_version(user: User, version: Version, **fields: Any) -> None:
         raise InvalidVersion(_("Only a prompt GPT has instructions."), param="instructions")
     cleaned = {name: _EDITABLE[name](value) for name, value in fields.items()}
     with transaction.atomic():
-        if not Version.objects.filter(pk=version.pk, state=Version.State.DRAFT).update(**cleaned):
+        draft = Version.objects.select_for_update().filter(pk=version.pk, state=Version.State.DRAFT).first()
+        if draft is None:
             raise Sealed
+        editing.require_unchanged(seen, theirs=editable(draft), mine=cleaned)
+        Version.objects.filter(pk=version.pk).update(**cleaned)
         if "instructions" in cleaned:  # the numbers are of what it was told before
             version.measurements.all().delete()
         audit.record(user, "version.edit", version.public_id, fields=sorted(cleaned))

@@ -13,7 +13,7 @@ from store.pages import (
     version_history,
     views,
 )
-from store.pages.studio import changing, making, overview
+from store.pages.studio import changing, editing, making, overview
 
 app_name = "pages"
 urlpatterns = [
@@ -48,14 +48,14 @@ urlpatterns = [
     path("studio/publishers/<str:slug>/", overview.publisher, name="studio_publisher"),
     path("studio/publishers/<str:slug>/new/", making.new_gpt, name="studio_new_gpt"),
     path("studio/gpts/<str:publisher>/<str:slug>/", overview.listing, name="studio_listing"),
-    path("studio/gpts/<str:publisher>/<str:slug>/texts/", making.edit_texts, name="studio_texts"),
+    path("studio/gpts/<str:publisher>/<str:slug>/texts/", editing.edit_texts, name="studio_texts"),
     path("studio/gpts/<str:publisher>/<str:slug>/prices/", changing.set_prices, name="studio_prices"),
     path("studio/gpts/<str:publisher>/<str:slug>/permissions/", changing.set_permissions, name="studio_permissions"),
     path("studio/gpts/<str:publisher>/<str:slug>/visibility/", changing.set_visibility, name="studio_visibility"),
     path("studio/gpts/<str:publisher>/<str:slug>/submit/", changing.submit, name="studio_submit"),
     path("studio/gpts/<str:publisher>/<str:slug>/withdraw/", changing.withdraw, name="studio_withdraw"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/", making.new_version, name="studio_new_version"),
-    path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/", making.edit_version, name="studio_version"),
+    path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/", editing.edit_version, name="studio_version"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/current/", changing.make_current, name="studio_make_current"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/delete/", changing.delete_draft, name="studio_delete_draft"),
 ]

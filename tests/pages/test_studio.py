@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -233,3 +234,42 @@ def test_who_has_no_publisher_is_led_to_make_one(client: Client) -> None:
 @pytest.mark.parametrize(("number", "after"), [("1.0.0", "1.1.0"), ("2.9.4", "2.10.0"), ("", "1.0.0")])
 def test_the_number_after_a_version(number: str, after: str) -> None:
     assert next_number(number) == after
+
+
+def test_who_saves_texts_second_is_shown_both_and_saves_again(client: Client, draft: Version) -> None:
+    listing, other = draft.listing, making.join(draft.listing.publisher, "maintainer", "mo")
+    at = f"/en/studio/gpts/{listing.full_name}/texts/"
+    client.force_login(making.owner_of(listing.publisher))
+    mine = seen_in(client.get(at).text) | {"name_en": "Poet", "summary_en": "Mine."}
+    theirs = Client()
+    theirs.force_login(other)
+    theirs.post(at, seen_in(theirs.get(at).text) | {"name_en": listing.text().name, "summary_en": "<b>Theirs</b>"})
+
+    told = client.post(at, mine)
+
+    assert told.status_code == 409
+    assert "mo saved this draft while you wrote." in told.text
+    assert "&lt;b&gt;Theirs&lt;/b&gt;" in told.text
+    assert 'value="Mine."' in told.text
+    assert listing.revisions.get(state="draft").texts.get().summary == "<b>Theirs</b>"
+    assert client.post(at, seen_in(told.text) | {"name_en": "Poet", "summary_en": "Ours."}).status_code == 302
+    assert listing.revisions.get(state="draft").texts.get().summary == "Ours."
+
+
+def test_who_saves_a_draft_second_gets_both_changes(client: Client, draft: Version) -> None:
+    at = f"/en/studio/gpts/{draft.listing.full_name}/versions/{draft.number}/"
+    client.force_login(making.owner_of(draft.listing.publisher))
+    opened = seen_in(client.get(at).text) | {"instructions": draft.instructions, "starters": "\n".join(draft.starters)}
+    client.post(at, opened | {"change_log": "Theirs", "temperature": "0.5"})
+
+    told = client.post(at, opened | {"instructions": "Answer in rhyme."})
+
+    assert told.status_code == 409
+    assert ("Answer in rhyme." in told.text, ">\nTheirs<" in told.text, 'value="0.5"' in told.text) == (True, True, True)
+    assert Version.objects.get(pk=draft.pk).instructions == draft.instructions
+
+
+def seen_in(page: str) -> dict[str, str]:
+    found = re.search(r'name="seen" value="([^"]+)"', page)
+    assert found is not None
+    return {"seen": found[1]}

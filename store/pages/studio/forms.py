@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from django import forms
 from django.db.models import F
@@ -11,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
 from store.billing import prices
+from store.catalog import editing, versions
 from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
@@ -70,6 +72,18 @@ class TextsForm(ActForm):
     def texts(self) -> dict[str, dict[str, str]]:
         values = self.cleaned_data
         return {tag: {field: values[f"{field}_{short}"] for field in ("name", "summary", "card")} for short, tag in TEXT_LANGUAGES.items()}
+
+
+class EditedTextsForm(TextsForm):
+    """The texts of a listing that is there. `seen` remembers what the form was opened on."""
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str], *, stored: Mapping[str, str]) -> Self:
+        """With these texts to go on with, over those that are `stored` now; both as {"<language>.<field>": text}."""
+        initial = {cls.params[name]: text for name, text in texts.items()}
+        return cls(initial={**initial, "seen": editing.fingerprints(stored)})
 
 
 class PricesForm(ActForm):
@@ -165,6 +179,12 @@ class VersionForm(PromptForm):
     change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
 
+class DraftForm(VersionForm):
+    """A draft that is there. `seen` remembers what the form was opened on."""
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+
 class SubmissionForm(ActForm):
     visibility = forms.ChoiceField(
         label=_("When approved"),
@@ -189,18 +209,6 @@ def usable_bases(user: User) -> list[Version]:
     )
 
 
-def texts_of(listing: Listing) -> dict[str, str]:
-    """The texts of the newest draft, else of what is live."""
-    revision = listing.revisions.filter(state="draft").first() or listing.live_revision or listing.revisions.first()
-    texts = {text.language: text for text in revision.texts.all()} if revision else {}
-    return {
-        f"{field}_{short}": getattr(texts[tag], field)
-        for short, tag in TEXT_LANGUAGES.items()
-        if tag in texts
-        for field in ("name", "summary", "card")
-    }
-
-
 def prices_of(listing: Listing) -> dict[str, Decimal]:
     return {
         "input_price": Decimal(listing.input_price_micro) / MICRO,
@@ -209,9 +217,13 @@ def prices_of(listing: Listing) -> dict[str, Decimal]:
 
 
 def prompt_of(version: Version) -> dict[str, Any]:
+    return {"base": version.base.public_id if version.base else "", **as_typed(versions.editable(version))}
+
+
+def as_typed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What an act of versions takes, as the fields of a form hold it."""
     return {
-        "base": version.base.public_id if version.base else "",
-        "instructions": version.instructions,
-        "starters": "\n".join(version.starters),
-        **{name: version.parameters.get(name) for name in PARAMETERS},
+        "instructions": fields.get("instructions", ""),
+        "starters": "\n".join(fields["starters"]),
+        **{name: fields["parameters"].get(name) for name in PARAMETERS},
     }

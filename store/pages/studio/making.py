@@ -1,9 +1,8 @@
-"""Writing: a publisher, a GPT from instructions, its further versions and its texts. Each view calls one act."""
+"""Making something new: a publisher, a GPT from instructions, a further version. Each view calls one act."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -19,7 +18,7 @@ from store.catalog.models import Listing, Version
 from store.catalog.revisions import EDITORS
 from store.errors import DomainError
 from store.pages.studio import forms
-from store.pages.studio.access import form_view, own_listing, own_publisher, person, to_dashboard, version_of
+from store.pages.studio.access import form_view, own_listing, own_publisher, person, to_dashboard
 
 
 @login_required
@@ -105,49 +104,3 @@ def next_number(number: str) -> str:
     """The number after this one: 1.2.0 → 1.3.0."""
     match = re.fullmatch(r"(\d+)\.(\d+)\.\d+", number)
     return f"{match[1]}.{int(match[2]) + 1}.0" if match else "1.0.0"
-
-
-@login_required
-@form_view
-def edit_version(request: HttpRequest, publisher: str, slug: str, number: str) -> HttpResponse:
-    found = own_listing(request, publisher, slug, *EDITORS)
-    version = version_of(found, number)
-    initial = {**forms.prompt_of(version), "number": version.number, "change_log": version.change_log}
-    form = forms.VersionForm(request.POST or None, user=person(request), initial=initial)
-    form.fields["number"].disabled = True
-    del form.fields["base"]  # what a version builds on is decided when it is made
-    if version.kind != Version.Kind.PROMPT:
-        del form.fields["instructions"]
-    if request.method == "POST" and form.is_valid():
-        try:
-            publishing.edit_version(person(request), version, **_edited(form, version))
-        except DomainError as error:
-            form.refuse(error)
-        else:
-            messages.success(request, _("The draft is saved. Try it, then submit it for review."))
-            return to_dashboard(found)
-    context = {"form": form, "listing": found, "publisher": found.publisher, "version": version}
-    return render(request, "pages/studio/version.html", context, status=422 if form.errors else 200)
-
-
-def _edited(form: forms.VersionForm, version: Version) -> dict[str, Any]:
-    form.cleaned_data.setdefault("instructions", "")
-    fields = {**form.prompt(of=version), "change_log": form.cleaned_data["change_log"]}
-    return {name: value for name, value in fields.items() if name != "instructions" or name in form.fields}
-
-
-@login_required
-@form_view
-def edit_texts(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
-    found = own_listing(request, publisher, slug, *EDITORS)
-    form = forms.TextsForm(request.POST or None, initial=forms.texts_of(found))
-    if request.method == "POST" and form.is_valid():
-        try:
-            publishing.edit_texts(person(request), found, texts=form.texts())
-        except DomainError as error:
-            form.refuse(error)
-        else:
-            messages.success(request, _("The texts are saved as a draft. They change in the store when a reviewer has approved them."))
-            return to_dashboard(found)
-    context = {"form": form, "listing": found, "publisher": found.publisher}
-    return render(request, "pages/studio/texts.html", context, status=422 if form.errors else 200)
