@@ -252,6 +252,7 @@ TABLE: dict[str, Entry] = {
     # the studio
     "pages:studio": Entry(always(row(200, visitor=LOGIN, member=302, maintainer=302, owner=302))),  # on to their only publisher
     "pages:studio_new_publisher": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(name="New", slug="new-house", kind="person")),
+    "pages:studio_preview": Entry(act=always(row(200, visitor=LOGIN)), body=fixed(card="# Card"), writes=False),
     "pages:studio_publisher": Entry(MEMBERS, path=publisher),
     "pages:studio_new_gpt": Entry(EDITORS, ACT_EDITORS, path=publisher, body=new_gpt),
     "pages:studio_listing": Entry(MEMBERS, path=of_listing),

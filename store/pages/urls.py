@@ -13,7 +13,7 @@ from store.pages import (
     version_history,
     views,
 )
-from store.pages.studio import changing, editing, making, overview
+from store.pages.studio import changing, editing, making, overview, previewing
 
 app_name = "pages"
 urlpatterns = [
@@ -45,6 +45,7 @@ urlpatterns = [
     path("operations/jobs/<str:public_id>/retry/", operations.retry, name="operations_retry"),
     path("studio/", overview.overview, name="studio"),
     path("studio/new-publisher/", making.new_publisher, name="studio_new_publisher"),
+    path("studio/preview/", previewing.preview, name="studio_preview"),
     path("studio/publishers/<str:slug>/", overview.publisher, name="studio_publisher"),
     path("studio/publishers/<str:slug>/new/", making.new_gpt, name="studio_new_gpt"),
     path("studio/gpts/<str:publisher>/<str:slug>/", overview.listing, name="studio_listing"),

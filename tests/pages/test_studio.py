@@ -273,3 +273,29 @@ def seen_in(page: str) -> dict[str, str]:
     found = re.search(r'name="seen" value="([^"]+)"', page)
     assert found is not None
     return {"seen": found[1]}
+
+
+def test_texts_are_shown_as_people_will_see_them_and_nothing_is_kept(client: Client, draft: Version) -> None:
+    client.force_login(making.owner_of(draft.listing.publisher))
+    at = f"/en/studio/gpts/{draft.listing.full_name}/texts/"
+    card = "## Limits\n\n<script>alert(1)</script> [bad](javascript:alert(1)) **often**"
+
+    piece = client.post("/en/studio/preview/", {"name": "A <i>name</i>", "summary": "Short.", "card": card}).text
+    page = client.post(at, {"name_en": "Poet", "summary_en": "Short.", "card_en": card, "preview": "1"})
+
+    for shown in (piece, page.text):
+        assert "<strong>often</strong>" in shown
+        assert "<script>alert" not in shown
+        assert 'href="javascript' not in shown
+    assert "A &lt;i&gt;name&lt;/i&gt;" in piece
+    assert page.status_code == 200
+    assert draft.listing.revisions.get().texts.get().card == "# Card"
+
+
+def test_the_headings_of_a_good_description_are_offered_in_the_language_of_the_text(client: Client, draft: Version) -> None:
+    client.force_login(making.owner_of(draft.listing.publisher))
+
+    for language in ("en", "zh-hans"):
+        page = client.get(f"/{language}/studio/gpts/{draft.listing.full_name}/texts/").text
+        for heading in ("## Intended use", "## Limits", "## Data", "## Licence", "## Evaluation", "## 用途", "## 局限"):
+            assert heading in page, heading

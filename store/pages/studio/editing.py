@@ -74,7 +74,7 @@ def edit_texts(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     form = forms.EditedTextsForm(request.POST) if request.method == "POST" else forms.EditedTextsForm.of(stored, stored=stored)
     context: dict[str, Any] = {"listing": found, "publisher": found.publisher}
     status = 200
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and "preview" not in request.POST and form.is_valid():
         try:
             publishing.edit_texts(person(request), found, texts=form.texts(), seen=form.cleaned_data["seen"] or None)
         except EditedMeanwhile as error:

@@ -17,6 +17,7 @@ from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
 from store.pages.figures import offer
+from store.pages.studio.previewing import card_template
 from store.pages.templatetags.ui import bcp47, language_name
 
 MICRO = 1_000_000
@@ -65,6 +66,7 @@ class TextsForm(ActForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.template_en, self.template_zh = (card_template(tag) for tag in TEXT_LANGUAGES.values())
         for short, tag in TEXT_LANGUAGES.items():
             for field in ("name", "summary", "card"):
                 self.fields[f"{field}_{short}"].widget.attrs["lang"] = bcp47(tag)

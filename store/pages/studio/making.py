@@ -41,7 +41,7 @@ def new_gpt(request: HttpRequest, slug: str) -> HttpResponse:
     """A prompt GPT from nothing: its listing and its first version, or neither."""
     owner = own_publisher(request, slug, *EDITORS)
     form = forms.NewGPTForm(request.POST or None, user=person(request), initial={"base": request.GET.get("base", "")})
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and "preview" not in request.POST and form.is_valid():
         try:
             made = _create_gpt(person(request), owner, form)
         except DomainError as error:
