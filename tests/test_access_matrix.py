@@ -28,6 +28,7 @@ Row = Mapping[str, Outcome]
 Rows = Mapping[str, Row]  # by state; in a state that is left out nothing is asked
 INSIDERS = frozenset({"member", "maintainer", "owner", "reviewer", "operator"})
 APPROVED_ONCE = ("released", "unlisted", "orphaned", "suspended")  # and so shown by their publisher, in some state
+RELEASED = ("released", "unlisted", "orphaned")
 SUBMITTED = tuple(state for state in STATES if state != "draft")
 APIS = ("api:", "openai:", "v1_batches:")
 
@@ -271,6 +272,12 @@ TABLE: dict[str, Entry] = {
         EDITORS, always(editors(422)) | {"draft": editors(302)}, path=of_version, body=fixed(instructions="Answer.")
     ),
     "pages:studio_make_current": Entry(act=always(editors(409)) | always(editors(302), "released", "unlisted"), path=of_version),
+    "pages:studio_retire": Entry(
+        always(editors(404)) | always(editors(200), *RELEASED),
+        always(editors(404)) | always(editors(302), *RELEASED),
+        path=of_version,
+        body=fixed(act="deprecate", notice="Use 2.0.0."),
+    ),
     "pages:studio_delete_draft": Entry(act=ON_A_DRAFT, path=of_version),
     # fine-tunes
     "jobs:finetunes": Entry(MEMBERS, path=publisher),

@@ -75,7 +75,7 @@ class VersionSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Version
-        fields = ["name", "kind", "base", "change_log", "released_at"]
+        fields = ["name", "kind", "base", "change_log", "released_at", "deprecated_at", "notice"]
 
     def get_base(self, version: Version) -> str | None:
         return version.base.full_name if version.base else None

@@ -45,6 +45,25 @@ class BaseUnavailable(Conflict):
     message = _("The GPT it builds on can't be used at the moment. Choose another base.")
 
 
+class VersionWithdrawn(DomainError):
+    """What a pinned name answers after its publisher took the version back."""
+
+    code = "version_withdrawn"
+    status = 410
+
+
+class IsCurrent(Conflict):
+    code = "version_is_current"
+    message = _("This is the current version, which the unpinned name means. Make another one current first.")
+
+
+class BuiltOn(Conflict):
+    code = "version_is_built_on"
+    message = _(
+        "Released versions are built on this one and would stop with it. Deprecate it; if it does harm, ask a reviewer to suspend it."
+    )
+
+
 class AlreadyUsed(Conflict):
     code = "already_used"
     message = _("This draft has been tried, so its requests must keep naming it. Make a new version instead.")

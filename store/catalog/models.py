@@ -203,6 +203,9 @@ class Version(models.Model):
     sealed_at = models.DateTimeField(null=True, blank=True)
     released_at = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True)  # to everybody who follows its listing or publisher
+    # Said by its publisher after the release, so outside the digest: why it should not be used any more, and what instead.
+    deprecated_at = models.DateTimeField(null=True, blank=True)
+    notice = models.CharField(max_length=300, blank=True)  # of a deprecated or a withdrawn one
 
     objects = VersionQuerySet.as_manager()
 
@@ -232,6 +235,11 @@ class Version(models.Model):
     @property
     def is_editable(self) -> bool:
         return self.state == self.State.DRAFT
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Taken back after its release; one that was taken back from review never answered anybody."""
+        return self.state == self.State.YANKED and self.released_at is not None
 
     def lineage(self) -> list[Version]:
         """It and what it was made from, nearest first: a prompt on an adapter on weights, trained from weights, and so on."""

@@ -7,8 +7,9 @@ from typing import Any
 from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
-from store.catalog.models import Version
-from store.errors import NotFound
+from store.catalog.errors import VersionWithdrawn
+from store.catalog.models import Listing, Version
+from store.errors import DomainError, NotFound
 
 MAX_NAME_CHARS = 120
 
@@ -23,7 +24,8 @@ def resolve(name: str, user: Any) -> Version:
     """The version that `name` means: `publisher/slug` (the current one), `publisher/slug@1.2.0`, or a version's public id,
     alone or in the place of the number.
 
-    Raises UnknownModel unless this person may generate with it (`VersionQuerySet.usable_by`). Its listing, publisher,
+    Raises UnknownModel unless this person may generate with it (`VersionQuerySet.usable_by`), and VersionWithdrawn where a
+    pinned version of a GPT they can reach was taken back by its publisher: no other version answers in its place. Its listing, publisher,
     artifact and whole lineage come with it, so that what follows asks the database for nothing more.
     """
     found = (
@@ -41,8 +43,19 @@ def resolve(name: str, user: Any) -> Version:
         "base__base__base__listing",
     ).first()
     if version is None:
-        raise UnknownModel(_("There is no GPT %(name)s, or you may not use it.") % {"name": name[:MAX_NAME_CHARS]}, param="model")
+        raise _refusal(name, user)
     return version
+
+
+def _refusal(name: str, user: Any) -> DomainError:
+    meant = _meaning(name) if 0 < len(name) <= MAX_NAME_CHARS and "\0" not in name else Q(pk=None)
+    withdrawn = Version.objects.filter(meant, state=Version.State.YANKED, released_at__isnull=False)
+    found = withdrawn.filter(listing__in=Listing.objects.reachable_by(user)).select_related("listing__publisher").first()
+    if found is None:
+        return UnknownModel(_("There is no GPT %(name)s, or you may not use it.") % {"name": name[:MAX_NAME_CHARS]}, param="model")
+    said = _("%(name)s was withdrawn by its publisher: “%(notice)s” %(listing)s means the current version.")
+    values = {"name": found.full_name, "notice": found.notice, "listing": found.listing.full_name}
+    return VersionWithdrawn(said % values, param="model")
 
 
 def _meaning(name: str) -> Q:

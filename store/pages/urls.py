@@ -13,7 +13,7 @@ from store.pages import (
     version_history,
     views,
 )
-from store.pages.studio import changing, editing, making, overview, previewing
+from store.pages.studio import changing, editing, making, overview, previewing, retiring
 
 app_name = "pages"
 urlpatterns = [
@@ -58,5 +58,6 @@ urlpatterns = [
     path("studio/gpts/<str:publisher>/<str:slug>/versions/", making.new_version, name="studio_new_version"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/", editing.edit_version, name="studio_version"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/current/", changing.make_current, name="studio_make_current"),
+    path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/retire/", retiring.retire, name="studio_retire"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/delete/", changing.delete_draft, name="studio_delete_draft"),
 ]

@@ -236,6 +236,25 @@ def test_the_number_after_a_version(number: str, after: str) -> None:
     assert next_number(number) == after
 
 
+def test_a_released_version_is_deprecated_withdrawn_and_brought_back(client: Client, base: Version) -> None:
+    first = making.make_prompt(base)
+    making.make_prompt(base, first.listing, number="1.1.0")
+    client.force_login(making.owner_of(first.listing.publisher))
+    at = f"/en/studio/gpts/{first.listing.full_name}/"
+
+    assert client.post(f"{at}versions/1.0.0/retire/", {"act": "deprecate", "notice": ""}).status_code == 422
+    assert client.post(f"{at}versions/1.0.0/retire/", {"act": "deprecate", "notice": "Use 1.1.0."})["Location"] == at
+    assert "deprecated" in client.get(at).text
+    assert "Use 1.1.0." in client.get(f"{at}versions/1.0.0/retire/").text
+    assert client.post(f"{at}versions/1.1.0/retire/", {"act": "yank", "notice": "Gone."}).status_code == 422  # the current one
+    client.post(f"{at}versions/1.0.0/retire/", {"act": "yank", "notice": "Gone."})
+    assert Version.objects.get(pk=first.pk).state == "yanked"
+    assert "Bring it back" in client.get(f"{at}versions/1.0.0/retire/").text
+    assert client.get(f"/en/chat/new/?model={first.full_name}").status_code == 410
+    client.post(f"{at}versions/1.0.0/retire/", {"act": "bring_back"})
+    assert Version.objects.get(pk=first.pk).state == "released"
+
+
 def test_who_saves_texts_second_is_shown_both_and_saves_again(client: Client, draft: Version) -> None:
     listing, other = draft.listing, making.join(draft.listing.publisher, "maintainer", "mo")
     at = f"/en/studio/gpts/{listing.full_name}/texts/"

@@ -22,6 +22,7 @@ from store.api.authentication import ApiKeyAuthentication, key_of
 from store.api.errors import translated
 from store.api.openai import shapes
 from store.api.openai.chunks import DONE, Answer, failure_of, sse, sse_error
+from store.api.openai.deprecation import deprecation_headers
 from store.api.openai.endpoint import endpoint
 from store.api.openai.parameters import ChatParameters, read_body, read_parameters
 from store.api.openai.parameters import schema as parameters_schema
@@ -52,10 +53,12 @@ async def _begun(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]
 
 def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
     """All that needs the database, so that its connection is given back before the answer begins."""
+    said: dict[str, str] = {}
     try:
         key = key_of(request)
         parameters = read_parameters(read_body(request.body))
         version = naming.resolve(parameters.model, key.user)
+        said = deprecation_headers(version)
         try:
             asked = admission.admit(
                 version,
@@ -67,7 +70,7 @@ def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
                 source=Request.Source.API,
             )
         finally:
-            request.answer_headers = _rate_headers(key.user)  # type: ignore[attr-defined]
+            request.answer_headers = _rate_headers(key.user) | said  # type: ignore[attr-defined]
     finally:
         if not connection.in_atomic_block:
             connection.close()
@@ -178,7 +181,7 @@ async def _following(first: dict[str, Any], events: Events) -> AsyncIterator[dic
 _RESPONSES: dict[Any, Any] = {
     (200, "application/json"): OpenApiResponse(shapes.COMPLETION, description=_("The answer.")),
     (200, "text/event-stream"): OpenApiResponse(shapes.CHUNK, description=_("One event of the stream.")),
-    **shapes.errors(400, 401, 402, 404, 429, 503),
+    **shapes.errors(400, 401, 402, 404, 410, 429, 503),
 }
 
 

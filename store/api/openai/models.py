@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from store.api.authentication import ApiKeyAuthentication
+from store.api.openai.deprecation import deprecation_headers
 from store.api.openai.shapes import MODEL, MODEL_LIST, errors
 from store.catalog import naming
 from store.catalog.models import Listing
@@ -46,8 +47,9 @@ class Model(APIView):
         summary=_("Retrieve a GPT"),
         description=_("One GPT that you may use: publisher/name, or publisher/name@1.2.0 for exactly that version."),
         parameters=[OpenApiParameter("model", str, OpenApiParameter.PATH)],
-        responses={200: MODEL, **errors(401, 404)},
+        responses={200: MODEL, **errors(401, 404, 410)},
     )
     def get(self, request: Request, model: str) -> Response:
         version = naming.resolve(model, request.user)
-        return Response(_model(model, version.listing.publisher.slug, version.released_at or version.created_at))
+        named = _model(model, version.listing.publisher.slug, version.released_at or version.created_at)
+        return Response(named, headers=deprecation_headers(version))

@@ -187,6 +187,21 @@ class DraftForm(VersionForm):
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
 
+class RetirementForm(ActForm):
+    """What a publisher says of a version that is out."""
+
+    act = forms.ChoiceField(
+        label=_("What to do"),
+        choices=[("deprecate", _("Deprecate: it still answers")), ("yank", _("Withdraw: it answers nobody any more"))],
+    )
+    notice = forms.CharField(
+        label=_("What people are told"),
+        max_length=300,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_("Why, and what to use instead. Everybody can read it."),
+    )
+
+
 class SubmissionForm(ActForm):
     visibility = forms.ChoiceField(
         label=_("When approved"),

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 
 from store.billing import prices
 from store.catalog import naming
+from store.catalog.errors import VersionWithdrawn
 from store.catalog.models import Listing, Version
 
 MOST = 4
@@ -39,7 +40,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     for name in names:
         try:
             version = naming.resolve(name, request.user)
-        except naming.UnknownModel:
+        except (naming.UnknownModel, VersionWithdrawn):
             unknown.append(name[: naming.MAX_NAME_CHARS])
             continue
         person = request.user if request.user.is_authenticated else None
