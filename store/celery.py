@@ -66,7 +66,9 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-app.autodiscover_tasks([f"store.{name}" for name in ("catalog", "billing", "generation", "jobs", "notifications", "moderation", "batches")])
+app.autodiscover_tasks(
+    [f"store.{name}" for name in ("accounts", "catalog", "billing", "generation", "jobs", "notifications", "moderation", "batches")]
+)
 
 
 @setup_logging.connect

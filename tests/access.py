@@ -17,7 +17,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from inference import protocol
-from store.accounts import keys
+from store.accounts import invitations, keys
 from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import create_publisher
 from store.batches import preparing
@@ -141,6 +141,7 @@ def _make_things(world: World) -> None:
     tried = Request.objects.create(**asked | {"source": Request.Source.TRY}, state=Request.State.FINISHED, deadline_at=timezone.now())
     rated = rating.rate(user, listing, stars=4)
     flag = Flag.objects.create(rating=rated, user=making.make_user(), reason=Flag.Reason.SPAM)
+    invited = invitations.invite(world.people["owner"], listing.publisher, email=user.email, role="member")
     conversation = Conversation.objects.create(version=world.versions["released"], user=user, title="Mine")
     question = conversation.messages.create(role="user", text="Hello")
     answer = conversation.messages.create(role="assistant", text="Hello.", request=request)
@@ -152,6 +153,8 @@ def _make_things(world: World) -> None:
         "answer": answer.public_id,
         "rating": rated.public_id,
         "flag": flag.public_id,
+        "invitation": invited.public_id,
+        "token of the invitation": invitations.token_of(invited),
         "notification": notification.public_id,
         "unsubscribe token": preferences.token(user, Topic.RATINGS),
         "key": key.public_id,

@@ -369,6 +369,14 @@ TABLE: dict[str, Entry] = {
     "accounts:remove_member": Entry(  # anybody may leave
         act=ACT_EDITORS, path=lambda w, _: {"slug": "lab", "member": w.things["maintainer"]}
     ),
+    "accounts:invite": Entry(act=ACT_OWNERS, path=publisher, body=fixed(email="new@example.org", role="member")),
+    "accounts:revoke_invitation": Entry(act=ACT_OWNERS, path=lambda w, _: {"slug": "lab", "invitation": w.things["invitation"]}),
+    "accounts:invitation": Entry(  # the address is the secret of the letter; only whose it is may answer it
+        SIGNED_IN,
+        always(row(403, visitor=LOGIN, user=302)),
+        path=thing("token of the invitation", "token"),
+        body=fixed(answer="accept"),
+    ),
     "notifications:inbox": Entry(SIGNED_IN),
     "notifications:preferences": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(sent="1")),
     "notifications:unsubscribe": Entry(PUBLIC, PUBLIC, path=thing("unsubscribe token", "token")),

@@ -35,6 +35,18 @@ class KeyForm(ActForm):
     )
 
 
+class InvitationForm(ActForm):
+    OWNERSHIP = "ownership"
+
+    email = forms.EmailField(label=_("E-mail address"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "off"}))
+    role = forms.ChoiceField(
+        label=_("As"),
+        choices=[*Membership.Role.choices, (OWNERSHIP, _("Owner in your place"))],
+        initial=Membership.Role.MEMBER,
+        help_text=_("“Owner in your place” hands the publisher over: once they accept, you are a maintainer."),
+    )
+
+
 class MemberForm(ActForm):
     username = forms.CharField(label=_("Username"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     role = forms.ChoiceField(label=_("Role"), choices=Membership.Role.choices, initial=Membership.Role.MEMBER)

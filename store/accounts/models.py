@@ -77,6 +77,38 @@ class Membership(models.Model):
         return f"{self.user} in {self.publisher}: {self.role}"
 
 
+class Invitation(models.Model):
+    """A question to whoever has an e-mail address: will you join this publisher, or take it over?"""
+
+    class State(models.TextChoices):
+        PENDING = "pending", _("Waiting")
+        ACCEPTED = "accepted", _("Accepted")
+        DECLINED = "declined", _("Declined")
+        REVOKED = "revoked", _("Revoked")
+
+    public_id = PublicIdField("inv")
+    publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField(_("e-mail address"))  # in lower case
+    role = models.CharField(max_length=12, choices=Membership.Role.choices)
+    hands_over = models.BooleanField(default=False)  # who invited stops being an owner when it is accepted
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    invited_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["publisher", "email"], condition=models.Q(state="pending"), name="one_pending_invitation_per_address"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.publisher}: {self.state}"
+
+
 class ApiKey(models.Model):
     """A key for the API. Only the sha256 of the secret is kept; `prefix` finds the row and lets its owner recognise it."""
 

@@ -63,9 +63,7 @@ def create_publisher(
         raise InvalidPublisher(_("Describe the publisher in at most 2,000 characters."), param="about")
 
     with transaction.atomic():
-        User.objects.select_for_update().get(pk=user.pk)
-        if Membership.objects.filter(user=user, role=OWNER).count() >= PUBLISHERS_PER_USER:
-            raise Conflict(_("You own the largest number of publishers already."))
+        check_may_own_another(user)
         try:
             with transaction.atomic():
                 publisher = Publisher.objects.create(slug=slug, name=name, kind=kind, about=about, is_demo=is_demo)
@@ -74,6 +72,13 @@ def create_publisher(
         Membership.objects.create(publisher=publisher, user=user, role=OWNER)
         audit.record(user, "publisher.create", publisher.public_id, slug=slug)
     return publisher
+
+
+def check_may_own_another(user: User) -> None:
+    """Within a transaction, in which nobody else makes this person an owner meanwhile."""
+    User.objects.select_for_update().get(pk=user.pk)
+    if Membership.objects.filter(user=user, role=OWNER).count() >= PUBLISHERS_PER_USER:
+        raise Conflict(_("You own the largest number of publishers already."))
 
 
 def require_role(user: Any, publisher: Publisher, *roles: str) -> None:

@@ -11,15 +11,15 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from store.accounts import keys, profiles, publishers
-from store.accounts.forms import KeyForm, MemberForm, ProfileForm
-from store.accounts.models import ApiKey, Membership, Publisher, User
-from store.errors import DomainError, NotFound
+from store.accounts import invitations, keys, profiles, publishers
+from store.accounts.forms import InvitationForm, KeyForm, MemberForm, ProfileForm
+from store.accounts.models import ApiKey, Invitation, Membership, Publisher, User
+from store.errors import DomainError, NotFound, TooMany
 
 form_view = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -107,7 +107,8 @@ def revoke_key(request: HttpRequest, key: str) -> HttpResponse:
 @require_safe
 def my_publishers(request: HttpRequest) -> HttpResponse:
     memberships = Membership.objects.filter(user=_user(request)).select_related("publisher").order_by("publisher__slug")
-    return render(request, "accounts/publishers.html", {"memberships": memberships})
+    waiting = [(invitation, invitations.token_of(invitation)) for invitation in invitations.waiting_for(_user(request))]
+    return render(request, "accounts/publishers.html", {"memberships": memberships, "waiting": waiting})
 
 
 def _publisher(request: HttpRequest, slug: str) -> Publisher:
@@ -134,13 +135,79 @@ def members(request: HttpRequest, slug: str) -> HttpResponse:
         else:
             messages.success(request, _("%(name)s is a member now.") % {"name": added["user"].username})
             return redirect("accounts:members", publisher.slug)
-    context = {
+    return render(request, "accounts/members.html", _team(user, publisher, form=form), status=400 if form.errors else 200)
+
+
+def _team(user: User, publisher: Publisher, **bound: Any) -> dict[str, Any]:
+    """The context of the members' page; `bound` replaces a fresh form by the one that was refused."""
+    is_owner = publisher.role_of(user) == publishers.OWNER
+    return {
         "publisher": publisher,
         "memberships": publisher.memberships.select_related("user").order_by("created_at"),
-        "is_owner": publisher.role_of(user) == publishers.OWNER,
-        "form": form,
+        "is_owner": is_owner,
+        "invitations": invitations.pending().filter(publisher=publisher) if is_owner else [],
+        "form": MemberForm(),
+        "invitation_form": InvitationForm(auto_id="id_invitation_%s"),
+        **bound,
     }
-    return render(request, "accounts/members.html", context, status=400 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def invite(request: HttpRequest, slug: str) -> HttpResponse:
+    user, publisher = _user(request), _publisher(request, slug)
+    publishers.require_role(user, publisher, publishers.OWNER)
+    form = InvitationForm(request.POST, auto_id="id_invitation_%s")
+    if form.is_valid():
+        email, role = form.cleaned_data["email"], form.cleaned_data["role"]
+        try:
+            if role == InvitationForm.OWNERSHIP:
+                invitations.offer_ownership(user, publisher, email=email)
+            else:
+                invitations.invite(user, publisher, email=email, role=role)
+        except TooMany:
+            raise
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("A letter is on its way to %(email)s. Nothing changes until it is accepted.") % {"email": email})
+            return redirect("accounts:members", publisher.slug)
+    return render(request, "accounts/members.html", _team(user, publisher, invitation_form=form), status=400)
+
+
+@login_required
+@require_POST
+def revoke_invitation(request: HttpRequest, slug: str, invitation: str) -> HttpResponse:
+    user, publisher = _user(request), _publisher(request, slug)
+    publishers.require_role(user, publisher, publishers.OWNER)
+    found = publisher.invitations.filter(public_id=invitation).first()
+    if found is None:
+        raise NotFound
+    invitations.revoke(user, publisher, found)
+    messages.success(request, _("The invitation of %(email)s is revoked.") % {"email": found.email})
+    return redirect("accounts:members", publisher.slug)
+
+
+@login_required
+@never_cache
+@form_view
+def invitation(request: HttpRequest, token: str) -> HttpResponse:
+    """What a letter leads to; who has no account yet makes one first and comes back."""
+    user, found = _user(request), invitations.by_token(token)
+    if request.method == "POST" and request.POST.get("answer") == "accept":
+        invitations.accept(user, found)
+        messages.success(request, _("You belong to %(name)s now.") % {"name": found.publisher.name})
+        return redirect("accounts:members", found.publisher.slug)
+    if request.method == "POST":
+        invitations.decline(user, found)
+        messages.success(request, _("The invitation is declined."))
+        return redirect("accounts:publishers")
+    context = {
+        "invitation": found,
+        "is_addressee": invitations.is_addressee(user, found),
+        "is_pending": found.state == Invitation.State.PENDING and found.expires_at > timezone.now(),
+    }
+    return render(request, "accounts/invitation.html", context)
 
 
 @login_required
