@@ -76,9 +76,9 @@ def accept(user: User, invitation: Invitation) -> None:
     _require_addressee(user, invitation)
     with transaction.atomic():
         publisher = Publisher.objects.select_for_update().get(pk=invitation.publisher_id)
+        _answer(invitation, State.ACCEPTED)
         if publisher.role_of(invitation.invited_by) != OWNER:
             raise Conflict(_("Who invited you is no owner of this publisher any more. Ask an owner for a new invitation."))
-        _answer(invitation, State.ACCEPTED)
         _join(user, publisher, invitation.role)
         if invitation.hands_over and invitation.invited_by != user:
             Membership.objects.filter(publisher=publisher, user=invitation.invited_by).update(role=MAINTAINER)
