@@ -369,6 +369,12 @@ TABLE: dict[str, Entry] = {
     "accounts:remove_member": Entry(  # anybody may leave
         act=ACT_EDITORS, path=lambda w, _: {"slug": "lab", "member": w.things["maintainer"]}
     ),
+    "accounts:domain": Entry(
+        always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=200)),
+        always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=422)),  # nothing is known of it
+        path=publisher,
+        body=fixed(domain="no-such.invalid"),
+    ),
     "accounts:invite": Entry(act=ACT_OWNERS, path=publisher, body=fixed(email="new@example.org", role="member")),
     "accounts:revoke_invitation": Entry(act=ACT_OWNERS, path=lambda w, _: {"slug": "lab", "invitation": w.things["invitation"]}),
     "accounts:invitation": Entry(  # the address is the secret of the letter; only whose it is may answer it

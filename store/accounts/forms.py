@@ -47,6 +47,15 @@ class InvitationForm(ActForm):
     )
 
 
+class DomainForm(ActForm):
+    domain = forms.CharField(
+        label=_("Domain"),
+        max_length=253,
+        help_text=_("Without https, for example example.org."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+
 class MemberForm(ActForm):
     username = forms.CharField(label=_("Username"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     role = forms.ChoiceField(label=_("Role"), choices=Membership.Role.choices, initial=Membership.Role.MEMBER)

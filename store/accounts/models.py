@@ -43,6 +43,7 @@ class Publisher(models.Model):
     about = models.TextField(_("about"), blank=True, max_length=2000)
     is_demo = models.BooleanField(_("demo"), default=False, help_text=_("Shown as demo content of this installation."))
     verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
+    domain = models.CharField(_("domain"), max_length=253, blank=True, editable=False)  # that it has shown to be its own, in ASCII
     created_at = models.DateTimeField(auto_now_add=True)
     members: models.ManyToManyField = models.ManyToManyField(User, through="Membership", related_name="publishers")
 

@@ -10,6 +10,7 @@ urlpatterns = [
     path("keys/<str:key>/revoke/", views.revoke_key, name="revoke_key"),
     path("publishers/", views.my_publishers, name="publishers"),
     path("publishers/<str:slug>/members/", views.members, name="members"),
+    path("publishers/<str:slug>/domain/", views.domain, name="domain"),
     path("publishers/<str:slug>/invitations/", views.invite, name="invite"),
     path("publishers/<str:slug>/invitations/<str:invitation>/revoke/", views.revoke_invitation, name="revoke_invitation"),
     path("invitations/<str:token>/", views.invitation, name="invitation"),

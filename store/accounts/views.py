@@ -16,8 +16,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from store.accounts import invitations, keys, profiles, publishers
-from store.accounts.forms import InvitationForm, KeyForm, MemberForm, ProfileForm
+from store.accounts import domains, invitations, keys, profiles, publishers
+from store.accounts.forms import DomainForm, InvitationForm, KeyForm, MemberForm, ProfileForm
 from store.accounts.models import ApiKey, Invitation, Membership, Publisher, User
 from store.errors import DomainError, NotFound, TooMany
 
@@ -224,3 +224,28 @@ def remove_member(request: HttpRequest, slug: str, member: str) -> HttpResponse:
         return redirect("accounts:members", publisher.slug)
     messages.success(request, _("%(name)s is no longer a member.") % {"name": membership.user.username})
     return redirect("accounts:publishers") if membership.user == user else redirect("accounts:members", publisher.slug)
+
+
+@login_required
+@form_view
+def domain(request: HttpRequest, slug: str) -> HttpResponse:
+    """The badge by domain: what to serve there, and the act that reads it. For owners."""
+    user, publisher = _user(request), _publisher(request, slug)
+    publishers.require_role(user, publisher, publishers.OWNER)
+    if request.method == "POST" and "give_up" in request.POST:
+        domains.give_up(user, publisher)
+        messages.success(request, _("The badge is gone."))
+        return redirect("accounts:domain", publisher.slug)
+    form = DomainForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            domains.verify(user, publisher, domain=form.cleaned_data["domain"])
+        except TooMany:
+            raise
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("%(domain)s is shown to be yours. The badge is there.") % {"domain": publisher.domain})
+            return redirect("accounts:domain", publisher.slug)
+    context = {"publisher": publisher, "form": form, "proof": domains.proof_of(publisher), "path": domains.PATH}
+    return render(request, "accounts/domain.html", context, status=422 if form.errors else 200)
