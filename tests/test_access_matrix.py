@@ -258,6 +258,8 @@ TABLE: dict[str, Entry] = {
     "pages:studio_new_gpt": Entry(EDITORS, ACT_EDITORS, path=publisher, body=new_gpt),
     "pages:studio_listing": Entry(MEMBERS, path=of_listing),
     "pages:studio_texts": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=fixed(**TEXTS)),
+    "pages:studio_analytics": Entry(MEMBERS, path=of_listing),
+    "pages:studio_analytics_csv": Entry(MEMBERS, path=of_listing),
     "pages:studio_prices": Entry(act=ACT_EDITORS, path=of_listing, body=fixed(input_price=1, output_price=2)),
     "pages:studio_permissions": Entry(act=ACT_EDITORS, path=of_listing),
     "pages:studio_visibility": Entry(

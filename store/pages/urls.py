@@ -13,7 +13,7 @@ from store.pages import (
     version_history,
     views,
 )
-from store.pages.studio import changing, editing, making, overview, previewing, retiring
+from store.pages.studio import analytics, changing, editing, making, overview, previewing, retiring
 
 app_name = "pages"
 urlpatterns = [
@@ -50,6 +50,8 @@ urlpatterns = [
     path("studio/publishers/<str:slug>/new/", making.new_gpt, name="studio_new_gpt"),
     path("studio/gpts/<str:publisher>/<str:slug>/", overview.listing, name="studio_listing"),
     path("studio/gpts/<str:publisher>/<str:slug>/texts/", editing.edit_texts, name="studio_texts"),
+    path("studio/gpts/<str:publisher>/<str:slug>/analytics/", analytics.show, name="studio_analytics"),
+    path("studio/gpts/<str:publisher>/<str:slug>/analytics/csv/", analytics.download, name="studio_analytics_csv"),
     path("studio/gpts/<str:publisher>/<str:slug>/prices/", changing.set_prices, name="studio_prices"),
     path("studio/gpts/<str:publisher>/<str:slug>/permissions/", changing.set_permissions, name="studio_permissions"),
     path("studio/gpts/<str:publisher>/<str:slug>/visibility/", changing.set_visibility, name="studio_visibility"),
