@@ -1,5 +1,6 @@
 // Texts as people will see them, while they are written: <section data-preview-of="en" data-url> beside the fields name_en, summary_en and
-// card_en. And <div data-template-of="field" hidden> with a button that puts its data-text at the field's end. Without this script the
+// card_en. And <div data-template-of="field" hidden> with a button that puts those sections of
+// its data-text whose headings are missing at the field's end. Without this script the
 // form's own button shows the same.
 const WAIT_MS = 300;
 
@@ -37,7 +38,9 @@ function offer(row) {
   const button = row.querySelector("button");
   row.hidden = false;
   button.addEventListener("click", () => {
-    field.value = [field.value.trimEnd(), button.dataset.text].filter(Boolean).join("\n\n");
+    const there = new Set(field.value.split("\n").map((line) => line.trim()));
+    const missing = button.dataset.text.trim().split(/\n\n(?=## )/).filter((section) => !there.has(section.split("\n")[0]));
+    field.value = [field.value.trimEnd(), ...missing].filter(Boolean).join("\n\n");
     field.dispatchEvent(new Event("input", { bubbles: true }));
     field.focus();
   });
