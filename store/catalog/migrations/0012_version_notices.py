@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("catalog", "0007_search_index"),
+        ("catalog", "0011_leaderboards"),
     ]
 
     operations = [
