@@ -74,7 +74,8 @@ def test_members_read_it_as_a_page_and_as_csv(client: Client, used: Version) -> 
     page, table = client.get(f"{at}?days=7"), client.get(f"{at}csv/?days=7")
 
     assert page.status_code == 200
-    assert page.text.count('<rect class="head"') == 7
+    assert page.text.count('<th scope="row">') == 2  # days with use
+    assert page.text.count('<rect class="bar"') == 7
     assert table["Content-Type"] == "text/csv; charset=utf-8"
     head, *days = csv.reader(table.text.splitlines())
     assert head == ["day", *analytics.COUNTED, "mean_stars"]

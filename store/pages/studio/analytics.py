@@ -33,7 +33,12 @@ def show(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     days = _period(request)
     use = analytics.use_of(found, days=days)
     context = {"listing": found, "publisher": found.publisher, "use": use, "days": days, "periods": PERIODS_DAYS, "bars": bars(use)}
-    size = {"width": WIDTH, "height": HEIGHT, "latest": list(reversed(use.days)), "most": max(day.requests for day in use.days)}
+    size = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "latest": [day for day in reversed(use.days) if day.requests or day.ratings],
+        "most": max(day.requests for day in use.days),
+    }
     return render(request, "pages/studio/analytics.html", {**context, **size})
 
 
