@@ -75,7 +75,7 @@ def test_members_read_it_as_a_page_and_as_csv(client: Client, used: Version) -> 
 
     assert page.status_code == 200
     assert page.text.count('<th scope="row">') == 2  # days with use
-    assert page.text.count('<rect class="bar"') == 7
+    assert page.text.count('<rect class="day"') == 7
     assert table["Content-Type"] == "text/csv; charset=utf-8"
     head, *days = csv.reader(table.text.splitlines())
     assert head == ["day", *analytics.COUNTED, "mean_stars"]
