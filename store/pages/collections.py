@@ -25,7 +25,7 @@ class CollectionForm(ActForm):
     name = forms.CharField(
         label=gettext_lazy("Name"), max_length=Collection.NAME_CHARS, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )
-    about = forms.CharField(label=gettext_lazy("What it is for"), max_length=Collection.ABOUT_CHARS, required=False)
+    about = forms.CharField(label=gettext_lazy("What this collection is for"), max_length=Collection.ABOUT_CHARS, required=False)
     is_public = forms.BooleanField(
         label=gettext_lazy("Shared"),
         required=False,

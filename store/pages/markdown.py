@@ -45,6 +45,7 @@ def render_markdown(text: str) -> SafeString:
         html,
         tags=_TAGS,
         attributes={"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}},
+        set_tag_attribute_values={"pre": {"tabindex": "0"}},  # wide lines are scrolled, with the keyboard too
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow ugc noopener",
     )

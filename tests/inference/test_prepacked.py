@@ -101,4 +101,4 @@ def test_memory_does_not_grow_with_every_number_of_rows_that_comes(tmp_path: Pat
 
     grown_mib = int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
-    assert grown_mib < 64  # four times as much where everything is kept
+    assert grown_mib < 128  # 60 to 75; 230 to 340 where everything is kept

@@ -45,7 +45,7 @@ def test_hostile_markdown_leaves_only_harmless_elements_and_attributes(text: str
     for name, attributes in re.findall(r"<([a-zA-Z0-9]+)([^>]*)>", html):
         assert name in ALLOWED, html
         for attribute in re.findall(r'\s([a-zA-Z-]+)="', attributes):
-            assert attribute in {"href", "title", "rel", "class", "start"}, html
+            assert attribute in {"href", "title", "rel", "class", "start", "tabindex"}, html
         for address in re.findall(r'href="([^"]*)"', attributes):
             assert re.match(r"(https?:|mailto:)", address), html
 
@@ -68,7 +68,7 @@ def test_tables_lists_and_code_are_kept() -> None:
     assert "<th>b</th>" in html
     assert "<td>2</td>" in html
     assert "<ol>\n<li>x</li>\n</ol>" in html
-    assert '<pre><code class="language-python">print(1)\n</code></pre>' in html
+    assert '<pre tabindex="0"><code class="language-python">print(1)\n</code></pre>' in html
 
 
 def test_deep_nesting_is_rendered_without_running_away() -> None:
