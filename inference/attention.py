@@ -147,20 +147,18 @@ class PagedAttention:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
         for store, new in ((self._store.keys, k), (self._store.values, v)):
             store[layer].view(-1, k.shape[-1]).index_copy_(0, self._written, new.reshape(-1, k.shape[-1]))
-        if len(self._chunks) == 1 and not self._decoding:
-            ((_, piece, blocks),) = self._chunks
-            if not piece.start:
-                return _attend_grouped(q, k.transpose(0, 1), v.transpose(0, 1), self._chunk_mask(0, window))
-            return self._attend_chunk(q, layer, piece, blocks, self._chunk_mask(0, window))
-        if len(self._decoding) == 1 and not self._chunks:
-            (together,) = self._decoding
-            return self._attend_decoding(q, layer, together, self._decoding_mask(0, window))
-        out = torch.empty_like(q)
-        for number, together in enumerate(self._decoding):
-            mask = self._decoding_mask(number, window)
-            out[together.rows] = self._attend_decoding(q[together.rows], layer, together, mask)
+        parts: list[tuple[slice | Tensor, Tensor]] = [
+            (together.rows, self._attend_decoding(q[together.rows], layer, together, self._decoding_mask(number, window)))
+            for number, together in enumerate(self._decoding)
+        ]
         for number, (rows, piece, blocks) in enumerate(self._chunks):
-            out[rows] = self._attend_chunk(q[rows], layer, piece, blocks, self._chunk_mask(number, window))
+            keys, values = self._seen(layer, k[rows], v[rows], piece, blocks)
+            parts.append((rows, _attend_grouped(q[rows], keys, values, self._chunk_mask(number, window))))
+        if len(parts) == 1:
+            return parts[0][1]
+        out = torch.empty_like(q)
+        for rows, part in parts:
+            out[rows] = part
         return out
 
     def _of_heads(self, blocks: Tensor) -> Tensor:
@@ -196,9 +194,11 @@ class PagedAttention:
             self._masks[key] = visible(torch.arange(piece.start, piece.end, device=self._device), piece.end, window)
         return self._masks[key]
 
-    def _attend_chunk(self, q: Tensor, layer: int, piece: Piece, blocks: Tensor, mask: Tensor | None) -> Tensor:
-        keys, values = self._store.gathered(layer, blocks, heads=len(self._heads))
-        return _attend_grouped(q, keys[:, : piece.end], values[:, : piece.end], mask)
+    def _seen(self, layer: int, k: Tensor, v: Tensor, piece: Piece, blocks: Tensor) -> Sequence[Tensor]:
+        """Keys and values, [kv_heads, seen, d], that a chunk sees: its own where nothing stands before it."""
+        if not piece.start:
+            return k.transpose(0, 1), v.transpose(0, 1)
+        return [its[:, : piece.end] for its in self._store.gathered(layer, blocks, heads=len(self._heads))]
 
     def _attend_decoding(self, q: Tensor, layer: int, together: _Decoding, mask: Tensor) -> Tensor:
         """q: [b, heads, d]. The group of queries that share a key head stands where a sequence would."""

@@ -38,8 +38,9 @@ def built(*more_flags: str) -> Path:
     if used is None:
         raise NotBuilt("there is no C++ compiler (g++ or clang++), or INFERENCE_NATIVE is 0")
     try:
-        flags = (*FLAGS, *(() if "clang" in _run([used, "--version"]) else OF_GCC), *more_flags)
-        target = _folder() / f"native-{_key(used, flags)}.so"
+        version = _run([used, "--version"])
+        flags = (*FLAGS, *(() if "clang" in version else OF_GCC), *more_flags)
+        target = _folder() / f"native-{_key(version, flags)}.so"
         if not target.exists():
             _compile(used, flags, target)
     except subprocess.CalledProcessError as error:
@@ -61,8 +62,8 @@ def _folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt-store"
 
 
-def _key(used: str, flags: Sequence[str]) -> str:
-    parts = (SOURCE.read_text(encoding="utf-8"), *flags, _run([used, "--version"]), _processor())
+def _key(version: str, flags: Sequence[str]) -> str:
+    parts = (SOURCE.read_text(encoding="utf-8"), *flags, version, _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

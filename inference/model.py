@@ -26,6 +26,7 @@ from inference.naming import projection_name
 from inference.quantised import product, rows
 
 Rotation = tuple[Tensor, Tensor]  # cosine of each token's angles and what its other half is times, float32 [n, 1, head_dim]
+PART = 256  # of a row of logits, of which the largest is sought first
 
 
 class PositionOutOfContext(ValueError):
@@ -238,18 +239,18 @@ def _norm(config: GPTConfig, size: int) -> nn.Module:
     return nn.RMSNorm(size, eps=config.norm_eps) if config.gated else nn.LayerNorm(size, eps=config.norm_eps)
 
 
-def best_of(logits: Tensor, count: int, *, size: int = 256) -> Tensor:
+def best_of(logits: Tensor, count: int) -> Tensor:
     """Where the `count` largest of each row stand, in no order: int64 [n, count]. logits: [n, v].
 
-    They are in the parts of `size` with the largest maxima, or behind the last whole part; only those are sorted.
+    They are in the parts of PART with the largest maxima, or behind the last whole part; only those are sorted.
     """
     n, v = logits.shape
-    parts = v // size
+    parts = v // PART
     if parts <= count:
         return logits.topk(count, dim=-1).indices
     places = torch.arange(v, device=logits.device)
-    by_part, left = places[: parts * size].view(parts, size), places[parts * size :]
-    tops = logits[:, : parts * size].view(n, parts, size).amax(-1).topk(count, dim=-1).indices
+    by_part, left = places[: parts * PART].view(parts, PART), places[parts * PART :]
+    tops = logits[:, : parts * PART].unflatten(1, (parts, PART)).amax(-1).topk(count, dim=-1).indices
     ids = torch.cat((by_part[tops].flatten(1), left.expand(n, -1)), dim=-1)
     return ids.gather(-1, logits.gather(-1, ids).topk(count, dim=-1).indices)
 

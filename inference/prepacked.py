@@ -80,8 +80,8 @@ def prepack(model: GPT) -> GPT:
     """The model itself, laid out for serving: it gives what it gave but for rounding, and can no longer be trained or looked into."""
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # torch's own and the library's; each is 1,024 by itself
         os.environ.setdefault(name, str(PREPARED))
+    packs = can_prepack(model.embedding.weight.dtype)
     for layer in cast(list[Layer], list(model.layers)):
-        packs = can_prepack(model.dtype) and not isinstance(layer.projections["up"], Int8Linear)
         for names in TOGETHER[: 1 if packs else 2]:  # gate and up apart: there are operations that do more than both of them
             if all(name in layer.projections for name in names):
                 parts = [layer.projections.pop(name) for name in names]
@@ -91,7 +91,7 @@ def prepack(model: GPT) -> GPT:
         if packs:
             its = cast(Mapping[str, Prepacked], layer.projections)
             layer.inner = Inner(its["gate"] if layer.config.gated else None, its["up"], layer.config.activation)
-    if can_prepack(model.dtype) and isinstance(model.embedding, nn.Embedding):
+    if packs:
         model.packed_head = Prepacked(cast(Tensor, model._head.weight), None)
     return model
 

@@ -141,6 +141,7 @@ def _make_things(world: World) -> None:
     tried = Request.objects.create(**asked | {"source": Request.Source.TRY}, state=Request.State.FINISHED, deadline_at=timezone.now())
     rated = rating.rate(user, listing, stars=4)
     flag = Flag.objects.create(rating=rated, user=making.make_user(), reason=Flag.Reason.SPAM)
+    making.confirm_address(user)
     invited = invitations.invite(world.people["owner"], listing.publisher, email=user.email, role="member")
     conversation = Conversation.objects.create(version=world.versions["released"], user=user, title="Mine")
     question = conversation.messages.create(role="user", text="Hello")

@@ -7,6 +7,7 @@ import io
 import itertools
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.contrib.auth.models import Permission
 
 from inference import protocol
@@ -22,6 +23,10 @@ FACTS = {"architecture": "LlamaForCausalLM", "parameters": 134_515_008, "context
 def make_user(name: str = "", **fields: Any) -> User:
     name = name or f"user-{next(_numbers)}"
     return User.objects.create_user(name, f"{name}@example.org", "correct horse 9", **fields)
+
+
+def confirm_address(user: User) -> None:
+    EmailAddress.objects.create(user=user, email=user.email, primary=True, verified=True)
 
 
 def make_reviewer(name: str = "") -> User:

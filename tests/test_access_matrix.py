@@ -386,7 +386,7 @@ TABLE: dict[str, Entry] = {
         body=fixed(answer="accept"),
     ),
     "notifications:inbox": Entry(SIGNED_IN),
-    "notifications:preferences": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(sent="1")),
+    "notifications:preferences": Entry(SIGNED_IN, ACT_SIGNED_IN),
     "notifications:unsubscribe": Entry(PUBLIC, PUBLIC, path=thing("unsubscribe token", "token")),
     "notifications:mark_all_read": Entry(act=ACT_SIGNED_IN, given=unread_message),
     "notifications:mark_read": Entry(act=ACT_MINE, path=thing("notification")),

@@ -24,7 +24,7 @@ EVIL = {"task": "store.billing.void_expired", "args": [], "kwargs": {}, "options
 
 def sent() -> dict[str, Any]:
     """A report as a worker's Celery application puts it into the queue, taken out again."""
-    celery_sender(Celery("inference", broker=settings.WORKER_BROKER_URL, fixups=[]))(EVENT)
+    celery_sender(Celery("inference", broker=settings.WORKER_BROKER_URL, fixups=[], set_as_current=False))(EVENT)
     return dict(json.loads(connect(settings.REDIS_URL).rpop(EVENTS_QUEUE)))
 
 
@@ -79,7 +79,7 @@ def test_a_report_arrives() -> None:
 
 
 def test_a_question_about_a_job_arrives() -> None:
-    asking = Celery("inference", broker=settings.WORKER_BROKER_URL, backend=settings.WORKER_REDIS_URL, fixups=[])
+    asking = Celery("inference", broker=settings.WORKER_BROKER_URL, backend=settings.WORKER_REDIS_URL, fixups=[], set_as_current=False)
     asking.send_task(JOB_CLAIM, args=[{"job": "job_1"}], queue=EVENTS_QUEUE, expires=10.0)
 
     assert [headers["task"] for headers in arrived()] == [JOB_CLAIM]

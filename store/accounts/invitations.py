@@ -1,13 +1,12 @@
 """Asking somebody by e-mail to join a publisher, or to take it over; nothing changes until they accept.
 
-The letter holds a signed address. Whoever follows it proves that the mailbox is theirs, and their account must have that address,
-so that a forwarded letter lets nobody else in. It can be answered once, for a week, unless it is revoked.
+The letter holds a signed address of a page. It opens for an account that has confirmed the e-mail address it was sent to: a letter
+that was passed on lets nobody else in. It can be answered once, for a week, unless it is revoked.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.core.exceptions import ValidationError
@@ -117,20 +116,23 @@ def pending() -> QuerySet[Invitation]:
 
 def waiting_for(user: User) -> QuerySet[Invitation]:
     """What waits at addresses that this person has confirmed, so that no letter is needed."""
-    return pending().filter(email__in=[email.lower() for email in _addresses(user, verified=True)])
+    return pending().filter(email__in=_confirmed(user))
 
 
-def is_addressee(user: Any, invitation: Invitation) -> bool:
-    return isinstance(user, User) and invitation.email in {email.lower() for email in [user.email, *_addresses(user)]}
+def is_addressee(user: User, invitation: Invitation) -> bool:
+    return invitation.email in _confirmed(user)
 
 
-def _addresses(user: User, **wanted: Any) -> list[str]:
-    return list(EmailAddress.objects.filter(user=user, **wanted).values_list("email", flat=True))
+def _confirmed(user: User) -> list[str]:
+    """The person's confirmed addresses, in lower case."""
+    return [email.lower() for email in EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True)]
 
 
 def _require_addressee(user: User, invitation: Invitation) -> None:
     if not is_addressee(user, invitation):
-        raise NotAllowed(_("This invitation is for another e-mail address. Sign in with that one, or add it to your account."))
+        raise NotAllowed(
+            _("This invitation is for another e-mail address. Sign in with that one, or add it to your account and confirm it.")
+        )
 
 
 def _clean_email(email: str) -> str:

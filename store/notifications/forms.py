@@ -10,4 +10,3 @@ from store.notifications.models import Topic
 
 class PreferencesForm(forms.Form):
     topics = forms.MultipleChoiceField(label=_("By e-mail"), choices=Topic.choices, required=False, widget=forms.CheckboxSelectMultiple)
-    sent = forms.CharField(initial="1", widget=forms.HiddenInput)  # with nothing chosen too, something is sent

@@ -59,7 +59,7 @@ def mark_all_read(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit_preferences(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)
-    form = PreferencesForm(request.POST or None, initial={"topics": preferences.wanted(request.user)})
+    form = PreferencesForm(request.POST if request.method == "POST" else None, initial={"topics": preferences.wanted(request.user)})
     if request.method == "POST" and form.is_valid():
         preferences.choose(request.user, form.cleaned_data["topics"])
         notices.success(request, _("Saved."))

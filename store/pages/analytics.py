@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from store.catalog.models import Listing
 from store.generation.models import Request
-from store.ratings.models import Rating
+from store.ratings import reading
 
 PERIODS_DAYS = (7, 30, 90)
 COUNTED = ("requests", "tries", "chats", "api", "people", "input_tokens", "output_tokens", "ratings")
@@ -97,5 +97,5 @@ def _requests_by_day(requests: Any) -> Any:
 
 
 def _ratings_by_day(listing: Listing, first: date) -> Any:
-    given = Rating.objects.filter(listing=listing, created_at__gte=_begin(first), hidden_at=None).order_by()
+    given = reading.visible(listing).filter(created_at__gte=_begin(first)).order_by()
     return given.annotate(day=TruncDate("created_at")).values("day").annotate(count=Count("pk"), mean=Avg("stars"))

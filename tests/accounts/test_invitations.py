@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,6 +29,13 @@ def acme() -> Publisher:
     return making.make_publisher(making.make_user("lin"), slug="acme")
 
 
+def confirmed(name: str, **fields: Any) -> User:
+    """Somebody who has confirmed their address."""
+    user = making.make_user(name, **fields)
+    making.confirm_address(user)
+    return user
+
+
 @pytest.fixture
 def lin(acme: Publisher) -> User:
     return making.owner_of(acme)
@@ -39,7 +47,7 @@ def letter(invitation: Invitation) -> mail.EmailMessage:
 
 
 def test_who_has_the_address_joins_in_that_role_once(acme: Publisher, lin: User) -> None:
-    mo = making.make_user("mo")
+    mo = confirmed("mo")
     invitation = invitations.invite(lin, acme, email=" Mo@Example.org ", role="maintainer")
     assert (acme.role_of(mo), invitation.email) == (None, "mo@example.org")
 
@@ -67,13 +75,16 @@ def test_a_letter_opens_for_its_address_alone(acme: Publisher, lin: User) -> Non
 
     invitation.refresh_from_db()
     assert (acme.role_of(eve), invitation.state) == (None, "pending")
-    EmailAddress.objects.create(user=eve, email="mo@example.org", verified=False)  # the letter itself shows that it is hers
+    hers = EmailAddress.objects.create(user=eve, email="mo@example.org", verified=False)
+    with pytest.raises(NotAllowed):  # whoever was passed the letter can write the address into an account
+        invitations.accept(eve, invitation)
+    EmailAddress.objects.filter(pk=hers.pk).update(verified=True)
     invitations.accept(eve, invitation)
     assert acme.role_of(eve) == "owner"
 
 
 def test_what_was_revoked_declined_replaced_or_ran_out_lets_nobody_in(acme: Publisher, lin: User) -> None:
-    mo = making.make_user("mo")
+    mo = confirmed("mo")
 
     revoked = invitations.invite(lin, acme, email=mo.email, role="member")
     invitations.revoke(lin, acme, revoked)
@@ -92,6 +103,7 @@ def test_what_was_revoked_declined_replaced_or_ran_out_lets_nobody_in(acme: Publ
 
 def test_an_owner_hands_over_and_stays_as_maintainer(acme: Publisher, lin: User) -> None:
     mo = making.join(acme, "member", "mo")
+    making.confirm_address(mo)
     offer = invitations.offer_ownership(lin, acme, email=mo.email)
     assert (acme.role_of(lin), acme.role_of(mo)) == ("owner", "member")
 
@@ -101,7 +113,7 @@ def test_an_owner_hands_over_and_stays_as_maintainer(acme: Publisher, lin: User)
 
 
 def test_what_an_owner_offered_who_owns_it_no_more_is_worth_nothing(acme: Publisher, lin: User) -> None:
-    mo, kim = making.make_user("mo"), making.join(acme, "owner", "kim")
+    mo, kim = confirmed("mo"), making.join(acme, "owner", "kim")
     offer = invitations.offer_ownership(lin, acme, email=mo.email)
     publishers.remove_member(kim, acme, user=lin)
 
@@ -112,7 +124,7 @@ def test_what_an_owner_offered_who_owns_it_no_more_is_worth_nothing(acme: Publis
 
 
 def test_who_became_more_meanwhile_loses_no_role_by_accepting(acme: Publisher, lin: User) -> None:
-    mo = making.make_user("mo")
+    mo = confirmed("mo")
     invitation = invitations.invite(lin, acme, email=mo.email, role="member")
     publishers.add_member(lin, acme, user=mo, role="maintainer")
 
@@ -154,7 +166,7 @@ def test_there_is_an_end_to_inviting(acme: Publisher, lin: User, monkeypatch: py
 def test_the_letter_is_written_in_the_readers_language_and_leads_to_the_invitation(
     acme: Publisher, lin: User, client: Client, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
-    mo = making.make_user("mo", language="zh-hans")
+    mo = confirmed("mo", language="zh-hans")
     client.force_login(lin)
     with django_capture_on_commit_callbacks() as later:
         sent = client.post("/en/account/publishers/acme/invitations/", {"email": mo.email, "role": "ownership"})
@@ -182,7 +194,7 @@ def test_who_confirmed_the_address_finds_the_invitation_without_a_letter(acme: P
     client.force_login(mo)
     assert "inv_" not in client.get("/en/account/publishers/").text
 
-    EmailAddress.objects.create(user=mo, email=mo.email, primary=True, verified=True)
+    making.confirm_address(mo)
 
     assert invitations.token_of(invitation) in client.get("/en/account/publishers/").text
 

@@ -17,7 +17,7 @@ import transformers
 from inference.attention import CausalAttention, KeyValueStore, PagedAttention, Piece
 from inference.checkpoint import load_gpt, save
 from inference.config import GPTConfig
-from inference.model import GPT, PositionOutOfContext
+from inference.model import GPT, PART, PositionOutOfContext, best_of
 from tests.inference.tiny import tiny_base, write_json
 
 WINDOW = 16
@@ -309,3 +309,14 @@ def test_bfloat16_chooses_between_logits_that_it_could_not_tell_apart(tmp_path: 
 
     assert torch.equal(sharp.argmax(-1), exact.argmax(-1))
     assert (sharp.topk(32).values - exact.topk(32).values).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [30, 5_000, 49_152])
+def test_the_best_logits_are_those_of_a_sorted_row(size: int) -> None:
+    logits = torch.randn(3, size, generator=torch.Generator().manual_seed(size))
+    logits[0, -9:] += 9  # behind the last whole part
+    logits[1, :PART] += 9  # more in one part than are asked for
+
+    found = best_of(logits, 8)
+
+    assert torch.equal(found.sort().values, logits.topk(8).indices.sort().values)

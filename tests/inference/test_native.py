@@ -121,7 +121,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def test_many_tokens_are_the_same_to_the_bit_however_threads_share_them(
     folder: Path, dtype: torch.dtype, threads: Callable[[int], None]
 ) -> None:
-    all_of = min(391, load_gpt(folder, dtype=dtype).config.context_length)  # for two threads several groups of unequal size each
+    all_of = min(391, load_gpt(folder, dtype=dtype).config.context_length)  # without tiles several groups for each thread
     tokens, blocks = (TOKENS * 8)[:all_of], list(range(1, 26))
     threads(1)
     expected = in_chunks(NativeRunner(load_gpt(folder, dtype=dtype), 26), tokens, blocks, [20, 83, all_of])

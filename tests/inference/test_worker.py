@@ -105,7 +105,7 @@ def start(folder: Path) -> Running:
             stderr=subprocess.STDOUT,
         )
     connect(url).acl_log_reset()
-    app = Celery("store", broker=url, fixups=[])
+    app = Celery("store", broker=url, fixups=[], set_as_current=False)
     app.conf.update(task_serializer="json", task_ignore_result=True)
     running = Running(process, app, Reader(url), log)
 

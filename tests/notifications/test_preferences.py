@@ -40,7 +40,7 @@ def test_what_a_person_does_not_want_by_email_is_in_the_inbox_alone(ann: User) -
     client = Client()
     client.force_login(ann)
 
-    client.post("/en/inbox/preferences/", {"sent": "1", "topics": [Topic.REVIEWS, Topic.RATINGS]})
+    client.post("/en/inbox/preferences/", {"topics": [Topic.REVIEWS, Topic.RATINGS]})
     tell(ann)
     tell(ann, Kind.RATING_REPLY, key="rating:1")
 
@@ -48,7 +48,7 @@ def test_what_a_person_does_not_want_by_email_is_in_the_inbox_alone(ann: User) -
     assert messages.unread_count(ann) == 2
     assert not Notification.objects.filter(emailed_at__isnull=True).exists()  # and none is tried again
     assert preferences.wanted(ann) == [Topic.REVIEWS, Topic.RATINGS]
-    client.post("/en/inbox/preferences/", {"sent": "1", "topics": list(Topic.values)})
+    client.post("/en/inbox/preferences/", {"topics": list(Topic.values)})
     assert not EmailOptOut.objects.exists()
 
 
@@ -57,7 +57,7 @@ def test_only_topics_can_be_chosen(ann: User, topics: list[str]) -> None:
     client = Client()
     client.force_login(ann)
 
-    assert client.post("/en/inbox/preferences/", {"sent": "1", "topics": topics}).status_code == 422
+    assert client.post("/en/inbox/preferences/", {"topics": topics}).status_code == 422
     assert not EmailOptOut.objects.exists()
 
 

@@ -41,6 +41,7 @@ def used() -> Version:
     ask(making.make_prompt(version.base), "api", user=lin)
     Rating.objects.create(listing=version.listing, version=version, user=lin, stars=4)
     Rating.objects.create(listing=version.listing, version=version, user=mo, stars=1, hidden_at=timezone.now())
+    Rating.objects.create(listing=version.listing, version=version, user=making.make_user(), stars=1, withdrawn_at=timezone.now())
     return version
 
 

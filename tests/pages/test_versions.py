@@ -132,3 +132,13 @@ def test_a_long_history_goes_on_and_costs_the_same(client: Client, base: Version
     assert counts[0] == counts[1] <= 12
     assert [step.version.number for step in older] == ["1.2.0", "1.1.0", "1.0.0"]
     assert page.context["steps"][-1].before.number == "1.2.0"
+
+
+def test_a_deprecated_version_says_so_and_why(base: Version, client: Client) -> None:
+    listing = making.make_listing()
+    old, _new = (making.make_adapter(base, listing, number=number) for number in ("1.0.0", "1.1.0"))
+    making.publishing.deprecate(making.owner_of(listing.publisher), old, notice="Slower than 1.1.0.")
+
+    page = client.get(address(listing)).text
+
+    assert page.count("Slower than 1.1.0.") == 1
