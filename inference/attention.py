@@ -157,8 +157,8 @@ class PagedAttention:
         if len(parts) == 1:
             return parts[0][1]
         out = torch.empty_like(q)
-        for rows, part in parts:
-            out[rows] = part
+        for of_part, part in parts:
+            out[of_part] = part
         return out
 
     def _of_heads(self, blocks: Tensor) -> Tensor:
