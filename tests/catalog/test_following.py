@@ -111,6 +111,7 @@ def test_an_approval_has_the_store_announce_it_after_the_commit(
     submission = acting.pass_checks(acting.submit(new))
     sent: list[str] = []
     monkeypatch.setattr(listings.announce, "delay", sent.append)
+    monkeypatch.setattr(tasks.send_emails, "delay", lambda keys: None)  # the author's notice of the approval
 
     with django_capture_on_commit_callbacks() as on_commit:
         decisions.approve(making.make_reviewer(), submission)
