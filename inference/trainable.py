@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -60,6 +61,7 @@ class TrainableLora(nn.Module):
         random = torch.Generator().manual_seed(recipe.seed)
         self._config, self._recipe = model.config, recipe
         self._index: dict[str, int] = {}
+        self._is_aside = False
         self.down = nn.ParameterList()
         self.up = nn.ParameterList()
         device = model.embedding.weight.device
@@ -79,11 +81,20 @@ class TrainableLora(nn.Module):
 
     def add(self, projection: str, x: Tensor, y: Tensor) -> Tensor:
         """y plus the adapter of x. x: [n, in]; y: [n, out]."""
-        if (number := self._index.get(projection)) is None:
+        if self._is_aside or (number := self._index.get(projection)) is None:
             return y
         recipe = self._recipe
         inner = F.dropout(x, recipe.dropout, self.training) if recipe.dropout else x
         return cast(Tensor, _Beside.apply(inner, y, self.down[number], self.up[number], recipe.scale))
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """The model is its base meanwhile."""
+        self._is_aside = True
+        try:
+            yield
+        finally:
+            self._is_aside = False
 
     def before_step(self) -> None:
         """The gradients are where the optimiser looks for them."""

@@ -152,7 +152,9 @@ class Training:
         self._samples, self._unasked = Samples(self._model, tokenizer, prompts, lora=self._trainable.adapter), list(unasked)
 
     def begin(self) -> None:
-        """Takes up the checkpoint, or measures the base before the first step."""
+        """Takes up the checkpoint, or measures what is compared with. The base itself, where an adapter leaves it as it was, is
+        measured after the first step: what would end the run there has not been waited for.
+        """
         torch.manual_seed(self._recipe.seed + self._bench.processes.rank)  # what each drops out is its own
         if self._checkpoint is not None:
             self._take_up(self._bench.folder(self._checkpoint))
@@ -161,16 +163,24 @@ class Training:
         self._sign()
         began = time.monotonic()
         self._objective.begin(lambda: self._say("validating"))
+        self._state.seconds_beside += time.monotonic() - began
+        if self._trainable.adapter is None:
+            self._measure_base()
+
+    def _measure_base(self) -> None:
+        """Before the first step, or after it with the adapter set aside."""
+        began = time.monotonic()
         found: dict[str, Any] = {}
         if self._objective.held_out_count:
             found = self._validate()
-            self._state.base_validation_loss = self._state.validation_loss = found["validation_loss"]
+            self._state.base_validation_loss = found["validation_loss"]
         if self._samples is not None:
             found |= {"prompts": [prompt.text for prompt in self._samples.prompts], **self._answered()}
             found |= {"unasked": self._unasked} if self._unasked else {}
         self._state.seconds_beside += time.monotonic() - began
         if found:
             self._note({"step": 0, **found})
+            self._events.sort(key=lambda event: int(event["step"]))
 
     def _sign(self) -> None:
         processes, threads = self._bench.processes.count, torch.get_num_threads()
@@ -263,6 +273,9 @@ class Training:
             event |= self._shown()
             state.seconds_beside += time.monotonic() - began - seconds
         self._note(event)
+        if state.step == 1 and self._trainable.adapter is not None:
+            with self._trainable.adapter.set_aside():
+                self._measure_base()
 
     def _descend(self, numbers: list[int]) -> tuple[float, float]:
         """One step of the optimiser; (loss of these examples, norm of the gradient before clipping)."""

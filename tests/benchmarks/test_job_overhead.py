@@ -26,16 +26,16 @@ JOB: list[Entry] = [
 ]
 
 
-def test_the_stages_end_where_the_first_step_begins() -> None:
+def test_the_stages_end_where_the_first_step_is_done() -> None:
     found = stages(100.0, 100.03, CHECK, JOB)
 
-    expected = {"submit": 0.03, "check_queued": 0.07, "check": 0.8, "queued": 0.1, "reading": 0.5, "loading": 2.0, "asking": 5.0}
+    expected = {"submit": 0.03, "check_queued": 0.07, "check": 0.8, "queued": 0.1, "reading": 0.5, "loading": 2.0, "stepping": 5.0}
     assert found == pytest.approx(expected)
 
 
 def test_the_overhead_is_told_without_the_work_and_beside_it() -> None:
     told = table([stages(100.0, 100.03, CHECK, JOB)])
 
-    assert "| until the first step begins | 8.50 | |" in told
+    assert "| until the first step is done | 8.50 | |" in told
     assert "| beyond loading the base | 6.50 | |" in told
     assert "| **overhead**, beyond all work | 1.50 | wanted: under 2 |" in told

@@ -46,6 +46,21 @@ def test_the_loss_falls_in_training_and_on_what_was_held_out(place: Place) -> No
     assert set(told.events[-1]) == {"step", "loss", "learning_rate", "grad_norm", "tokens_per_s", "validation_loss"}
 
 
+def test_an_adapter_takes_its_first_step_before_its_base_is_measured_without_it(place: Place, tmp_path: Path) -> None:
+    told = Told()
+    task = place.finetune(changes={"learning_rate": 1e-2, "epochs": 8})
+
+    result = run(task, place.bench(told, segment_s=60))
+
+    stages = [said["stage"] for said in told.said]
+    assert stages.index("training") < stages.index("validating")
+    assert [said["events"][0]["step"] for said in told.said if said.get("events")][:2] == [1, 0]
+    model, tokenizer = load_gpt(tmp_path / "base", dtype=torch.float32), Tokenizer.from_folder(tmp_path / "base")
+    examples = load_examples(tmp_path / "data.jsonl", tokenizer, max_length=128)
+    _, held_out = split(examples, Recipe.from_json(task.params["settings"]))
+    assert result["base_validation_loss"] == pytest.approx(batching.mean_loss(model, held_out, None, after_pass=lambda: None), rel=1e-6)
+
+
 def test_an_adapter_is_not_refused_for_logits_that_are_never_there_at_once(place: Place) -> None:
     bench = replace(place.bench(Told()), memory_bytes=18 * 2**20)  # all logits of a pass would be 5 of them
 
