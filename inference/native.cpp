@@ -998,16 +998,29 @@ void remember(const Model& m, int64_t layer, int64_t block, int64_t slot, const 
 
 // ---------------------------------------------------------------- adapters
 
-// y [outs] += B A x for one token; A: [rank][ins], B: [rank][outs].
+// An adapter's part of one projection: A [rank][ins] and, right behind it, B transposed [rank][outs].
+struct Beside {
+    const char* flat = nullptr;
+    int64_t rank = 0, ins = 0, outs = 0;
+    int32_t kind = BF16;
+};
+
+// y [outs] += B A x for one token. `ahead` is how far behind each number stands that of what this thread reads next, in bytes: most
+// often it has the same shape, and a processor foresees no more than 4 kB.
 template <class W>
-void adapt(const W* a, int64_t rank, const float* x, int64_t ins, float* y, int64_t outs) {
+void adapt(const Beside& its, const float* x, float* y, int64_t ahead) {
     float inner[MAX_RANK];
-    const W* b = a + rank * ins;
+    const int64_t rank = its.rank, ins = its.ins, outs = its.outs;
+    const W *a = reinterpret_cast<const W*>(its.flat), *b = a + rank * ins;
+    auto fetch = [&](const W* at, int64_t count) {
+        for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(W))) __builtin_prefetch(reinterpret_cast<const char*>(at + i) + ahead, 0, 2);
+    };
     for (int64_t j = 0; j < rank; j++) {
         Floats lanes[2] = {};
         const W* row = a + j * ins;
         int64_t i = 0;
         for (; i + 2 * LANES <= ins; i += 2 * LANES) {
+            fetch(row + i, 2 * LANES);
             lanes[0] += load(row + i) * load(x + i);
             lanes[1] += load(row + i + LANES) * load(x + i + LANES);
         }
@@ -1019,8 +1032,10 @@ void adapt(const W* a, int64_t rank, const float* x, int64_t ins, float* y, int6
     for (; out + WIDTH <= outs; out += WIDTH) {
         Floats result[4];
         for (int p = 0; p < 4; p++) result[p] = load(y + out + p * LANES);
-        for (int64_t j = 0; j < rank; j++)
+        for (int64_t j = 0; j < rank; j++) {
+            fetch(b + j * outs + out, WIDTH);
             for (int p = 0; p < 4; p++) result[p] += load(b + j * outs + out + p * LANES) * inner[j];
+        }
         for (int p = 0; p < 4; p++) store(y + out + p * LANES, result[p]);
     }
     for (; out < outs; out++)
@@ -1042,16 +1057,24 @@ struct Sections {
 void adapt_rows(Member& member, const Step& step, Rows rows, const Sections& sections, const float* x, int64_t xs, int64_t ins,
                 float* y, int64_t ys) {
     if (!step.adapter_of) return;
-    member.share(rows.count * sections.count, [&](int64_t item) {
-        const int64_t row = item / sections.count, section = item % sections.count, its = step.adapter_of[rows.first + row];
-        if (its < 0) return;
+    const int64_t count = rows.count * sections.count;
+    auto beside = [&](int64_t item) {
+        const int64_t its = item < count ? step.adapter_of[rows.first + item % rows.count] : -1, section = item / rows.count;
+        if (its < 0) return Beside{};
         const Adapter& adapter = step.adapters[its];
-        const int64_t projection = sections.first + section, rank = adapter.ranks[projection], start = adapter.starts[projection];
-        if (!rank) return;
+        const int64_t projection = sections.first + section;
+        return Beside{static_cast<const char*>(adapter.flat) + adapter.starts[projection] * (adapter.kind == F32 ? 4 : 2),
+                      adapter.ranks[projection], ins, sections.outs[section], adapter.kind};
+    };
+    member.share(count, [&](int64_t item) {
+        const int64_t row = item % rows.count, section = item / rows.count;
+        const Beside its = beside(item), next = beside(item + member.team.threads);
+        if (!its.rank) return;
+        const int64_t ahead = next.rank ? next.flat - its.flat : 0;
         float* mine = y + row * ys;
         for (int64_t s = 0; s < section; s++) mine += sections.outs[s];
-        if (adapter.kind == F32) adapt(static_cast<const float*>(adapter.flat) + start, rank, x + row * xs, ins, mine, sections.outs[section]);
-        else adapt(static_cast<const Brain*>(adapter.flat) + start, rank, x + row * xs, ins, mine, sections.outs[section]);
+        if (its.kind == F32) adapt<float>(its, x + row * xs, mine, ahead);
+        else adapt<Brain>(its, x + row * xs, mine, ahead);
     });
 }
 
