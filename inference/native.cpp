@@ -1222,10 +1222,12 @@ struct Pass {
             }
             return low;
         };
-        all.share(count, [&](int64_t item) {
+        // All heads of a token one after the other where there are tokens enough: a block has them side by side.
+        const int64_t together = w.tiles[step.pieces] >= 2 * all.team.threads ? m.kv_heads : 1;
+        const auto attend = [&](int64_t item, int64_t next) {
             const int64_t kv_head = item % m.kv_heads, tile = item / m.kv_heads, piece = piece_of(item);
             Next<C> following;
-            if (const int64_t next = item + all.team.threads, its = piece_of(next); next < count && step.piece_counts[its] == 1) {
+            if (const int64_t its = piece_of(next); next < count && step.piece_counts[its] == 1) {
                 const int64_t position = step.positions[step.piece_rows[its]], begin = first_seen(position, l.window) / PANEL;
                 following.keys = keys + next % m.kv_heads * block_size;
                 following.blocks = step.blocks + step.piece_blocks[its] + begin;
@@ -1250,6 +1252,10 @@ struct Pass {
 #endif
             attend_some<C, ROWS>(queries, m, l.window, keys + kv_head * block_size, values + kv_head * block_size,
                                  step.blocks + step.piece_blocks[piece], query, out, at, following, scores);
+        };
+        all.share(count / together, [&](int64_t group) {
+            const int64_t first = group * together;
+            for (int64_t i = 0; i < together; i++) attend(first + i, i + 1 < together ? first + i + 1 : first + all.team.threads * together);
         });
     }
 };

@@ -39,12 +39,12 @@ def add_jobs(publisher: Publisher, count: int, **fields: Any) -> list[Job]:
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("jobs:finetunes", "finetune"), ("jobs:finetunes", "pretraining"), ("jobs:evaluations", "evaluation")]
+    ("address", "kind"), [("jobs:finetunes", "finetune"), ("jobs:finetunes", "pretraining"), ("jobs:evaluations", "evaluation")]
 )
 @pytest.mark.parametrize("state", ["waiting", "queued", "running", "succeeded"])
-def test_the_owners_list(page: str, kind: str, state: str) -> None:
+def test_the_owners_list(address: str, kind: str, state: str) -> None:
     publisher = make_publisher()
-    client, path = signed_in(owner_of(publisher)), reverse(page, args=[publisher.slug])
+    client, path = signed_in(owner_of(publisher)), reverse(address, args=[publisher.slug])
     add_jobs(publisher, FEW, kind=kind, state=state, subject=make_base().public_id)
     client.get(path)  # what is kept from the first time on
     for_few = queries_of(lambda: client.get(path))
