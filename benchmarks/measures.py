@@ -136,7 +136,8 @@ def _p95(values: list[float]) -> float:
 
 
 def memory(child: Child, work: Work) -> Sample:
-    _seconds(child, work.prompts.take(work.sizes.batch, work.sizes.prompt), work.sizes.together)
+    batch = work.sizes.batch
+    _seconds(child, work.prompts.take(batch, work.sizes.prompt), work.sizes.together, work.adapters[:batch] or None)
     held = child.ask("memory")["value"]
     resident, stated = held["resident_bytes"], held["stated_bytes"]
     return {"value": resident / stated, "own": stated / 2**20, "resident": resident / 2**20}

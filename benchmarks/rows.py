@@ -75,6 +75,15 @@ def _at_once(sizes: Sizes, numbers: int, dtype: str) -> dict[str, Any]:
     return {"max_batch_tokens": sizes.batch * sizes.prompt, "adapter_bytes": 2 * sizes.batch * numbers * NUMBER_BYTES[dtype]}
 
 
+def _no_adapters(sizes: Sizes, numbers: int, dtype: str) -> dict[str, Any]:
+    return {"adapter_bytes": 0, "stack_bytes": 0}
+
+
+def _as_many_adapters(sizes: Sizes, numbers: int, dtype: str) -> dict[str, Any]:
+    """Room for those of one batch and no more."""
+    return {"adapter_bytes": sizes.batch * numbers * NUMBER_BYTES[dtype]}
+
+
 def _host_budget(sizes: Sizes, numbers: int, dtype: str) -> dict[str, Any]:
     return {"adapter_bytes": sizes.host * numbers * NUMBER_BYTES[dtype]}
 
@@ -203,5 +212,21 @@ ROWS = (
         runs=1,
         goals=(Goal("own", pure=0.1, native=0.1),),
         streams=lambda sizes: sizes.batch,
+        engine=_no_adapters,
+    ),
+    Row(
+        name="memory_adapters",
+        title="resident memory with 32 adapters of rank 16",
+        own="stated, MiB",
+        shown="resident",
+        unit=MIB,
+        compare=Compare.NEAR,
+        measure=measures.memory,
+        dtypes=BOTH,
+        runs=1,
+        goals=(Goal("own", pure=0.1, native=0.1),),
+        streams=lambda sizes: sizes.batch,
+        adapters=lambda sizes: sizes.batch,
+        engine=_as_many_adapters,
     ),
 )

@@ -26,7 +26,7 @@ from inference.answers import Answer, Branch, branches_of, ended
 from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
-from inference.footprint import give_back_freed_memory
+from inference.footprint import ADAPTER_BYTES, STACK_BYTES, give_back_freed_memory
 from inference.grammar import GrammarRefused, GrammarTooSlow
 from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
@@ -67,7 +67,8 @@ class EngineOptions:
     batch_beside: int | None = None  # of those for batch requests, in a step that people wait for; None: 2 on a processor, else all
     max_running: int = 32
     max_waiting: int = 32  # from here on the engine says that it has no room
-    adapter_bytes: int = 512 * 1024 * 1024  # of adapters kept in memory
+    adapter_bytes: int = ADAPTER_BYTES  # of adapters kept in memory
+    stack_bytes: int = STACK_BYTES  # of the copies of them that torch computes with; the C++ path needs none
     lookahead: int = 8  # tokens guessed and checked in one step of a single stream; 0: none
     name: str = "engine"
 
@@ -92,6 +93,7 @@ class EngineCore:
         self.tokenizer = tokenizer
         self._render = render or tokenizer.render
         self._runner = run_with(model, max(self.options.cache_tokens // BLOCK_SIZE, 1))
+        self._runner.bound_stacks(self.options.stack_bytes)
         self._pool = BlockPool(self._runner.blocks, self._runner.block_size)
         self._scheduler = Scheduler(
             self._pool,

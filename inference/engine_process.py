@@ -135,11 +135,14 @@ class EngineLoop:
         self._take_orders()
         # While Valkey is away nobody can read: no further step, so that nothing is generated unseen.
         if not self._outbox and self._engine.has_work:
-            for request, event in self._engine.step():
-                self._post(request, event.to_json())
+            self._step()
         self._write()
         self._turned_at = time.monotonic()
         self._stats = self._engine.stats()
+
+    def _step(self) -> None:
+        for request, event in self._engine.step():
+            self._post(request, event.to_json())
 
     def _take_orders(self) -> None:
         """Empties the queue; with nothing to do, waits for an order until the next heartbeat is due."""
@@ -163,6 +166,9 @@ class EngineLoop:
         from inference.prompts import RequestRefused
 
         request = GenerationRequest.from_json(order["request"])
+        if request.id in self._running:  # the store took this engine for dead, and an earlier attempt for lost
+            self._engine.cancel(request.id)
+            self._step()  # its last event is still that attempt's
         self._running[request.id] = Running(request)
         try:
             self._engine.submit(request, adapter_folder=self._adapter_source(request))

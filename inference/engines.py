@@ -23,7 +23,7 @@ import structlog
 from inference.artifacts import ArtifactError, ArtifactStore, evict
 from inference.delivery import Delivery, ended, failed
 from inference.engine_process import HUNG_AFTER_S, Order
-from inference.footprint import Unfit, fit, fit_beside_server
+from inference.footprint import Unfit, fit, fit_beside_server, on_gpu
 from inference.held_engine import ENDS_WITHIN_S, HeldEngine, State
 from inference.precision import Precision
 from inference.protocol import (
@@ -41,6 +41,7 @@ from inference.vllm_choice import VllmChoice
 log = structlog.get_logger(__name__)
 
 WATCH_EVERY_S = 0.5
+MEMORY_OVERRUN = 1.25  # an engine that takes so much more than was stated for it is killed, before the system kills anybody
 SHUTTING_DOWN = "The worker is shutting down."
 
 
@@ -84,6 +85,7 @@ class Engines:
         self._present: set[HeldEngine] = set()  # those that may still have memory
         self._changed = threading.Condition()
         self._draining = False
+        self._on_gpu = on_gpu(house.options.get("device", "cpu"))
         threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
 
     # ------------------------------------------------------------ requests
@@ -253,7 +255,9 @@ class Engines:
                 case "beat":
                     engine.stats = {key: value for key, value in said.items() if key != "type"}
                 case "finished":
-                    request = engine.given.pop(said["event"]["request"], None)
+                    request = engine.given.get(said["event"]["request"])
+                    if request is not None and request.attempt == said["event"]["attempt"]:  # not one that a later attempt has overtaken
+                        del engine.given[request.id]
                     engine.used_at = time.monotonic()
                     self._log_end(engine, request, said["event"])
             self._hand_over(engine)
@@ -280,7 +284,6 @@ class Engines:
     def _retire(self, engine: HeldEngine, *, why: str) -> None:
         """Begins an engine's orderly end; the caller holds the lock and knows that it has no requests."""
         log.info("unloading base", engine=engine.name, base=engine.base, why=why)
-        engine.state = State.ENDING
         self._engines.pop(engine.base, None)
         engine.close()
 
@@ -289,11 +292,11 @@ class Engines:
 
         What waited for an engine that never became ready fails with it: another would fare no better.
         """
-        engine.close()
-        status = engine.wait()
         with self._changed:
             orderly, served = engine.state is State.ENDING, engine.state is State.READY
-            engine.state = State.ENDING
+            engine.close()
+        status = engine.wait()
+        with self._changed:
             if self._engines.get(engine.base) is engine:
                 del self._engines[engine.base]
             lost = list(engine.given.values())
@@ -307,8 +310,9 @@ class Engines:
             self._changed.notify_all()
         if not orderly:
             log.error("engine ended", engine=engine.name, status=status, lost=len(lost), reason=message)
+        message = message or engine.killed_for or f"The engine ended while it answered (status {status})."
         for request in lost:
-            self._delivery.answer(failed(request, code, message or f"The engine ended while it answered (status {status})."))
+            self._delivery.answer(failed(request, code, message))
         self._forget(engine)
         self._on_change(engine.base, False)
         self._trim_cache()
@@ -348,6 +352,12 @@ class Engines:
         if engine.state is State.READY and now - engine.heard_at > self._house.hung_after_s:
             log.error("engine hangs", engine=engine.name, silent_s=round(now - engine.heard_at, 1))
             engine.kill()
+        if engine.state is State.ENDING and now - engine.ended_at > ENDS_WITHIN_S:
+            log.error("engine does not end", engine=engine.name)
+            engine.kill()
+        if engine.state is State.READY and not self._on_gpu and (own_bytes := engine.own_bytes) > MEMORY_OVERRUN * engine.memory_bytes:
+            log.error("engine takes more memory than it may", engine=engine.name, own_mb=own_bytes >> 20, may_mb=engine.memory_bytes >> 20)
+            engine.kill("The engine took more memory than it may. Try again, with less text or fewer adapters at once.")
         if engine.idle and now - engine.used_at > self._house.idle_s:
             self._retire(engine, why="idle")
 
@@ -377,7 +387,7 @@ class Engines:
                 if engine.given:
                     engine.kill()
                 else:
-                    engine.state = State.ENDING
+                    engine.close()
         for engine in engines:
             engine.close()
         with self._changed:

@@ -1,7 +1,8 @@
 """What an engine will take, before it is started, and in which numbers this machine computes well.
 
-An engine's memory is the weights as they are kept, the keys and values of its cache, which are there from the start, and
-what its process needs beside them. `benchmarks/memory.py` measures how near that comes.
+An engine's memory is the weights as they are kept, the keys and values of its cache, which are there from the start, what its
+process needs beside them, and room for adapters, which is filled as they are asked for. `benchmarks/memory.py` measures how near that
+comes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ LOGIT_COPIES = 4  # float32 numbers that a step and its sampling have for each e
 ROWS = {"max_running": 32, "max_batch_tokens": 128}  # of a step, where the options do not say
 CACHE_TOKENS = 16_384  # keys and values kept for all requests and prefixes of an engine together, where memory allows
 LEAST_CACHE_TOKENS = 2048
+ADAPTER_BYTES = 512 * 2**20  # of adapters that an engine keeps, where memory allows
+STACK_BYTES = 640 * 2**20  # of the copies of them that torch computes with: 32 of rank 16 on all of SmolLM2-135M, in float32
+ADAPTERS_SHARE = 4  # adapters get so much less of what is left than the cache may have
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 and ARM, as Linux names them
 
 
@@ -52,13 +56,18 @@ def native_dtype(device: str = "auto", *, cpu_info: Path = Path("/proc/cpuinfo")
 
     Emulated, bfloat16 took 1.85 s for a prompt of 110 tokens that took 0.43 s in float32 (SmolLM2-135M, 2 cores with AVX2).
     """
-    if device.startswith("cuda") or (device == "auto" and gpu.exists()):
+    if on_gpu(device, gpu=gpu):
         return "bfloat16"
     try:
         words = {word for line in cpu_info.read_text().splitlines() if line.startswith(("flags", "Features")) for word in line.split()}
     except OSError:
         return "float32"
     return "bfloat16" if words & BFLOAT16_FLAGS else "float32"
+
+
+def on_gpu(device: str, *, gpu: Path = Path("/dev/nvidia0")) -> bool:
+    """Whether an engine on `device` (cpu, cuda or auto) computes on a GPU."""
+    return device.startswith("cuda") or (device == "auto" and gpu.exists())
 
 
 def weights_bytes(config: GPTConfig, dtype: str) -> int:
@@ -84,6 +93,17 @@ def cache_token_bytes(config: GPTConfig, dtype: str) -> int:
     return 2 * config.layers * config.kv_heads * config.head_dim * CACHE_BYTES[dtype]
 
 
+def adapter_room(options: dict[str, Any], *, left_bytes: int) -> dict[str, int]:
+    """The options that bound an engine's adapters, for a part of the memory that is left at most. On a GPU it is the GPU's memory that
+    has the copies, and the C++ path needs none.
+    """
+    wanted = {"adapter_bytes": options.get("adapter_bytes", ADAPTER_BYTES)}
+    if not on_gpu(options.get("device", "cpu")) and building.compiler() is None:
+        wanted["stack_bytes"] = options.get("stack_bytes", STACK_BYTES)
+    most = max(left_bytes, 0) // ADAPTERS_SHARE
+    return {name: min(size, most * size // max(sum(wanted.values()), 1)) for name, size in wanted.items()}
+
+
 def beside_bytes(folder: Path, config: GPTConfig, options: dict[str, Any]) -> int:
     """What an engine's process takes beside weights and cache: itself, the vocabulary in two forms and the workspace of a step."""
     running, tokens = (options.get(name, usual) for name, usual in ROWS.items())
@@ -104,16 +124,22 @@ def tokenizer_bytes(folder: Path) -> int:
 
 
 def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
-    """The engine's footprint with as large a key-value cache as the budget allows. Raises Unfit or UnsupportedModel."""
+    """The engine's footprint with as much room for adapters and as large a key-value cache as the budget allows.
+
+    Raises Unfit or UnsupportedModel.
+    """
     config = GPTConfig.from_folder(folder)
     kept_bytes = weights_bytes(config, options["dtype"]) + packed_bytes(config, options)
     fixed_bytes = renderer_bytes(folder) + beside_bytes(folder, config, options) + kept_bytes
     token_bytes = cache_token_bytes(config, options["dtype"])
-    most = min(options.get("cache_tokens", CACHE_TOKENS), max((budget_bytes - fixed_bytes) // token_bytes, 0))
-    if most < LEAST_CACHE_TOKENS:
+    left_bytes = budget_bytes - fixed_bytes
+    if left_bytes < LEAST_CACHE_TOKENS * token_bytes:
         need_mb = (fixed_bytes + LEAST_CACHE_TOKENS * token_bytes) // 2**20
         raise Unfit(f"The base needs {need_mb} MB; this worker may use {budget_bytes // 2**20} MB (WORKER_MEMORY_BYTES).")
-    return Footprint(fixed_bytes + most * token_bytes, {**options, "cache_tokens": most})
+    adapters = adapter_room(options, left_bytes=left_bytes - LEAST_CACHE_TOKENS * token_bytes)
+    left_bytes -= sum(adapters.values())
+    most = min(options.get("cache_tokens", CACHE_TOKENS), left_bytes // token_bytes)
+    return Footprint(fixed_bytes + sum(adapters.values()) + most * token_bytes, {**options, **adapters, "cache_tokens": most})
 
 
 def fit_beside_server(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
@@ -127,7 +153,7 @@ def fit_beside_server(folder: Path, *, budget_bytes: int, options: dict[str, Any
 def outlook(folder: Path) -> dict[str, Any]:
     """What is known of a base before it is loaded: its size, its context, and the memory it needs by dtype. Raises UnsupportedModel.
 
-    The memory is that of an engine with its usual cache.
+    The memory is that of an engine with its usual cache, without adapters.
     """
     config = GPTConfig.from_folder(folder)
     beside = renderer_bytes(folder) + beside_bytes(folder, config, {})

@@ -37,8 +37,11 @@ class TrialOverdue(Exception):
     """The machine had no time for the trial: nothing is known about the rule."""
 
 
-def require_bounded(grammar: Grammar) -> None:
-    """Raises GrammarRefused when the rule is not supported or needs too much, TrialOverdue when that was not found out in time."""
+def require_bounded(grammar: Grammar) -> int:
+    """The bytes that the rule took.
+
+    Raises GrammarRefused when it is not supported or needs too much, TrialOverdue when that was not found out in time.
+    """
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # each reserves far more addresses than a rule may take
     command = [sys.executable, "-m", "inference.grammar_trial"]
     text = json.dumps(grammar.to_json())
@@ -51,6 +54,7 @@ def require_bounded(grammar: Grammar) -> None:
         raise GrammarRefused(done.stdout)
     if done.returncode != 0:
         raise GrammarRefused(TOO_MUCH)
+    return int(done.stdout)
 
 
 class Bytes:
@@ -96,6 +100,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (WITHIN_S, WITHIN_S + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     grammar = Grammar.from_json(json.load(sys.stdin))
+    before = _peak_bytes()
     most = _addresses() + STACK_BYTES + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     outcomes: list[str] = []  # one: why the rule is refused, "" when it is not
@@ -116,6 +121,11 @@ def main() -> None:
     if outcomes[0]:
         sys.stdout.write(outcomes[0])
         sys.exit(REFUSED_STATUS)
+    sys.stdout.write(str(_peak_bytes() - before))
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _addresses() -> int:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from llguidance import LLMatcher, LLTokenizer
 
 from inference.grammar import Constraint, GrammarRefused, compiled, next_allowed
-from inference.grammar_trial import TrialOverdue, require_bounded
+from inference.grammar_trial import MEMORY_BYTES, TrialOverdue, require_bounded
 from inference.sampling_params import Grammar
 from inference.tokenizer import Tokenizer
 
-KEPT = 32  # rules; the trial lets one have at most 64 MB
+KEPT = 32  # rules
+KEPT_BYTES = MEMORY_BYTES  # of all of them: as much as the trial lets a single one have
 AT_ONCE = 2  # tried together: one that needs too much must not hold up all others
 
 
@@ -33,6 +34,7 @@ class Compiled:
     matcher: LLMatcher
     allowed: bytes  # for the first token
     eos_ids: Collection[int]
+    size_bytes: int  # as its trial took
 
     def constraint(self, *, may_end: bool) -> Constraint:
         return Constraint(self.matcher.deep_copy(), self.allowed, eos_ids=self.eos_ids, may_end=may_end)
@@ -58,9 +60,18 @@ class Grammars:
             self._threads = self._threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="grammar")
             found = self._kept[grammar] = self._threads.submit(self._compiled, grammar)
         self._kept.move_to_end(grammar)
-        for old in [old for old, future in self._kept.items() if future.done()][: max(len(self._kept) - KEPT, 0)]:
-            del self._kept[old]
+        self._forget_the_oldest()
         return found
+
+    def _forget_the_oldest(self) -> None:
+        """But for the last, and those that are being compiled."""
+        sizes = {old: _size_of(future) for old, future in self._kept.items()}
+        count, size_bytes = len(sizes), sum(sizes.values())
+        for old in [old for old, future in self._kept.items() if future.done()]:
+            if (count <= KEPT and size_bytes <= KEPT_BYTES) or count == 1:
+                return
+            del self._kept[old]
+            count, size_bytes = count - 1, size_bytes - sizes[old]
 
     def refuse(self, grammar: Grammar, reason: str) -> None:
         """For a rule that held others up when an answer followed it."""
@@ -82,11 +93,11 @@ class Grammars:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _compiled(self, grammar: Grammar) -> Compiled:
-        require_bounded(grammar)
+        size_bytes = require_bounded(grammar)
         self.prepare()
         assert self._vocabulary is not None
         matcher = compiled(grammar, self._vocabulary, self._tokenizer.written_tokens)
-        return Compiled(matcher, next_allowed(matcher), self._eos_ids)
+        return Compiled(matcher, next_allowed(matcher), self._eos_ids, size_bytes)
 
     def _read_vocabulary(self) -> LLTokenizer:
         if not self._eos_ids:
@@ -97,3 +108,8 @@ class Grammars:
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # not an Exception: it would end the thread
                 raise GrammarRefused(f"this model's vocabulary cannot follow rules: {error}") from error
             raise
+
+
+def _size_of(compiling: Future[Compiled]) -> int:
+    """0 of what is not compiled yet or was refused."""
+    return compiling.result().size_bytes if compiling.done() and compiling.exception() is None else 0

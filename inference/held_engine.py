@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import secrets
@@ -40,9 +41,11 @@ class HeldEngine:
         self.waiting: dict[str, GenerationRequest] = {}  # in the order they came
         self.given: dict[str, GenerationRequest] = {}
         self.room = True  # as the engine itself says
-        self.memory_bytes = 0
+        self.memory_bytes = 0  # that it may take; 0: not known yet
+        self.killed_for = ""  # what people read then
         self.stats: dict[str, Any] = {}
         self.used_at = self.heard_at = self.began_at = time.monotonic()
+        self.ended_at = math.inf  # when it was told to end
         self.process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -87,7 +90,18 @@ class HeldEngine:
 
     def close(self) -> None:
         """Closes the process's input behind what it was told, on which it ends."""
+        self.state = State.ENDING
+        self.ended_at = min(self.ended_at, time.monotonic())
         self._lines.put(None)
+
+    @property
+    def own_bytes(self) -> int:
+        """Memory that is the process's alone, without the pages of files; 0 where the system does not say."""
+        try:
+            _, resident, shared, *_ = Path(f"/proc/{self.process.pid}/statm").read_text().split() if self.process else ("0", "0", "0")
+        except OSError:
+            return 0
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
     def _write(self, orders: IO[str]) -> None:
         """In a thread of its own: an engine that has stopped reading holds up nobody."""
@@ -99,8 +113,9 @@ class HeldEngine:
         except BrokenPipeError:
             log.info("engine takes no more orders", engine=self.name)
 
-    def kill(self) -> None:
+    def kill(self, why: str = "") -> None:
         if self.process is not None:
+            self.killed_for = self.killed_for or why
             self.process.kill()
 
     def wait(self) -> int | None:

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from inference.footprint import STACK_BYTES
 from inference.lora import Adapter, Layout
 
 Views = Mapping[str, tuple[Tensor, Tensor]]  # A [..., rank, in] and B transposed [..., rank, out] by projection
@@ -26,7 +27,6 @@ FEW_TOKENS = 4  # of one adapter in a step; with more, the padding of a stack co
 ENOUGH = 3  # adapters that are worth a stack
 SMALLEST_STACK = 4
 MOST_IN_STACK = 64
-STACK_BYTES = 640 * 2**20  # 32 adapters of rank 16 on all of SmolLM2-135M
 
 
 class LoraBatch:
@@ -119,7 +119,7 @@ class Stacks:
     def __init__(self, *, device: torch.device, dtype: torch.dtype, budget_bytes: int = STACK_BYTES) -> None:
         self._device = device
         self._dtype = torch.float32 if device.type == "cpu" else dtype
-        self._budget_bytes = budget_bytes
+        self.budget_bytes = budget_bytes
         self._stacks: dict[Layout, Stack] = {}
         self._arrivals = _Arrivals(device) if device.type == "cuda" else None
         self._copies = 0
@@ -210,11 +210,11 @@ class Stacks:
         if stack is not None and stack.rows >= rows:
             return stack
         for other in [other for other in self._stacks if other is not layout and other not in busy]:
-            if self.size_bytes + rows * layout.size * self._dtype.itemsize > self._budget_bytes:
+            if self.size_bytes + rows * layout.size * self._dtype.itemsize > self.budget_bytes:
                 self._drop(other)
         row_bytes = layout.size * self._dtype.itemsize
         others = self.size_bytes - (stack.size_bytes if stack else 0)
-        rows = min(rows, (self._budget_bytes - others) // row_bytes)
+        rows = min(rows, (self.budget_bytes - others) // row_bytes)
         if rows <= (stack.rows if stack else ENOUGH - 1):
             return stack
         if stack is not None:

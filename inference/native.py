@@ -209,6 +209,9 @@ class NativeRunner:
     def expect(self, adapter: Adapter) -> None:
         """It is read where it is."""
 
+    def bound_stacks(self, size_bytes: int) -> None:
+        """There are none."""
+
     def logits(self, hidden: Tensor) -> Tensor:
         hidden = hidden.contiguous()
         logits = torch.empty(len(hidden), self.config.vocab_size)

@@ -40,6 +40,10 @@ class Runner(Protocol):
         """Hears of an adapter that will soon be given to `hidden`."""
         ...
 
+    def bound_stacks(self, size_bytes: int) -> None:
+        """What it may copy adapters into, if it does."""
+        ...
+
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 [n, hidden] to float32 [n, vocabulary]."""
         ...
@@ -87,6 +91,9 @@ class TorchRunner:
 
     def expect(self, adapter: Adapter) -> None:
         self._stacks.expect(adapter)
+
+    def bound_stacks(self, size_bytes: int) -> None:
+        self._stacks.budget_bytes = size_bytes
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._model.sharp_logits(hidden)

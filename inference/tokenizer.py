@@ -66,6 +66,7 @@ class Tokenizer:
             tokens = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exceptions
             raise TokenizerError(f"tokenizer.json: {error}") from error
+        _refuse_patterns(tokens.decoder)
         tokens.no_padding()
         tokens.no_truncation()
         config = _read_json(folder / "tokenizer_config.json")
@@ -174,6 +175,16 @@ class Tokenizer:
         if len(text) > MAX_RENDERED_CHARS:
             raise TemplateFailed(f"The model's chat template made more than {MAX_RENDERED_CHARS} characters.")
         return text
+
+
+def _refuse_patterns(decoder: Any) -> None:
+    """Answers are decoded token by token beside everybody else's: a pattern that backtracks would hold all of them up."""
+    parts: list[Any] = [json.loads(decoder.__getstate__())] if decoder is not None else []
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Mapping) and "Regex" in part:
+            raise TokenizerError("tokenizer.json: its decoder replaces by a regular expression, which is not supported; replace a string")
+        parts += part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else []
 
 
 def _read_json(path: Path) -> dict[str, Any]:

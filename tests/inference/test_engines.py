@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,25 @@ def test_a_request_nobody_reads_is_cancelled(shared, bases: list[str], reader: R
     reader.valkey.pexpire(f"requests:{request.id}:lease", 1)
 
     assert reader.last(request)["reason"] == "cancelled"
+
+
+def test_a_second_attempt_at_a_request_takes_the_place_of_the_first(shared, bases: list[str], reader: Reader) -> None:
+    """As the store makes one when it took the engine for dead."""
+    engines, sent = shared
+    first, bystander = (a_request(bases[0], max_tokens=LONG) for _ in range(2))
+    for request in (first, bystander):
+        engines.submit(request)
+        reader.begun(request)
+    held_by = engines.pids()[bases[0]]
+
+    engines.submit(replace(first, attempt=2, sampling={**first.sampling, "max_tokens": 5}))
+
+    wait_until(lambda: [event["attempt"] for event in reader.events(first) if event["type"] == "finished"][-1:] == [2])
+    ends = {event["attempt"]: event for event in reader.events(first) if event["type"] == "finished"}
+    assert (ends[1]["reason"], ends[2]["reason"], ends[2]["usage"]["completion_tokens"]) == ("cancelled", "length", 5)
+    assert reader.last(bystander)["reason"] == "length"
+    assert engines.pids()[bases[0]] == held_by
+    wait_until(lambda: engines.held()[bases[0]].get("running") == 0, within_s=5)
 
 
 def test_a_wrong_request_fails_alone(shared, bases: list[str], reader: Reader) -> None:
@@ -305,6 +325,28 @@ def test_an_idle_base_makes_room_for_another_but_a_busy_one_does_not(
         assert reader.last(welcome)["reason"] != "error"
         assert list(engines.pids()) == [bases[1]]
         assert not Path(f"/proc/{first}").exists()
+
+
+def test_an_engine_that_does_not_end_or_takes_too_much_memory_is_killed(
+    valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.engines.ENDS_WITHIN_S", 0.5)
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts, memory_bytes=600 * 2**20) as (engines, _):
+        idle, following = a_request(bases[0]), a_request(bases[1], max_tokens=LONG)
+        engines.submit(idle)
+        reader.last(idle)
+        first = engines.pids()[bases[0]]
+        os.kill(first, signal.SIGSTOP)
+
+        engines.submit(following)
+
+        reader.begun(following)
+        assert not Path(f"/proc/{first}").exists()
+
+        monkeypatch.setattr("inference.engines.MEMORY_OVERRUN", 0.01)
+
+        last = reader.last(following)
+        assert (last["failure"], last["message"].partition(".")[0]) == ("engine_died", "The engine took more memory than it may")
 
 
 def test_a_base_that_never_fits_is_refused(valkey: str, artifacts: str, cache: Path, bases: list[str], reader: Reader) -> None:

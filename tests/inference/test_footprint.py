@@ -14,9 +14,11 @@ import torch
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
 from inference.footprint import (
+    ADAPTER_BYTES,
     CACHE_TOKENS,
     DTYPE_BYTES,
     PROCESS_BYTES,
+    STACK_BYTES,
     Unfit,
     beside_bytes,
     cache_token_bytes,
@@ -41,8 +43,28 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_with_plenty_of_memory_the_cache_has_its_usual_size(base: Path) -> None:
     need = fit(base, budget_bytes=8 * 2**30, options={"dtype": "float32"})
 
-    assert need.options == {"dtype": "float32", "cache_tokens": CACHE_TOKENS}
-    assert need.bytes > PROCESS_BYTES + CACHE_TOKENS * TOKEN_BYTES
+    assert need.options["cache_tokens"] == CACHE_TOKENS
+    assert need.options["adapter_bytes"] == ADAPTER_BYTES
+    assert need.bytes > PROCESS_BYTES + CACHE_TOKENS * TOKEN_BYTES + ADAPTER_BYTES
+
+
+@pytest.mark.parametrize("compiler", ["g++", None])
+def test_adapters_and_what_torch_copies_of_them_are_stated_and_take_a_part_of_what_is_left(
+    base: Path, monkeypatch: pytest.MonkeyPatch, compiler: str | None
+) -> None:
+    monkeypatch.setattr("inference.building.compiler", lambda: compiler)
+    without = fit(base, budget_bytes=2**50, options={"dtype": "float32", "adapter_bytes": 0, "stack_bytes": 0})
+
+    enough = fit(base, budget_bytes=2**50, options={"dtype": "float32"})
+    little = fit(base, budget_bytes=without.bytes + 100 * 2**20, options={"dtype": "float32"})
+
+    wanted = ADAPTER_BYTES + (0 if compiler else STACK_BYTES)
+    assert enough.bytes - without.bytes == wanted
+    room = little.options["adapter_bytes"] + little.options.get("stack_bytes", 0)
+    assert 25 * 2**20 < room < 40 * 2**20  # a quarter of what is left beside the smallest cache
+    assert little.options["adapter_bytes"] == pytest.approx(room * ADAPTER_BYTES / wanted, abs=2)
+    assert little.options["cache_tokens"] == CACHE_TOKENS
+    assert little.bytes == without.bytes + room
 
 
 def test_with_little_memory_the_cache_is_smaller_and_the_budget_is_kept(base: Path) -> None:
@@ -81,7 +103,7 @@ def test_what_a_base_needs_is_known_before_it_is_loaded(base: Path) -> None:
     assert known["context_length"] == 2048
     assert known["memory_bytes"].keys() == DTYPE_BYTES.keys()
     for dtype, stated in known["memory_bytes"].items():
-        assert stated == fit(base, budget_bytes=2**50, options={"dtype": dtype}).bytes
+        assert stated == fit(base, budget_bytes=2**50, options={"dtype": dtype, "adapter_bytes": 0, "stack_bytes": 0}).bytes
     assert cache_token_bytes(config, "float32") == TOKEN_BYTES == 2 * cache_token_bytes(config, "int8")
 
 

@@ -296,10 +296,14 @@ def test_a_request_cancelled_while_its_rule_is_tried_ends_at_once(one: EngineCor
 # ---------------------------------------------------------------- what is kept
 
 
-def test_a_rule_is_tried_once_and_the_longest_unused_is_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("count", "size_bytes"), [(2, 0), (32, 10)], ids=["by number", "by memory"])
+def test_a_rule_is_tried_once_and_the_longest_unused_is_forgotten(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, count: int, size_bytes: int
+) -> None:
     tried: list[Grammar] = []
-    monkeypatch.setattr(grammars, "require_bounded", tried.append)
-    monkeypatch.setattr(grammars, "KEPT", 2)
+    monkeypatch.setattr(grammars, "require_bounded", lambda grammar: tried.append(grammar) or size_bytes)
+    monkeypatch.setattr(grammars, "KEPT", count)
+    monkeypatch.setattr(grammars, "KEPT_BYTES", 25)
     kept = Grammars(Tokenizer.from_folder(folder), vocab_size=448)
     first, second, third = (Grammar(Form.CHOICE, (text,)) for text in ("a", "b", "c"))
 

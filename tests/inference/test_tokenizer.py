@@ -146,6 +146,15 @@ def test_a_pattern_that_backtracks_without_end_refuses_the_text_alone(folder: Pa
     assert tokenizer.decode(tokenizer.encode("Hello")) == "Hello"
 
 
+def test_a_decoder_that_could_backtrack_is_refused(folder: Path) -> None:
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    replace = {"type": "Replace", "pattern": {"Regex": "(b+)+$"}, "content": ""}
+    edit(folder / "tokenizer.json", decoder={"type": "Sequence", "decoders": [settings["decoder"], replace]})
+
+    with pytest.raises(TokenizerError, match="decoder replaces by a regular expression"):
+        Tokenizer.from_folder(folder)
+
+
 def test_an_engine_refuses_a_text_its_tokenizer_cannot_read_and_answers_the_others(folder: Path) -> None:
     settings = json.loads((folder / "tokenizer.json").read_text())
     split = {"type": "Split", "pattern": {"Regex": "(b+)+$"}, "behavior": "Isolated", "invert": False}
