@@ -435,6 +435,8 @@ TABLE: dict[str, Entry] = {
     "machine:readyz": Entry(PUBLIC),
     "machine:metrics": Entry(PUBLIC),
     "machine:robots": Entry(PUBLIC),
+    "machine:sitemap": Entry(PUBLIC),
+    "machine:sitemap_part": Entry(PUBLIC, path=fixed(part="gpts-0")),
     # the APIs without a key; tests/api/test_access_with_a_key.py asks them with one
     "api:listings": Entry(PUBLIC),
     "api:listing": Entry(APPROVED, path=of_listing),

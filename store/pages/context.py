@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.conf import settings
@@ -12,14 +11,9 @@ from django.utils.translation import get_language
 
 from store.accounts.models import User
 from store.notifications.models import Notification
+from store.pages import indexing
 
-_PREFIX = re.compile(r"^/(?:{})(?=/|$)".format("|".join(code for code, _name in settings.LANGUAGES)))
 _SHORT_NAMES = {"en": "EN", "zh-hans": "中文"}
-
-
-def _in_language(path: str, code: str) -> str:
-    """The same page in another language; the home page for what has no language of its own."""
-    return _PREFIX.sub(f"/{code}", path) if _PREFIX.match(path) else f"/{code}/"
 
 
 def _unread(request: HttpRequest) -> int:
@@ -28,24 +22,24 @@ def _unread(request: HttpRequest) -> int:
 
 
 def chrome(request: HttpRequest) -> dict[str, Any]:
-    site = f"{request.scheme}://{request.get_host()}"
     query = f"?{request.META['QUERY_STRING']}" if request.META.get("QUERY_STRING") else ""
+    address = indexing.address_of(request)
     current = get_language() or settings.LANGUAGE_CODE
     languages = [
         {
             "code": code,
             "name": _SHORT_NAMES[code],
-            "path": _in_language(request.path, code) + query,
-            "url": site + _in_language(request.path, code),
+            "path": indexing.in_language(request.path, code) + query,
+            "url": address.in_language(code),
             "is_current": code == current,
         }
         for code, _name in settings.LANGUAGES
     ]
     match = request.resolver_match
     return {
-        "site": site,
+        "site": address.site,
         "site_languages": languages,
-        "canonical": site + request.path,
+        "page_address": address,
         "at": f"{match.namespace}:{match.url_name}" if match else "",
         "unread": SimpleLazyObject(lambda: _unread(request)),
     }

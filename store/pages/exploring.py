@@ -231,6 +231,11 @@ class Exploration:
         return [Choice(self._label(name, value), Count(0), self.address(**{name: ""}), True) for name, value in self.filters.items()]
 
     @property
+    def only_use_case(self) -> UseCase | None:
+        """Where this is the page of a use case, and no search result."""
+        return self.use_cases.get(self.filters["use_case"]) if not self.q and set(self.filters) == {"use_case"} else None
+
+    @property
     def sorts(self) -> list[tuple[str, str | Promise, bool]]:
         return [(name, label, name == self.sort) for name, label in SORTS.items()]
 

@@ -28,7 +28,7 @@ from store.catalog.models import Listing, SearchEntry, UseCase, Version
 from store.catalog.search import Count
 from store.errors import AWAY
 from store.generation.models import Request
-from store.pages import snippets
+from store.pages import indexing, snippets, structured
 from store.pages.demo import finetune
 from store.playground.models import Conversation
 
@@ -76,6 +76,7 @@ def home_page(request: HttpRequest) -> dict[str, Any]:
         "listing_count": Count(*shelves["listing_count"]),
         "tried": tried,
         "continued": _continued(request),
+        "structured": structured.of_store(indexing.site_of(request)),
         **snippets.tabs(request, tried, model=shelves["model"]),
     }
 

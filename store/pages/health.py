@@ -65,12 +65,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-@require_safe
-def robots(request: HttpRequest) -> HttpResponse:
-    private = ["/admin/", "/api/", "/v1/", *(f"/{code}/{part}/" for code, _name in settings.LANGUAGES for part in ("account", "chat"))]
-    return HttpResponse("User-agent: *\n" + "".join(f"Disallow: {path}\n" for path in private), content_type="text/plain")
-
-
 # ---------------------------------------------------------------- readiness
 
 

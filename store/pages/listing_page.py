@@ -17,7 +17,7 @@ from store.catalog import downloads
 from store.catalog.models import Listing, Version
 from store.generation import workers
 from store.moderation.models import Submission
-from store.pages import alternatives, collections, following, front, lineage, measured, snippets
+from store.pages import alternatives, collections, following, front, indexing, lineage, measured, snippets, structured
 from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
@@ -51,6 +51,8 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
         **following.of_page(request.user, publisher=found.publisher, listing=found),
         **ratings.section(found, request.user),
     }
+    site, price = indexing.site_of(request), context["price"]
+    context["structured"] = structured.of_listing(site, found, context["text"], version, price, context["summary"])
     if version is not None:
         root = version.weights()
         context |= {

@@ -1,11 +1,13 @@
 from django.urls import path
 
-from store.pages import health
+from store.pages import crawlers, health
 
 app_name = "machine"
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),
-    path("robots.txt", health.robots, name="robots"),
+    path("robots.txt", crawlers.robots, name="robots"),
+    path("sitemap.xml", crawlers.sitemap, name="sitemap"),
+    path("sitemaps/<slug:part>.xml", crawlers.sitemap_part, name="sitemap_part"),
 ]

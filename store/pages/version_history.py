@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import User
 from store.catalog.models import Listing, Version
 from store.keyset import newest_first
-from store.pages import version_changes
+from store.pages import indexing, structured, version_changes
 from store.pages.version_changes import Change, MeasuredChange
 
 SHOWN = 10
@@ -57,6 +57,7 @@ def versions(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     context: dict[str, Any] = {
         "listing": listing,
         "text": listing.text(),
+        "structured": structured.of_versions(indexing.site_of(request), listing, listing.text()),
         "steps": _steps(page.rows, loaded),
         "before": page.before,
         "numbers": list(known.values_list("number", flat=True)[:OFFERED]),

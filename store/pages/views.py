@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import Publisher
 from store.catalog import search
 from store.catalog.models import Listing
-from store.pages import following, front, saved_searches, snippets
+from store.pages import following, front, indexing, saved_searches, snippets, structured
 from store.pages.exploring import Exploration
 
 
@@ -45,6 +45,7 @@ def publisher(request: HttpRequest, slug: str) -> HttpResponse:
         "listings": listings,
         "request_count": sum(listing.request_count for listing in listings),
         "role": found.role_of(request.user),
+        "structured": structured.of_publisher(indexing.site_of(request), found),
         **following.of_page(request.user, publisher=found),
     }
     return render(request, "pages/publisher.html", context)

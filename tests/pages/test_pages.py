@@ -62,7 +62,7 @@ def test_reading_sets_no_cookie_and_nothing_inline_is_needed(client: Client, bas
         policy = response["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert "script-src 'self'" in policy
-        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|javascript:", response.text), path
+        assert not re.search(r"<script(?![^>]*(?:\bsrc=|/ld\+json))|<style|\sstyle=|\son[a-z]+=|javascript:", response.text), path
         assert not re.search(r'(?:src|href)="(?:https?:)?//(?!testserver)', response.text), path
 
 
@@ -70,8 +70,6 @@ def test_the_language_switch_leads_to_the_same_page_with_the_same_question(clien
     page = client.get("/en/explore/?q=mail&sort=new").text
 
     assert '<a href="/zh-hans/explore/?q=mail&amp;sort=new" lang="zh-Hans" hreflang="zh-Hans">' in page
-    assert '<link rel="alternate" hreflang="zh-Hans" href="http://testserver/zh-hans/explore/">' in page
-    assert '<link rel="canonical" href="http://testserver/en/explore/">' in page
 
 
 def test_a_page_without_a_language_is_sent_to_one(client: Client) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from django import template
+from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest
+from django.template.base import Parser, Token
 from django.templatetags.static import static
 from django.utils import formats
 from django.utils.html import format_html
@@ -159,6 +162,42 @@ def language_name(code: str) -> str:
 def has_token(request: HttpRequest) -> bool:
     """Whether a form can hold a CSRF token: where it would set a cookie, on a page that is only read, it can't."""
     return request.user.is_authenticated or "CSRF_COOKIE" in request.META
+
+
+# ---------------------------------------------------------------- the head of a page
+
+
+class SharedNode(template.Node):
+    """What is between the tags, kept under a name instead of being written: a block is written once, a title is said three times."""
+
+    child_nodelists = ("nodelist",)
+
+    def __init__(self, nodelist: template.NodeList, name: str) -> None:
+        self.nodelist, self._name = nodelist, name
+
+    def render(self, context: template.Context) -> SafeString:
+        said = str(self.nodelist.render(context)).strip().replace('"', "&quot;")
+        context[self._name] = mark_safe(said)  # escaped where it was written; a quote may not end an attribute
+        return mark_safe("")
+
+
+@register.tag
+def shared(parser: Parser, token: Token) -> SharedNode:
+    """{% shared as page_title %}{% block title %}…{% endblock %}{% endshared %}"""
+    _tag, _as, name = token.split_contents()
+    nodelist = parser.parse(("endshared",))
+    parser.delete_first_token()
+    return SharedNode(nodelist, name)
+
+
+@register.filter
+def json_ld(rows: list[dict[str, Any]]) -> SafeString:
+    """Data blocks, which no browser runs: what would end or open an element inside is written as JSON's own escapes."""
+    written = (json.dumps(row, cls=DjangoJSONEncoder, ensure_ascii=False).translate(_JSON_ESCAPES) for row in rows or [])
+    return mark_safe("".join(f'<script type="application/ld+json">{row}</script>\n' for row in written))
+
+
+_JSON_ESCAPES = {ord(character): f"\\u{ord(character):04X}" for character in "<>&\u2028\u2029"}
 
 
 # ---------------------------------------------------------------- numbers
