@@ -3,6 +3,7 @@ from django.urls import path
 from store.pages import (
     collections,
     downloads,
+    feeds,
     following,
     leaderboards,
     listing_page,
@@ -22,6 +23,10 @@ urlpatterns = [
     path("explore/suggest/", suggestions.suggest, name="suggest"),
     path("explore/saved/", saved_searches.save_search, name="save_search"),
     path("explore/saved/<str:public_id>/forget/", saved_searches.forget_search, name="forget_search"),
+    path("feeds/gpts.atom", feeds.new_gpts, name="feed"),
+    path("feeds/use-cases/<str:use_case>.atom", feeds.of_use_case, name="feed_of_use_case"),
+    path("publishers/<str:slug>/feed.atom", feeds.of_publisher, name="feed_of_publisher"),
+    path("gpts/<str:publisher>/<str:slug>/feed.atom", feeds.of_versions, name="feed_of_versions"),
     path("gpts/<str:publisher>/<str:slug>/", listing_page.listing, name="listing"),
     path("leaderboards/", leaderboards.leaderboard, name="leaderboards"),
     path("collections/", collections.mine, name="collections"),
