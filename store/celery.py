@@ -55,6 +55,7 @@ def _configuration() -> dict[str, Any]:
             "reconcile-jobs": {"task": "store.jobs.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "sweep-uploads": {"task": "store.jobs.sweep_uploads", "schedule": 600.0, "options": {"expires": 600}},
             "collect-artifacts": {"task": "store.catalog.collect", "schedule": 3600.0, "options": {"expires": 3600}},
+            "erase-due-accounts": {"task": "store.accounts.erase_due", "schedule": 3600.0, "options": {"expires": 3600}},
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "refresh-stale-search-entries": {"task": "store.catalog.refresh_stale", "schedule": 5.0, "options": {"expires": 5}},
             "announce-missed-versions": {"task": "store.catalog.announce_missed", "schedule": 60.0, "options": {"expires": 60}},

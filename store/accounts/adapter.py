@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils import translation
 
 from store.accounts.models import User
@@ -27,6 +30,13 @@ class AccountAdapter(DefaultAccountAdapter):
         if visitor:
             forget_visitor(response)
         return response
+
+    def render_mail(self, template_prefix: str, email: str, context: dict[str, Any], headers: Any = None) -> EmailMultiAlternatives:
+        """Every letter has both parts: allauth's are written as plain text, from which the other is made."""
+        message: EmailMultiAlternatives = super().render_mail(template_prefix, email, context, headers)
+        shown = {"subject": message.subject, "body": message.body, "site": settings.SITE_URL, "language": translation.get_language()}
+        message.attach_alternative(render_to_string("email/plain.html", shown), "text/html")
+        return message
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """In the reader's language, which is not always that of the page that caused it."""

@@ -56,6 +56,22 @@ class DomainForm(ActForm):
     )
 
 
+class ErasureForm(ActForm):
+    """The username once more, since a press of a button may be one too many."""
+
+    username = forms.CharField(label=_("Your username"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._user = user
+
+    def clean_username(self) -> str:
+        given: str = self.cleaned_data["username"]
+        if given != self._user.username:
+            raise forms.ValidationError(_("This is not your username."))
+        return given
+
+
 class MemberForm(ActForm):
     username = forms.CharField(label=_("Username"), max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     role = forms.ChoiceField(label=_("Role"), choices=Membership.Role.choices, initial=Membership.Role.MEMBER)

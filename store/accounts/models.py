@@ -22,6 +22,9 @@ class User(AbstractUser):
         _("language"), max_length=10, default="en", choices=[("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
     )
 
+    erasure_due_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)  # its owner asked for it to be deleted
+    erased_at = models.DateTimeField(null=True, blank=True, editable=False)  # since then it names nobody
+
     REQUIRED_FIELDS = ["email"]
 
     @property

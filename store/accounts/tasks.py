@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
@@ -20,6 +22,37 @@ def send_invitation(public_id: str, token: str) -> None:
     )
     if invitation is not None:
         compose(invitation, token).send()
+
+
+@shared_task(name="store.accounts.erase_due")
+def erase_due() -> int:
+    from store.accounts import erasure  # which sends the letters below
+
+    return erasure.erase_due()
+
+
+@shared_task(name="store.accounts.send_erasure_asked")
+def send_erasure_asked(public_id: str) -> None:
+    user = User.objects.filter(public_id=public_id, erasure_due_at__isnull=False, erased_at__isnull=True).first()
+    if user is not None:
+        with translation.override(user.language):
+            link = f"{settings.SITE_URL}{reverse('accounts:privacy')}"
+        letter("erasure_asked", user.email, user.language, {"due": user.erasure_due_at, "link": link, "name": user.username}).send()
+
+
+@shared_task(name="store.accounts.send_erased")
+def send_erased(address: str, language: str) -> None:
+    letter("erased", address, language, {}).send()
+
+
+def letter(name: str, address: str, language: str, context: dict[str, Any]) -> EmailMultiAlternatives:
+    """Of the templates accounts/email/NAME_subject.txt, NAME.txt and NAME.html."""
+    with translation.override(language):
+        context = {**context, "language": language}
+        subject = render_to_string(f"accounts/email/{name}_subject.txt", context).strip()
+        message = EmailMultiAlternatives(subject, render_to_string(f"accounts/email/{name}.txt", context), to=[address])
+        message.attach_alternative(render_to_string(f"accounts/email/{name}.html", context), "text/html")
+    return message
 
 
 def compose(invitation: Invitation, token: str) -> EmailMultiAlternatives:

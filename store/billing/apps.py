@@ -6,4 +6,10 @@ class BillingConfig(AppConfig):
     label = "billing"
 
     def ready(self) -> None:
-        from store.billing import checks  # noqa: F401  (registers itself)
+        from store.accounts import personal_data
+        from store.billing import (
+            checks,  # noqa: F401  (registers itself)
+            personal,
+        )
+
+        personal_data.declare(*personal.HOLDINGS)

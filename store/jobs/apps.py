@@ -6,10 +6,11 @@ class JobsConfig(AppConfig):
     label = "jobs"
 
     def ready(self) -> None:
+        from store.accounts import personal_data
         from store.billing import ledger
         from store.billing.models import Transaction
         from store.catalog import collecting
-        from store.jobs import dispatch, evaluations, finetunes, outcomes, referring
+        from store.jobs import dispatch, evaluations, finetunes, outcomes, personal, referring
         from store.jobs.models import Job
 
         outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
@@ -20,3 +21,5 @@ class JobsConfig(AppConfig):
         dispatch.before_going_on(finetunes.goes_on)
         dispatch.before_going_on(evaluations.goes_on)
         ledger.keep_while(Transaction.Kind.JOB, finetunes.under_way)
+        personal_data.declare(*personal.HOLDINGS)
+        personal_data.waits_for(personal.is_under_way)

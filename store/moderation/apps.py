@@ -7,9 +7,11 @@ class ModerationConfig(AppConfig):
     label = "moderation"
 
     def ready(self) -> None:
+        from store.accounts import personal_data
         from store.jobs import outcomes
         from store.jobs.models import Job
-        from store.moderation import checks, reviewers
+        from store.moderation import checks, personal, reviewers
 
         outcomes.on_end(Job.Kind.CHECK, checks.take_outcome)
         post_migrate.connect(reviewers.create_group, sender=self)
+        personal_data.declare(*personal.HOLDINGS)

@@ -6,9 +6,11 @@ class PlaygroundConfig(AppConfig):
     label = "playground"
 
     def ready(self) -> None:
+        from store.accounts import personal_data
         from store.accounts.sign_in import on_sign_in
         from store.generation.settlement import on_finished
-        from store.playground import answers, conversations
+        from store.playground import answers, conversations, personal
 
         on_sign_in(conversations.adopt)
         on_finished(answers.keep)
+        personal_data.declare(*personal.HOLDINGS)

@@ -1,0 +1,14 @@
+"""What the accounts hold of a person."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from store.accounts.personal_data import Holding
+
+_SUMS = _("What was paid and earned: books whose entries sum to zero. Credit that is left can't be used any more.")
+HOLDINGS = (
+    Holding("billing.Account", kept=_SUMS),
+    Holding("billing.Entry", "account__user", kept=_SUMS),
+    Holding("billing.Reservation", "account__user", kept=_SUMS),
+)
