@@ -431,6 +431,8 @@ TABLE: dict[str, Entry] = {
     "mfa_login_webauthn": Entry(SENT_ON),
     "usersessions_list": Entry(SIGNED_IN),
     # machines
+    "pages:store_card": Entry(PUBLIC),
+    "pages:card": Entry(always(row(404)) | dict.fromkeys(("released", "unlisted"), row(200)), path=of_listing),
     "pages:feed": Entry(PUBLIC),
     "pages:feed_of_use_case": Entry(PUBLIC, path=fixed(use_case="chat")),
     "pages:feed_of_publisher": Entry(PUBLIC, path=publisher),

@@ -18,6 +18,7 @@ from store.catalog.models import Listing, Version
 from store.generation import workers
 from store.moderation.models import Submission
 from store.pages import alternatives, collections, following, front, indexing, lineage, measured, snippets, structured
+from store.pages.cards import views as cards
 from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
@@ -45,6 +46,7 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
         "price": prices.of_version(version) if version else prices.asked(found),
         "role": found.publisher.role_of(request.user),
         "alternatives": alternatives.of(found, version),
+        "share_image": cards.address_of(found),
         "summary": getattr(found, "rating_summary", None),
         **_standing(request.user, found, version),
         "collections": collections.for_listing(request.user, found),

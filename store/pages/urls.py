@@ -14,6 +14,7 @@ from store.pages import (
     version_history,
     views,
 )
+from store.pages.cards import views as cards
 from store.pages.studio import analytics, changing, editing, making, overview, previewing, retiring
 
 app_name = "pages"
@@ -23,6 +24,8 @@ urlpatterns = [
     path("explore/suggest/", suggestions.suggest, name="suggest"),
     path("explore/saved/", saved_searches.save_search, name="save_search"),
     path("explore/saved/<str:public_id>/forget/", saved_searches.forget_search, name="forget_search"),
+    path("card.png", cards.of_store, name="store_card"),
+    path("gpts/<str:publisher>/<str:slug>/card.png", cards.of_listing, name="card"),
     path("feeds/gpts.atom", feeds.new_gpts, name="feed"),
     path("feeds/use-cases/<str:use_case>.atom", feeds.of_use_case, name="feed_of_use_case"),
     path("publishers/<str:slug>/feed.atom", feeds.of_publisher, name="feed_of_publisher"),
