@@ -433,6 +433,9 @@ TABLE: dict[str, Entry] = {
     # machines
     "pages:store_card": Entry(PUBLIC),
     "pages:card": Entry(always(row(404)) | dict.fromkeys(("released", "unlisted"), row(200)), path=of_listing),
+    "machine:service_worker": Entry(PUBLIC),
+    "pages:manifest": Entry(PUBLIC),
+    "pages:offline": Entry(PUBLIC),
     "pages:feed": Entry(PUBLIC),
     "pages:feed_of_use_case": Entry(PUBLIC, path=fixed(use_case="chat")),
     "pages:feed_of_publisher": Entry(PUBLIC, path=publisher),

@@ -89,3 +89,6 @@ document.addEventListener("formdata", (event) => {
   if (event.target.method !== "get") return;
   for (const [name, value] of [...event.formData.entries()]) if (value === "") event.formData.delete(name);
 });
+
+// Without a network a page says so: the worker keeps that page and its files, and nothing of anybody's.
+navigator.serviceWorker?.register("/sw.js").catch(() => {}); // storage is off, or the address is not secure: it works as before

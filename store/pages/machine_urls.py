@@ -1,6 +1,6 @@
 from django.urls import path
 
-from store.pages import crawlers, health
+from store.pages import crawlers, health, installing
 
 app_name = "machine"
 urlpatterns = [
@@ -8,6 +8,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),
     path("robots.txt", crawlers.robots, name="robots"),
+    path("sw.js", installing.service_worker, name="service_worker"),
     path("sitemap.xml", crawlers.sitemap, name="sitemap"),
     path("sitemaps/<slug:part>.xml", crawlers.sitemap_part, name="sitemap_part"),
 ]

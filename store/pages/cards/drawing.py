@@ -58,7 +58,7 @@ def png(card: Card) -> bytes:
     width = SIZE[0] - 2 * MARGIN
     top: float = MARGIN
     if card.kind:
-        image.paste(_icon(card.instead, card.kind), (MARGIN, top))
+        image.paste(_icon(card.instead, card.kind), (MARGIN, MARGIN))
         left = MARGIN + ICON_PX + 40
         name = card.name if is_drawable(card.name) else card.instead
         size = 60 if _font(60).getlength(name) <= 2 * (SIZE[0] - MARGIN - left) else 46
