@@ -1,4 +1,4 @@
-"""`python -m inference generate|train|pretrain|evaluate`: a model folder used once from a terminal, without a store.
+"""`python -m inference generate|train|pretrain|evaluate|attention`: a model folder used once from a terminal, without a store.
 
 Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work, `inference.desk`
 that of training.
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description="Use a GPT model once, without a store.")
-    acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|pretrain|evaluate")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|pretrain|evaluate|attention")
     _add_generate(acts.add_parser("generate", help="answer prompts", description="Answers prompts; one answer is shown as it is made."))
     _add_train(
         acts.add_parser(
@@ -63,7 +63,22 @@ def _parser() -> argparse.ArgumentParser:
             description="Log-likelihood and perplexity of a text or JSONL file, or suites of items with their metrics.",
         )
     )
+    _add_attention(
+        acts.add_parser(
+            "attention",
+            help="how tokens look at each other",
+            description="The attention weights of one head of one layer over a short text, as one JSON object.",
+        )
+    )
     return parser
+
+
+def _add_attention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("text")
+    parser.add_argument("--layer", type=int, default=0, help="counted from 0 (default: 0)")
+    parser.add_argument("--head", type=int, default=0, help="counted from 0 (default: 0)")
+    _add_numbers(parser)
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:

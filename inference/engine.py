@@ -23,6 +23,7 @@ from torch import Tensor
 
 from inference.adapters import AdapterStore, Hold, Source
 from inference.answers import Answer, Branch, branches_of, ended
+from inference.attended import AttentionWeights, attended_prompt, watched_by
 from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
@@ -34,6 +35,7 @@ from inference.model import GPT
 from inference.native import fastest_runner
 from inference.prompts import Render, RequestRefused, own_tokens, prompt_of, sampling_of
 from inference.protocol import (
+    Attended,
     Delta,
     FailureCode,
     Finished,
@@ -53,7 +55,7 @@ RATE_OVER_S = 10.0
 BATCH_BESIDE_ON_CPU = 2
 LOOK_FOR_LOADED_EVERY_S = 0.01  # when there is nothing else to do
 
-Event = Started | Delta | Finished
+Event = Started | Delta | Attended | Finished
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,9 @@ class EngineCore:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
         params = sampling_of(request, vocab_size=self.config.vocab_size)
         prompt = self.prompt(request)
-        if reader is None and params.prompt_logprobs is not None:
+        if reader is None and request.attention is not None:
+            reader = AttentionWeights(prompt, self.tokenizer, self.config, asked=request.attention)
+        elif reader is None and params.prompt_logprobs is not None:
             reader = PromptLogprobs(prompt, self._runner.logits, top=params.prompt_logprobs)
         scope = Scope(request.adapter, request.version, request.tenant, own_tokens(request, prompt, self._render), cached=reader is None)
         blocks = SequenceBlocks(self._pool, scope)
@@ -191,6 +195,8 @@ class EngineCore:
 
     def prompt(self, request: GenerationRequest) -> list[int]:
         """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
+        if request.attention is not None:
+            return attended_prompt(request, self.tokenizer)
         return prompt_of(request, self._render, vocab_size=self.config.vocab_size, context_length=self.context_length)
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
@@ -294,7 +300,8 @@ class EngineCore:
         tokens = [token for c in chunks for token in c.sequence.tokens[c.start : c.start + c.count]]
         pieces = [Piece(c.start, c.count, c.sequence.blocks.blocks) for c in chunks]
         adapters = [self._answers[c.sequence.id].adapter for c in chunks]
-        hidden = self._runner.hidden(tokens, pieces, adapters if any(adapters) else None)
+        watched = watched_by(self._answers[c.sequence.id].reader for c in chunks)
+        hidden = self._runner.hidden(tokens, pieces, adapters if any(adapters) else None, watched)
         self._scheduler.advance(chunks)
         self._steps += 1
         ends: list[tuple[Answer, Branch, int]] = []
@@ -303,11 +310,14 @@ class EngineCore:
             end += chunk.count
             answer = self._answers[chunk.sequence.id]
             branch = answer.branches[chunk.sequence.branch]
-            if branch is answer.first:
-                self._read(answer, hidden[end - chunk.count : end], chunk.start)
+            if branch is answer.first and answer.reader is not None and chunk.start < chunk.sequence.prompt_length:
+                rows = slice(end - chunk.count, min(end, end - chunk.count + chunk.sequence.prompt_length - chunk.start))
+                answer.reader.show(hidden, watched, rows=rows, start=chunk.start)
             if chunk.reaches_end and (answer.reader is None or answer.reader.generates):
                 ends += [(answer, one, end - 1) for one in (branch, *self._fork(answer))]
             elif chunk.reaches_end:
+                if answer.reader is not None and (told := answer.reader.told()) is not None:
+                    self._events.append((answer.request.id, told))
                 self._finish(answer, FinishReason.STOP)
         if not ends:
             return
@@ -371,11 +381,6 @@ class EngineCore:
         self._zero_freed()  # before something is written to what was freed a moment ago
         self._runner.copy(copies)
         return new
-
-    def _read(self, answer: Answer, hidden: Tensor, start: int) -> None:
-        """Shows the prompt's part of a chunk to whoever reads it."""
-        if answer.reader is not None and start < answer.first.sequence.prompt_length:
-            answer.reader.read(hidden[: answer.first.sequence.prompt_length - start], start)
 
     def _note_logprobs(self, logits: Tensor, branches: list[Branch], chosen: list[int | None]) -> None:
         wanted = [

@@ -11,7 +11,7 @@ from inference.attention import Piece
 from inference.graphs import DecodingGraphs
 from inference.lora import Adapter
 from inference.model import GPT, Attention
-from inference.runner import Runner, TorchRunner
+from inference.runner import Runner, TorchRunner, Watched
 from inference.varlen import PAGE_SIZE, Kernel, StepTables, VarlenAttention, check_pages, flash_kernel, kernel_refusal
 
 log = structlog.get_logger(__name__)
@@ -38,9 +38,11 @@ class FlashRunner(TorchRunner):
         self._kernel = kernel or flash_kernel()
         self._graphs = DecodingGraphs(model, self._store, self._kernel, self._stacks)
 
-    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
-        replayed = self._graphs.hidden(tokens, pieces, adapters)
-        return super().hidden(tokens, pieces, adapters) if replayed is None else replayed
+    def hidden(
+        self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None, watched: Watched | None = None
+    ) -> Tensor:
+        replayed = None if watched is not None else self._graphs.hidden(tokens, pieces, adapters)
+        return super().hidden(tokens, pieces, adapters, watched) if replayed is None else replayed
 
     def _attention(self, pieces: Sequence[Piece]) -> Attention:
         return VarlenAttention(self._store, StepTables.of(pieces, self._store), self._kernel)

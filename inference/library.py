@@ -16,14 +16,14 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from inference.answers import Answer, Branch
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, Started, Usage
+from inference.protocol import Attended, Delta, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
 from inference.sampling_params import SamplingParams
 from inference.tokenizer import Tokenizer
@@ -92,11 +92,14 @@ class _Run:
     reader: Reader | None = None
     answer: Answer | None = None  # once it was given to the engine
     deltas: list[Delta] = field(default_factory=list)
+    attended: Attended | None = None
     finished: Finished | None = None
 
-    def note(self, event: Started | Delta | Finished) -> None:
+    def note(self, event: Started | Delta | Attended | Finished) -> None:
         if isinstance(event, Delta):
             self.deltas.append(event)
+        elif isinstance(event, Attended):
+            self.attended = event
         elif isinstance(event, Finished):
             self.finished = event
 
@@ -164,6 +167,16 @@ class Engine:
         ]
         self._answer(runs)
         return [pool.vector(dimensions) for pool in pools]
+
+    def attention(self, text: str, *, layer: int, head: int) -> Attended:
+        """How the tokens of a short text look at each other in one head of one layer, both counted from 0. Raises RequestRefused."""
+        run = self._run([], SamplingParams(max_tokens=1), None)
+        run.request = replace(
+            run.request, prompt_tokens=None, messages=[{"role": "user", "content": text}], attention={"layer": layer, "head": head}
+        )
+        self._answer([run])
+        assert run.attended is not None
+        return run.attended
 
     def score(self, prefix: Prompt, continuations: Sequence[Prompt]) -> list[float]:
         """The log-likelihood of each continuation behind the prefix: the sum over its tokens, in nats.

@@ -295,6 +295,8 @@ struct Step {
     const int64_t* blocks;
     const int32_t* adapter_of;  // [n] index of adapters or -1; null: no adapters
     const Adapter* adapters;
+    const int32_t* watched;  // [layers] where in `watched_rows` the layer's queries and keys go, or -1; null: no layer is watched
+    float* watched_rows;     // [layers watched][n][queries + keys], as they meet each other
 };
 
 }  // extern "C"
@@ -1200,6 +1202,8 @@ struct Pass {
             const int64_t angles = (l.rope * step.n + row) * half;
             if (m.frequencies) rotate(q + head * d, w.cosine + angles, w.sine + angles, half);
         }
+        if (step.watched && step.watched[number] >= 0)
+            std::copy(q, q + queries + keys, step.watched_rows + (step.watched[number] * step.n + row) * (queries + keys));
         const int64_t position = step.positions[row];
         const int64_t block = step.blocks[step.piece_blocks[w.piece_of[row]] + position / PANEL];
         const float *k = q + queries, *v = k + keys;

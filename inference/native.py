@@ -26,7 +26,7 @@ from inference.lora import Adapter
 from inference.model import GPT, Layer
 from inference.prepacked import prepacked_runner
 from inference.quantised import Int8Rows
-from inference.runner import Runner, copy_blocks
+from inference.runner import Runner, Watched, copy_blocks
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +107,8 @@ class _Step(ctypes.Structure):
         ("pieces", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("piece_rows", "piece_counts", "piece_blocks", "blocks", "adapter_of")),
         ("adapters", ctypes.POINTER(_Adapter)),
+        ("watched", ctypes.c_void_p),
+        ("watched_rows", ctypes.c_void_p),
     ]
 
 
@@ -163,7 +165,9 @@ class NativeRunner:
         self._ropes = list(model._frequencies)
         self._model = self._packed(model, blocks + 1)
 
-    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
+    def hidden(
+        self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None, watched: Watched | None = None
+    ) -> Tensor:
         n, threads = len(tokens), torch.get_num_threads()
         token_ids = array("q", tokens)
         positions, rows, counts, block_starts, blocks = array("q"), array("q"), array("q"), array("q"), array("q")
@@ -180,7 +184,7 @@ class NativeRunner:
             *(_address(numbers) for numbers in (token_ids, positions)), n, len(pieces),
             *(_address(numbers) for numbers in (rows, counts, block_starts, blocks)),
         )  # fmt: skip
-        kept = self._adapt(step, pieces, adapters)
+        kept = [*self._adapt(step, pieces, adapters), *self._watch(step, n, watched)]
         hidden = torch.empty(n, self.config.hidden_size)
         need = self._library.workspace_bytes(
             ctypes.byref(self._model),
@@ -205,6 +209,20 @@ class NativeRunner:
         )
         del kept
         return hidden
+
+    def _watch(self, step: _Step, n: int, watched: Watched | None) -> list[Any]:
+        """Points the step to where the queries and keys of the watched layers go; returns what must live as long as the step."""
+        if watched is None:
+            return []
+        config, layers = self.config, sorted(watched.layers)
+        queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        slots = array("i", [layers.index(layer) if layer in watched.layers else -1 for layer in range(config.layers)])
+        rows = torch.empty(len(layers), n, queries + keys)
+        for layer, its in zip(layers, rows, strict=True):
+            q, k = its.split([queries, keys], dim=-1)
+            watched.seen[layer] = q.view(n, -1, config.head_dim), k.view(n, -1, config.head_dim)  # filled by the step
+        step.watched, step.watched_rows = _address(slots), rows.data_ptr()
+        return [slots, rows]
 
     def expect(self, adapter: Adapter) -> None:
         """It is read where it is."""

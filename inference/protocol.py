@@ -102,6 +102,9 @@ def progress_key(job: str) -> str:
 LEARNED_BYTES = 24  # of a weight that is learned: its float32 copy, gradient, two moments, the best so far and a checkpoint's copy
 
 
+MAX_ATTENDED_TOKENS = 48  # of a text whose attention is shown
+
+
 class Message:
     """Base of the frozen dataclasses below: JSON out, JSON in."""
 
@@ -139,14 +142,17 @@ class GenerationRequest(Message):
     own_messages: int = 0
     prompt_tokens: list[int] | None = None
     tools: list[dict[str, Any]] | None = None  # functions that the model is told of, as OpenAI describes them
+    attention: dict[str, int] | None = (
+        None  # {"layer", "head"}, from 0: no answer, but how the tokens of the last message look at each other
+    )
     attempt: int = 1
     priority: str = Priority.INTERACTIVE
     leased: bool = True  # False: runs to its end though nobody reads
     trace: str = ""  # the web request's id, for the logs
 
     def to_json(self) -> dict[str, Any]:
-        """Without `tools` where there are none: a worker from before there were any reads it."""
-        return {name: value for name, value in super().to_json().items() if name != "tools" or value is not None}
+        """Without `tools` and `attention` where there are none: a worker from before there were any reads it."""
+        return {name: value for name, value in super().to_json().items() if name not in ("tools", "attention") or value is not None}
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,19 @@ class Delta(Message):
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in super().to_json().items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Attended(Message):
+    """softmax(QKᵀ/√d) of one head, before the Finished of a request for it."""
+
+    tokens: list[str]  # bytes that are no character as U+FFFD
+    weights: list[list[float]]  # of each token, to each one up to itself; 4 decimals, so a row sums to 1 nearly
+    layer: int  # from 0
+    head: int
+    layers: int  # that the model has
+    heads: int
+    type: str = "attended"
 
 
 @dataclass(frozen=True)

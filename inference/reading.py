@@ -1,4 +1,5 @@
-"""What is read off a prompt's hidden states while it is computed, chunk by chunk: log-probabilities of its tokens, or a mean.
+"""What is read off a prompt while it is computed, chunk by chunk: log-probabilities of its tokens, a mean of its hidden states, or
+how its tokens look at each other.
 
 A request with a reader computes its whole prompt, since a cached prefix has no hidden states any more.
 """
@@ -7,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from inference.protocol import Attended
+from inference.runner import Watched
 
 ROWS_AT_ONCE = 64  # whose logits are in memory together
 
@@ -24,15 +27,31 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...] = ()  # the most probable tokens there, best first
 
 
-class Reader(Protocol):
+class Reader:
+    """Reads nothing; those below, and `inference.attended`, read something."""
+
     generates: bool  # whether the request goes on to an answer
+    layer: int | None = None  # of which it is shown queries and keys as well
 
     def read(self, hidden: Tensor, start: int) -> None:
         """hidden: float32 [count, hidden] of the prompt's positions from `start` on. A preempted prompt begins anew at 0."""
-        ...
+
+    def look(self, queries: Tensor, keys: Tensor, start: int) -> None:
+        """queries: [count, heads, head_dim], keys: [count, kv_heads, head_dim] of `layer`, of the positions that `read` is shown."""
+
+    def show(self, hidden: Tensor, watched: Watched | None, *, rows: slice, start: int) -> None:
+        """Reads what a step computed in these rows, which are those of the prompt from position `start` on."""
+        self.read(hidden[rows], start)
+        if watched is not None and self.layer is not None:
+            queries, keys = watched.seen[self.layer]
+            self.look(queries[rows], keys[rows], start)
+
+    def told(self) -> Attended | None:
+        """What those who asked are told when the prompt is read."""
+        return None
 
 
-class PromptLogprobs:
+class PromptLogprobs(Reader):
     """Of each token of the prompt given those before it; the first has none."""
 
     generates = True
@@ -53,7 +72,7 @@ class PromptLogprobs:
                 self.values += token_logprobs(self._logits(rows[: len(following)]), following, [self._top] * len(following))
 
 
-class MeanPool:
+class MeanPool(Reader):
     """The mean of the prompt's hidden states."""
 
     generates = False

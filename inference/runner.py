@@ -6,7 +6,8 @@ device, and `inference.native` for processors with a compiler at hand. They give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -19,6 +20,15 @@ from inference.lora_batch import Stacks
 from inference.model import GPT, Attention
 
 
+@dataclass
+class Watched:
+    """The layers of which a step shows how tokens look at each other."""
+
+    layers: Collection[int]
+    # By layer, filled by the step: queries [n, heads, head_dim] and keys [n, kv_heads, head_dim] as they meet, turned by position.
+    seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
 class Runner(Protocol):
     name: str  # for stats
     device: torch.device
@@ -28,10 +38,13 @@ class Runner(Protocol):
     keys: Tensor  # [layers, blocks + 1, …], as `values`; block 0 is nobody's
     values: Tensor
 
-    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
+    def hidden(
+        self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None, watched: Watched | None = None
+    ) -> Tensor:
         """Computes the pieces' tokens, whose keys and values go into their blocks.
 
-        tokens: those of all pieces one behind the other, [n]; adapters: of each piece, None when no piece has one.
+        tokens: those of all pieces one behind the other, [n]; adapters: of each piece, None when no piece has one;
+        watched: takes up the queries and keys of some layers.
         Returns the normed hidden states, float32 [n, hidden].
         """
         ...
@@ -63,6 +76,20 @@ def copy_blocks(keys: Tensor, values: Tensor, pairs: Sequence[tuple[int, int]]) 
             store[:, target] = store[:, source]
 
 
+class _Watching:
+    """An attention that also notes what it was given."""
+
+    def __init__(self, attention: Attention, watched: Watched, *, query_scale: float) -> None:
+        self._attention = attention
+        self._watched = watched
+        self._query_scale = query_scale
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+        if layer in self._watched.layers:
+            self._watched.seen[layer] = q / self._query_scale, k
+        return self._attention(layer, q, k, v, window=window)
+
+
 class TorchRunner:
     name = "torch"
     block_size = BLOCK_SIZE
@@ -80,10 +107,15 @@ class TorchRunner:
         self.keys, self.values = store.keys, store.values
         self._stacks = Stacks(device=self.device, dtype=self.adapter_dtype)
 
-    def hidden(self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None) -> Tensor:
+    def hidden(
+        self, tokens: Sequence[int], pieces: Sequence[Piece], adapters: Sequence[Adapter | None] | None, watched: Watched | None = None
+    ) -> Tensor:
         positions = [position for piece in pieces for position in range(piece.start, piece.end)]
         lora = None if adapters is None else self._stacks.batch([(a, piece.count) for a, piece in zip(adapters, pieces, strict=True)])
-        hidden: Tensor = self._model(self._tensor(tokens), self._tensor(positions), self._attention(pieces), lora)
+        attention = self._attention(pieces)
+        if watched is not None:
+            attention = _Watching(attention, watched, query_scale=self._model.config.query_scale)
+        hidden: Tensor = self._model(self._tensor(tokens), self._tensor(positions), attention, lora)
         return hidden
 
     def _attention(self, pieces: Sequence[Piece]) -> Attention:

@@ -36,7 +36,8 @@ UNUSABLE = (
 
 def run(options: argparse.Namespace) -> None:
     """Raises one of UNUSABLE."""
-    {"generate": generate, "train": desk.train, "pretrain": desk.pretrain, "evaluate": evaluate}[options.act](options)
+    acts = {"generate": generate, "train": desk.train, "pretrain": desk.pretrain, "evaluate": evaluate, "attention": attention}
+    acts[options.act](options)
 
 
 def _adapter(options: argparse.Namespace) -> Path | None:
@@ -133,6 +134,14 @@ def _messages(value: dict[str, Any]) -> list[dict[str, str]]:
         if not isinstance(message, dict) or not all(isinstance(message.get(name), str) for name in ("role", "content")):
             raise WrongInput(f"{json.dumps(message)[:80]} is no message: it must have a 'role' and a 'content', both texts")
     return messages
+
+
+# ---------------------------------------------------------------- attention
+
+
+def attention(options: argparse.Namespace) -> None:
+    with Engine.load(folder_of(options.model), dtype=options.dtype, device=device_of()) as engine:
+        print(json.dumps(engine.attention(options.text, layer=options.layer, head=options.head).to_json(), ensure_ascii=False))
 
 
 # ---------------------------------------------------------------- evaluate
