@@ -59,7 +59,7 @@ def admit(
     due = prices.due(version, person)
     if not due.price.is_free and person is None:
         raise SignInNeeded
-    _a_worker_lives()
+    require_worker()
     with places.taken_for(order), transaction.atomic():
         _within_limits(person, visitor)  # behind the other refusals: what is not begun uses up no try
         request = Request.objects.create(
@@ -127,7 +127,8 @@ def _within_limits(person: User | None, visitor: str) -> None:
             raise TriesUsedUp(retry_after_s=error.retry_after_s) from error
 
 
-def _a_worker_lives() -> None:
+def require_worker() -> None:
+    """Raises NoWorker while nobody is there to generate."""
     if not client().zcount(GENERATION_WORKERS, time.time() - ALIVE_WITHIN_S, "+inf"):
         raise NoWorker
 

@@ -23,7 +23,8 @@ from store.valkey import client as valkey
 from tests import making
 
 pytestmark = pytest.mark.django_db
-PUBLIC = ["", "explore/", "leaderboards/", "developers/", "about/", "review-policy/"]
+LESSONS = ["learn/gpt/", "learn/choosing/", "learn/quality/", "learn/risks/", "learn/publishing/"]
+PUBLIC = ["", "explore/", "leaderboards/", "developers/", "about/", "review-policy/", *LESSONS]
 
 
 @pytest.fixture
