@@ -124,7 +124,7 @@ def loads(params: Mapping[str, Any], bench: Workbench) -> Finding:
         return Finding(FAILED, "base_unusable", str(error), {"reason": str(error)})
     if params["adapter"]:
         return _adapter_loads(base, bench.folder(params["adapter"]), facts)
-    if name := _first_not_finite(base, facts["files"], bench):
+    if name := first_not_finite(base, facts["files"], bench):
         return Finding(FAILED, "not_finite", f"The tensor {name} has numbers that are not finite.", {**facts, "tensor": name})
     return Finding(PASSED, "weights_load", f"{facts['tensors']} tensors, {facts['parameter_count']} parameters, all finite.", facts)
 
@@ -146,7 +146,8 @@ def _adapter_loads(base: Path, folder: Path, facts: Mapping[str, Any]) -> Findin
     return Finding(PASSED, "adapter_loads", f"Rank {adapter.rank} on {len(adapter.parts)} projections, all numbers finite.", evidence)
 
 
-def _first_not_finite(folder: Path, names: list[str], bench: Workbench) -> str:
+def first_not_finite(folder: Path, names: list[str], bench: Workbench) -> str:
+    """The name of a tensor in these files that has such numbers; empty when there is none."""
     for number, name in enumerate(names, 1):
         with safe_open(folder / name, framework="pt") as opened:
             for tensor in opened.keys():  # noqa: SIM118 - not a mapping

@@ -15,11 +15,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference import hub, packaged
 from inference.artifacts import ArtifactError, ArtifactRejected, ArtifactStore, check_file
 from inference.job_process import take_standard_output
+
+if TYPE_CHECKING:
+    from inference.config import GPTConfig
 
 IGNORED_NAMES = frozenset({"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"})
 MAX_JSON_DEPTH = 64
@@ -115,19 +118,22 @@ def _wanted_files(folder: Path) -> list[str]:
 
 def _check_texts(folder: Path, names: list[str]) -> None:
     for name in names:
-        place = folder / name
-        if place.suffix == ".safetensors":
-            continue  # its header is checked with the weights
-        try:
-            text = place.read_text(encoding="utf-8")
-            if place.suffix == ".json":
-                _check_depth(json.loads(text))
-        except UnicodeDecodeError as error:
-            raise ImportRefused(
-                "file", f"{name}: not UTF-8 text (byte {error.start}). Only safetensors, JSON and text are accepted."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise ImportRefused("file", f"{name}: not the JSON it should be: {error}.") from error
+        if not name.endswith(".safetensors"):  # its header is checked with the weights
+            check_text(folder / name)
+
+
+def check_text(place: Path) -> None:
+    """Raises ImportRefused unless the file is UTF-8, and JSON of bounded depth where its name says so."""
+    try:
+        text = place.read_text(encoding="utf-8")
+        if place.suffix == ".json":
+            _check_depth(json.loads(text))
+    except UnicodeDecodeError as error:
+        raise ImportRefused(
+            "file", f"{place.name}: not UTF-8 text (byte {error.start}). Only safetensors, JSON and text are accepted."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ImportRefused("file", f"{place.name}: not the JSON it should be: {error}.") from error
 
 
 def _check_depth(value: Any) -> None:
@@ -141,28 +147,44 @@ def _check_depth(value: Any) -> None:
 
 def check_folder(folder: Path) -> dict[str, Any]:
     """Facts about a model folder that the core can run. Raises ImportRefused."""
-    from inference import trial
-    from inference.checkpoint import CheckpointError, described
+    check_config(folder)
+    facts = check_weights(folder)
+    check_tokenizer(folder)
+    return facts
+
+
+def check_config(folder: Path) -> GPTConfig:
+    """Raises ImportRefused for what the core can't run."""
     from inference.config import GPTConfig, UnsupportedModel
+
+    try:
+        return GPTConfig.from_folder(folder)
+    except UnsupportedModel as error:
+        raise ImportRefused("unsupported", f"config.json: {error}") from error
+
+
+def check_weights(folder: Path) -> dict[str, Any]:
+    """Facts about weights of a folder whose configuration is good, from their headers. Raises ImportRefused."""
+    from inference.checkpoint import CheckpointError, described
+
+    try:
+        return described(folder)
+    except CheckpointError as error:
+        raise ImportRefused("weights", str(error)) from error
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Of a folder whose configuration is good. Raises ImportRefused, also for a chat template that needs too much."""
+    from inference import trial
     from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
     try:
-        config = GPTConfig.from_folder(folder)
-    except UnsupportedModel as error:
-        raise ImportRefused("unsupported", f"config.json: {error}") from error
-    try:
-        facts = described(folder)
-    except CheckpointError as error:
-        raise ImportRefused("weights", str(error)) from error
-    try:
-        tokenizer = Tokenizer.from_folder(folder)
-        _check_tokenizer(tokenizer, vocab_size=config.vocab_size)
+        _check_tokenizer(Tokenizer.from_folder(folder), vocab_size=check_config(folder).vocab_size)
         trial.require_bounded(folder)
     except TokenizerError as error:
         raise ImportRefused("tokenizer", f"The tokenizer could not be read: {error}") from error
     except TemplateFailed as error:
         raise ImportRefused("template", str(error)) from error
-    return facts
 
 
 def _check_tokenizer(tokenizer: Any, *, vocab_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inference import checks, datasets, evaluating, pretraining, training
+from inference import brought, checks, datasets, evaluating, pretraining, training
 from inference.config import GPTConfig
 from inference.job_process import Channel, JobError, Order
 from inference.protocol import JobKind, JobTask
@@ -26,6 +26,8 @@ def run(order: Order, channel: Channel, *, work: Path) -> dict[str, Any]:
             return training.run(task, bench)
         case JobKind.PRETRAINING:
             return pretraining.run(task, bench)
+        case JobKind.IMPORT:
+            return brought.run(task, bench)
         case JobKind.CHECK:
             return checks.run(task, bench)
         case JobKind.EVALUATION:

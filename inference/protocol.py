@@ -244,6 +244,7 @@ MAX_HELD_OUT = 100  # examples that a training run measures itself on, whatever 
 
 class JobKind(StrEnum):
     VALIDATION = "validation"
+    IMPORT = "import"  # of files that a publisher brought
     FINETUNE = "finetune"
     PRETRAINING = "pretraining"
     CHECK = "check"

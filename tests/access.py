@@ -25,7 +25,7 @@ from store.billing import ledger
 from store.catalog import collections, following
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
-from store.jobs import dispatch, files, finetunes, uploads
+from store.jobs import dispatch, files, finetunes, folders, uploads
 from store.jobs.models import Job
 from store.moderation import decisions
 from store.moderation.models import Submission
@@ -214,7 +214,21 @@ def _make_finetune(world: World, base: Version) -> dict[str, str]:
         Job.objects.filter(pk=jobs[state].pk).update(state=state)
     Job.objects.filter(pk=jobs["succeeded"].pk).update(result={"manifest": making.make_artifact().digest})
     named = {f"{state} job": job.public_id for state, job in jobs.items()}
+    named |= _make_folders(world, base)
     return {"job": jobs["waiting"].public_id, "file": file.public_id, "base": base.public_id, **named}
+
+
+def _make_folders(world: World, base: Version) -> dict[str, str]:
+    """Files for a version, whole and not checked yet, and a folder of which a version can be made."""
+    owner, listing = world.people["owner"], world.listing("released")
+    folder, checked = (folders.begin(owner, listing, kind="adapter", base=base) for _ in range(2))
+    for name in folders.NEEDED["adapter"]:
+        content = io.BytesIO(name.encode())
+        folder.files.add(file := files.save(owner, listing.publisher, name=name, stream=content, purpose="model"))
+    result = {"manifest": making.make_artifact().digest, "facts": {}}
+    checked.job = Job.objects.create(kind=Job.Kind.IMPORT, state=Job.State.SUCCEEDED, publisher=listing.publisher, result=result)
+    checked.save()
+    return {"folder": folder.public_id, "checked folder": checked.public_id, "file of a folder": file.public_id}
 
 
 def make_open_job() -> Job:

@@ -165,6 +165,18 @@ def new_gpt(world: World, state: str) -> dict[str, Any]:
     return {**TEXTS, **PROMPT, **claims, "slug": "new", "base": world.things["base"]}
 
 
+def new_gpt_from_files(world: World, state: str) -> dict[str, Any]:
+    return new_gpt(world, state) | {"kind": "adapter"}
+
+
+def of_folder(name: str, **also: str) -> Callable[[World, str], dict[str, Any]]:
+    return lambda world, state: {
+        **of_listing(world, "released"),
+        "public_id": world.things[name],
+        **{key: world.things[thing] for key, thing in also.items()},
+    }
+
+
 def new_version(world: World, state: str) -> dict[str, Any]:
     return {**PROMPT, "base": world.things["base"]}
 
@@ -185,6 +197,12 @@ class Reopened(io.BytesIO):
 
 def file_of_requests(world: World, state: str) -> dict[str, Any]:
     return {"file": Reopened(b"{}")}
+
+
+def readme(world: World, state: str) -> dict[str, Any]:
+    file = Reopened(b"# About")
+    file.name = "README.md"
+    return {"file": file}
 
 
 def results_of_batch(world: World, state: str) -> dict[str, Any]:
@@ -274,6 +292,13 @@ TABLE: dict[str, Entry] = {
         act=always(editors(422)) | {"draft": editors(302)}, path=of_listing, body=fixed(version="1.0.0", texts="on", visibility="public")
     ),
     "pages:studio_withdraw": Entry(act=always(editors(404)) | {"sealed": editors(302)}, path=of_listing),  # nothing else is in review
+    "pages:studio_new_from_files": Entry(EDITORS, ACT_EDITORS, path=publisher, body=new_gpt_from_files),
+    "pages:studio_bring": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=fixed(kind="weights")),
+    "pages:studio_folder": Entry(EDITORS, ACT_EDITORS, path=of_folder("checked folder"), body=fixed(number="2.0.0")),
+    "pages:studio_folder_add": Entry(act=ACT_EDITORS, path=of_folder("folder"), body=readme),
+    "pages:studio_folder_take_out": Entry(act=ACT_EDITORS, path=of_folder("folder", file="file of a folder")),
+    "pages:studio_folder_check": Entry(act=ACT_EDITORS, path=of_folder("folder")),
+    "pages:studio_folder_discard": Entry(act=ACT_EDITORS, path=of_folder("folder")),
     "pages:studio_new_version": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=new_version),
     "pages:studio_version": Entry(
         EDITORS, always(editors(422)) | {"draft": editors(302)}, path=of_version, body=fixed(instructions="Answer.")

@@ -5,11 +5,11 @@ const PATIENCE = 10; // failures in a row before a person is asked
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30000;
 const REMEMBERED_MS = 24 * 3600 * 1000; // as long as the store keeps what it has of an upload
-const PREFIX = "upload ";
+export const PREFIX = "upload ";
 const AGAIN = [408, 423, 429, 460]; // the store's answers that another try may change
 const ELSEWHERE = "wrong_offset"; // its code for a piece that another tab, or a lost answer's own, was quicker with
 
-class Refusal extends Error {
+export class Refusal extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -18,7 +18,7 @@ class Refusal extends Error {
 
 class Elsewhere extends Error {}
 
-class Changed extends Error {}
+export class Changed extends Error {}
 
 const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
@@ -47,7 +47,7 @@ function pause(ms, signal) {
 
 // ---------------------------------------------------------------- what the browser remembers of uploads: where they are, by file
 
-const memory = {
+export const memory = {
   read(key) {
     try {
       return JSON.parse(localStorage.getItem(key));
@@ -95,7 +95,7 @@ async function isBegunWith(file, { name, bytes, offset, sha256 }) {
 const isAsChosen = (file) => file.slice(0, 1).arrayBuffer().then(() => true, () => false);
 
 // Sends what is missing of the file and resolves to the upload's address. `begun`: that of one that goes on, of which this browser need not know.
-async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key, begun, signal, progress, waiting }) {
+export async function send(file, { endpoint, purpose, publisher, pieceBytes, token, key, begun, signal, progress, waiting }) {
   const about = { filename: file.name, purpose, ...(publisher ? { publisher } : {}) };
   const metadata = Object.entries(about).map(([name, value]) => `${name} ${base64(value)}`).join(",");
   const remember = (done) => memory.write(key, { url, name: file.name, done, until: Date.now() + REMEMBERED_MS });

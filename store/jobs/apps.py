@@ -10,13 +10,14 @@ class JobsConfig(AppConfig):
         from store.billing import ledger
         from store.billing.models import Transaction
         from store.catalog import collecting
-        from store.jobs import dispatch, evaluations, finetunes, outcomes, personal, referring
+        from store.jobs import dispatch, evaluations, finetunes, folders, outcomes, personal, referring
         from store.jobs.models import Job
 
         outcomes.on_end(Job.Kind.VALIDATION, finetunes.validated)
         for kind in finetunes.KINDS:
             outcomes.on_end(kind, finetunes.ended)
         outcomes.on_end(Job.Kind.EVALUATION, evaluations.ended)
+        outcomes.on_end(Job.Kind.IMPORT, folders.ended)
         collecting.ask(referring.digests)
         dispatch.before_going_on(finetunes.goes_on)
         dispatch.before_going_on(evaluations.goes_on)

@@ -82,6 +82,17 @@ class UploadLost(FileRejected):
     message = _("The upload of this file is not here any more. Choose the file again.")
 
 
+class FolderIncomplete(Conflict):
+    """Files that must be there are not."""
+
+    code = "folder_incomplete"
+
+
+class FolderUnderCheck(Conflict):
+    code = "folder_under_check"
+    message = _("These files are being checked. Wait for the end of the check before you change them.")
+
+
 class TooManyFinetunes(Conflict):
     """The person has as many waiting or running as one may."""
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher
 from store.accounts.public_ids import PublicIdField
+from store.catalog.models import Listing, Version
 
 
 class UploadedFile(models.Model):
@@ -23,6 +24,7 @@ class UploadedFile(models.Model):
         BATCH = "batch", _("Batch")
         BATCH_OUTPUT = "batch_output", _("Results of a batch")
         EVALUATION = "evaluation", _("Evaluation")
+        MODEL = "model", _("Part of a model")
 
     public_id = PublicIdField("file")
     publisher = models.ForeignKey(Publisher, on_delete=models.CASCADE, null=True, blank=True, related_name="files")  # none: a person's own
@@ -75,6 +77,7 @@ class Upload(models.Model):
 class Job(models.Model):
     class Kind(models.TextChoices):
         VALIDATION = "validation", _("Data validation")
+        IMPORT = "import", _("Check of brought files")
         FINETUNE = "finetune", _("Fine-tune")
         PRETRAINING = "pretraining", _("Pre-training")
         CHECK = "check", _("Check")
@@ -140,6 +143,31 @@ class Job(models.Model):
     def cause(self) -> str:
         """Names its reservation and its transaction."""
         return f"job:{self.public_id}"
+
+
+class ModelFolder(models.Model):
+    """Files on their way to be a version: a model's or an adapter's. `store.jobs.folders` says how."""
+
+    class Kind(models.TextChoices):
+        WEIGHTS = Version.Kind.WEIGHTS.value, _("Full weights")
+        ADAPTER = Version.Kind.ADAPTER.value, _("Adapter")
+
+    public_id = PublicIdField("folder")
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    base = models.ForeignKey(Version, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    files: models.ManyToManyField = models.ManyToManyField(UploadedFile, related_name="folders", blank=True)
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")  # the last check of them
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=Q(kind="weights") | Q(base__isnull=False), name="an_adapter_has_a_base")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} for {self.listing_id}"
 
 
 class JobSegment(models.Model):

@@ -94,6 +94,7 @@ FAILURES: dict[str, str | Promise] = {
     "suite_unknown": _("The worker doesn't know one of these suites; it may be older than the store."),
     "nothing_to_measure": _("None of these suites asks for answers, and instructions change nothing else."),
     "template_failed": _("The model's chat template refused an item."),
+    "folder_unusable": _("The files can't be used yet."),
     "worker_storage": _("The worker could not read or write a file. Try again later."),
 }
 

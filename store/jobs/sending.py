@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 RESEND_AFTER = timedelta(seconds=30)
 SENT_AT_ONCE = 100  # by one round of the reconciler
 # What a publisher starts; checks are the store's own.
-LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.FINETUNE, Job.Kind.PRETRAINING, Job.Kind.EVALUATION})
+LIMITED_KINDS = frozenset({Job.Kind.VALIDATION, Job.Kind.IMPORT, Job.Kind.FINETUNE, Job.Kind.PRETRAINING, Job.Kind.EVALUATION})
 QUEUES = {Job.Kind.FINETUNE: protocol.TRAINING_QUEUE, Job.Kind.PRETRAINING: protocol.TRAINING_QUEUE}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from celery import shared_task
 
 from inference import protocol
-from store.jobs import claims, reconciliation, uploads
+from store.jobs import claims, folders, reconciliation, uploads
 
 log = logging.getLogger(__name__)
 
@@ -53,3 +53,5 @@ def reconcile() -> None:
 def sweep_uploads() -> None:
     if removed := uploads.sweep():
         log.info("uploads: %s pieces that belong to none removed", removed)
+    if forgotten := folders.sweep():
+        log.info("folders: %s that nobody went on with forgotten", forgotten)

@@ -25,11 +25,12 @@ from store.accounts.publishers import require_role
 from store.catalog import artifacts, staging
 from store.catalog.errors import ArtifactRejected
 from store.errors import NotFound
-from store.jobs import files
+from store.jobs import files, tensors
 from store.jobs.errors import FileRejected, FileTooLarge, TooManyUploads, UploadLost, WrongOffset
 from store.jobs.models import Upload, UploadedFile
 
 Purpose = UploadedFile.Purpose
+OF_PUBLISHERS = (Purpose.FINETUNE, Purpose.EVALUATION, Purpose.MODEL)
 KEPT = timedelta(hours=24)  # after its last piece
 STRAY_AFTER = timedelta(hours=1)  # a piece without an upload is removed; a younger one may belong to an upload just begun
 UNFINISHED_AT_ONCE = 20  # of one publisher, or of one person's own
@@ -40,7 +41,7 @@ Check = Callable[[IO[bytes]], None]
 
 def piece_bytes() -> int:
     """What the pages send at once: little is lost with one, and no file that may be brought has more than half of MAX_PIECES."""
-    return max(USUAL_PIECE_BYTES, -(-settings.MAX_UPLOAD_BYTES * 2 // MAX_PIECES))
+    return max(USUAL_PIECE_BYTES, -(-max(settings.MAX_UPLOAD_BYTES, settings.MODEL_FILE_BYTES) * 2 // MAX_PIECES))
 
 
 def begin(user: User, publisher: Publisher | None, *, name: str, purpose: str, length_bytes: int, metadata: str = "") -> Upload:
@@ -49,13 +50,15 @@ def begin(user: User, publisher: Publisher | None, *, name: str, purpose: str, l
     Raises FileRejected, FileTooLarge and StorageFull as `files.save` would in the end, TooManyUploads, and what `require_role` does.
     """
     _require_may(user, publisher)
-    if purpose not in ((Purpose.BATCH,) if publisher is None else (Purpose.FINETUNE, Purpose.EVALUATION)):
-        raise FileRejected(_("A publisher's files are for fine-tuning or evaluation, a person's own for batches."), param="purpose")
+    if purpose not in ((Purpose.BATCH,) if publisher is None else OF_PUBLISHERS):
+        raise FileRejected(
+            _("A publisher's files are for fine-tuning, evaluation or versions, a person's own for batches."), param="purpose"
+        )
     name = files.checked_name(name, purpose)
     if length_bytes == 0:
         raise FileRejected(_("The file is empty."), param="file")
-    if length_bytes > settings.MAX_UPLOAD_BYTES:
-        raise files.too_large()
+    if length_bytes > (limit := files.limit_bytes(name, purpose)):
+        raise files.too_large(limit)
     owner = publisher or user
     with transaction.atomic():
         files.lock(owner)
@@ -64,8 +67,8 @@ def begin(user: User, publisher: Publisher | None, *, name: str, purpose: str, l
             unfinished = unfinished.filter(created_by=user)
         if unfinished.count() >= UNFINISHED_AT_ONCE:
             raise TooManyUploads
-        on_the_way = unfinished.aggregate(total=Sum("length_bytes"))["total"] or 0
-        files.require_place(owner, length_bytes, beside_bytes=on_the_way)
+        on_the_way = unfinished.filter(files.beside(purpose)).aggregate(total=Sum("length_bytes"))["total"] or 0
+        files.require_place(owner, length_bytes, purpose=purpose, beside_bytes=on_the_way)
         whose = {"publisher": publisher, "created_by": user}
         what = {"purpose": purpose, "name": name, "length_bytes": length_bytes, "metadata": metadata}
         return Upload.objects.create(**whose, **what, expires_at=timezone.now() + KEPT)
@@ -105,8 +108,8 @@ def append(upload: Upload, *, offset_bytes: int, stream: BinaryIO, check: Check 
     """Adds what `stream` holds at the end, which must be at `offset_bytes`. `check` may refuse the piece by raising.
 
     Raises WrongOffset where the upload ends elsewhere, also when another piece was quicker, FileTooLarge beyond its length,
-    FileRejected of too many pieces, NotFound when it was given up meanwhile, and what `require_role` does of who has left the
-    publisher; nothing is added then.
+    FileRejected of too many pieces and of a file that turns out not to be what it is for, NotFound when it was given up meanwhile,
+    and what `require_role` does of who has left the publisher; nothing is added then.
     """
     _require_may(upload.created_by, upload.publisher)
     if offset_bytes != upload.offset_bytes:
@@ -118,6 +121,7 @@ def append(upload: Upload, *, offset_bytes: int, stream: BinaryIO, check: Check 
             if check is not None:
                 check(piece.file)
             if piece.size_bytes:
+                tensors.check_arrived(upload, piece.file, piece.size_bytes)
                 _add(upload, piece.file, piece.size_bytes)
     except ArtifactRejected as error:
         raise FileTooLarge(_("More was sent than the file was said to have.")) from error

@@ -29,7 +29,7 @@ from store.jobs import checkpoints, dispatch, evaluation_views, files, finetunes
 from store.jobs.access import ACTORS, person, publisher_of
 from store.jobs.estimates import estimate, estimate_from_nothing
 from store.jobs.forms import SCOPES, DataForm, PretrainingForm, RefusableForm, SettingsForm, VersionForm, version_of
-from store.jobs.models import Job, UploadedFile
+from store.jobs.models import Job, ModelFolder, UploadedFile
 from store.jobs.standing import Standing, rows
 from store.keyset import newest_first
 
@@ -63,7 +63,11 @@ def show_finetunes(request: HttpRequest, slug: str) -> HttpResponse:
 @require_GET
 def show_files(request: HttpRequest, slug: str) -> HttpResponse:
     owner = publisher_of(request, slug)
-    page = newest_first(owner.files.select_related("created_by"), before=request.GET.get("before", ""), size=PAGE_ROWS)
+    page = newest_first(
+        owner.files.exclude(purpose=UploadedFile.Purpose.MODEL).select_related("created_by"),
+        before=request.GET.get("before", ""),
+        size=PAGE_ROWS,
+    )
     context = {"publisher": owner, "files": page.rows, "before": page.before, "may_act": owner.role_of(request.user) in ACTORS}
     context |= {"kept_bytes": files.kept_bytes(owner), "allowed_bytes": settings.UPLOADED_BYTES_PER_PUBLISHER}
     context["unfinished"] = uploads.unfinished(person(request), owner)
@@ -214,6 +218,8 @@ def show_job(request: HttpRequest, public_id: str) -> HttpResponse:
 def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> HttpResponse:
     if job.kind == Job.Kind.EVALUATION and job.publisher is not None:
         return evaluation_views.page(request, job, job.publisher)
+    if job.kind == Job.Kind.IMPORT:
+        return _to_folder(job)
     if job.kind not in finetunes.KINDS or job.publisher is None:
         raise NotFound
     standing = Standing(job)
@@ -226,6 +232,17 @@ def _page(request: HttpRequest, job: Job, form: RefusableForm | None = None) -> 
     context["file"] = UploadedFile.objects.filter(publisher=job.publisher, sha256=job.params.get("file", "")).first()
     context["hopeless"] = job.error_code in dispatch.HOPELESS
     return render(request, "jobs/job.html", context, status=422 if form is not None and form.errors else 200)
+
+
+def _to_folder(job: Job) -> HttpResponse:
+    """Where the files that it checks are shown, or the GPT when a version was made of them."""
+    folder = ModelFolder.objects.filter(public_id=job.subject).select_related("listing__publisher").first()
+    version = Version.objects.filter(made_by=job.public_id).select_related("listing__publisher").first()
+    if folder is not None:
+        return redirect("pages:studio_folder", folder.listing.publisher.slug, folder.listing.slug, folder.public_id)
+    if version is not None:
+        return redirect("pages:studio_listing", version.listing.publisher.slug, version.listing.slug)
+    raise NotFound
 
 
 def _acting(act: Callable[[User, Job], None]) -> Callable[..., HttpResponse]:

@@ -17,7 +17,7 @@ from store.pages import (
     views,
 )
 from store.pages.cards import views as cards
-from store.pages.studio import analytics, changing, editing, making, overview, previewing, retiring
+from store.pages.studio import analytics, bringing, changing, editing, making, overview, previewing, retiring
 
 app_name = "pages"
 urlpatterns = [
@@ -65,6 +65,7 @@ urlpatterns = [
     path("studio/preview/", previewing.preview, name="studio_preview"),
     path("studio/publishers/<str:slug>/", overview.publisher, name="studio_publisher"),
     path("studio/publishers/<str:slug>/new/", making.new_gpt, name="studio_new_gpt"),
+    path("studio/publishers/<str:slug>/new/files/", bringing.new_gpt, name="studio_new_from_files"),
     path("studio/gpts/<str:publisher>/<str:slug>/", overview.listing, name="studio_listing"),
     path("studio/gpts/<str:publisher>/<str:slug>/texts/", editing.edit_texts, name="studio_texts"),
     path("studio/gpts/<str:publisher>/<str:slug>/analytics/", analytics.show, name="studio_analytics"),
@@ -74,6 +75,16 @@ urlpatterns = [
     path("studio/gpts/<str:publisher>/<str:slug>/visibility/", changing.set_visibility, name="studio_visibility"),
     path("studio/gpts/<str:publisher>/<str:slug>/submit/", changing.submit, name="studio_submit"),
     path("studio/gpts/<str:publisher>/<str:slug>/withdraw/", changing.withdraw, name="studio_withdraw"),
+    path("studio/gpts/<str:publisher>/<str:slug>/files/", bringing.begin, name="studio_bring"),
+    path("studio/gpts/<str:publisher>/<str:slug>/files/<str:public_id>/", bringing.folder, name="studio_folder"),
+    path("studio/gpts/<str:publisher>/<str:slug>/files/<str:public_id>/add/", bringing.add, name="studio_folder_add"),
+    path("studio/gpts/<str:publisher>/<str:slug>/files/<str:public_id>/check/", bringing.check, name="studio_folder_check"),
+    path("studio/gpts/<str:publisher>/<str:slug>/files/<str:public_id>/discard/", bringing.discard, name="studio_folder_discard"),
+    path(
+        "studio/gpts/<str:publisher>/<str:slug>/files/<str:public_id>/take-out/<str:file>/",
+        bringing.take_out,
+        name="studio_folder_take_out",
+    ),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/", making.new_version, name="studio_new_version"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/", editing.edit_version, name="studio_version"),
     path("studio/gpts/<str:publisher>/<str:slug>/versions/<str:number>/current/", changing.make_current, name="studio_make_current"),

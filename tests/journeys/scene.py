@@ -21,7 +21,7 @@ from store.billing.models import Transaction
 from store.catalog import collections, following
 from store.catalog.models import Version
 from store.generation.models import Request
-from store.jobs import claims, evaluations, files, finetunes, pretraining, uploads
+from store.jobs import claims, evaluations, files, finetunes, folders, pretraining, uploads
 from store.jobs.models import Job, UploadedFile
 from store.moderation import decisions
 from store.moderation.models import Submission
@@ -127,10 +127,40 @@ def _pages_of_the_studio(publisher: Publisher, live: Version, waiting: Submissio
         "texts": reverse("pages:studio_texts", args=address),
         "new version": reverse("pages:studio_new_version", args=address),
         "draft": reverse("pages:studio_version", args=[*address, "1.1.0"]),
+        **_pages_of_files(making.owner_of(publisher), live),
         "standing": reverse("moderation:listing", args=[waiting.listing.public_id]),
         "reply": reverse("ratings:reply", args=[rated.public_id]),
         "ratings": reverse("ratings:all", args=[live.listing.public_id]),
         "earnings": reverse("billing:earnings", args=[slug]),
+    }
+
+
+def _pages_of_files(owner: User, live: Version) -> dict[str, str]:
+    """For versions from files: some missing, some found wrong, some found good."""
+    listing = live.listing
+    begun, wrong, good = (folders.begin(owner, listing, kind=kind, base=live.weights()) for kind in ("weights", "weights", "adapter"))
+    for name in ("config.json", "a-rather-long-name-of-a-file-00001-of-00002.safetensors"):
+        begun.files.add(files.save(owner, listing.publisher, name=name, stream=io.BytesIO(name.encode()), purpose="model"))
+    told = "The tokenizer has 50257 tokens but config.json says vocab_size 49152: they do not match."
+    problems = [
+        {"file": "tokenizer.json", "code": "tokenizer", "message": told},
+        {"file": "config.json", "code": "file", "message": told * 2},
+    ]
+    facts = {"rank": 16, "projections": 210, "parameter_count": 4_884_480}
+    ends = (
+        (wrong, {"error_code": "folder_unusable", "error_detail": {"problems": problems}, "state": "failed"}),
+        (good, {"state": "succeeded", "result": {"manifest": "0" * 64, "facts": facts}}),
+    )
+    for folder, end in ends:
+        folder.job = Job.objects.create(kind=Job.Kind.IMPORT, publisher=listing.publisher, subject=folder.public_id, **end)
+        folder.save()
+    at = [listing.publisher.slug, listing.slug]
+    return {
+        "new GPT from files": reverse("pages:studio_new_from_files", args=at[:1]),
+        "version from files": reverse("pages:studio_bring", args=at),
+        "files begun": reverse("pages:studio_folder", args=[*at, begun.public_id]),
+        "files wrong": reverse("pages:studio_folder", args=[*at, wrong.public_id]),
+        "files good": reverse("pages:studio_folder", args=[*at, good.public_id]),
     }
 
 

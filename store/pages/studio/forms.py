@@ -16,6 +16,7 @@ from store.catalog import editing, versions
 from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
+from store.jobs import finetunes
 from store.pages.figures import offer
 from store.pages.studio.previewing import card_template
 from store.pages.templatetags.ui import bcp47, language_name
@@ -185,6 +186,64 @@ class DraftForm(VersionForm):
     """A draft that is there. `seen` remembers what the form was opened on."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+
+class FolderForm(ActForm):
+    """What is brought, and what it was made from."""
+
+    kind = forms.ChoiceField(
+        label=_("What you bring"),
+        widget=forms.RadioSelect,
+        initial="adapter",
+        choices=[
+            ("adapter", _("An adapter: adapter_config.json and adapter_model.safetensors, as PEFT saves them")),
+            ("weights", _("Full weights: a Hugging Face folder with config.json, tokenizer.json and safetensors")),
+        ],
+    )
+    base = forms.ChoiceField(
+        label=_("Made from"),
+        required=False,
+        help_text=_(
+            "What an adapter belongs to, and what weights were trained from. It is named on your page and shares in what yours earns."
+        ),
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bases = {version.public_id: version for version in finetunes.trainable_bases(user)}
+        base = self.fields["base"]
+        assert isinstance(base, forms.ChoiceField)
+        named = [(public_id, _offered(version)) for public_id, version in self.bases.items()]
+        base.choices = [("", _("Nothing else in the store")), *named]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("kind") == "adapter" and not cleaned.get("base") and "base" not in self.errors:
+            self.add_error("base", _("Choose the weights that the adapter belongs to."))
+        return cleaned
+
+    def folder(self) -> dict[str, Any]:
+        """What `folders.begin` takes."""
+        return {"kind": self.cleaned_data["kind"], "base": self.bases.get(self.cleaned_data["base"])}
+
+
+class NewFolderForm(FolderForm, ClaimsForm, PricesForm, TextsForm):
+    """A GPT from files: the listing, whose first version is made when they are here."""
+
+    params = {**TextsForm.params, **PricesForm.params}
+
+    slug = forms.CharField(
+        label=_("Name in addresses"),
+        max_length=48,
+        help_text=_("Lower-case letters, digits and hyphens. It stays as it is."),
+    )
+
+
+class ReleaseForm(ActForm):
+    """The number of a version that is made of files."""
+
+    number = forms.CharField(label=_("Version"), max_length=20, help_text=_("Three numbers, higher than the last: 1.1.0."))
+    change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
 
 class RetirementForm(ActForm):

@@ -54,21 +54,17 @@ def new_gpt(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _create_gpt(user: User, owner: Publisher, form: forms.NewGPTForm) -> Listing:
-    values, prices = form.cleaned_data, form.prices()
     with transaction.atomic():
-        made = publishing.create_listing(
-            user,
-            owner,
-            slug=values["slug"],
-            texts=form.texts(),
-            use_cases=values["use_cases"],
-            licence=values["licence"],
-            languages=values["languages"],
-            input_price_micro=prices["input_price_micro"],
-            output_price_micro=prices["output_price_micro"],
-        )
-        publishing.create_prompt_version(user, made, number="1.0.0", base=form.bases[values["base"]], **form.prompt())
+        made = create_listing(user, owner, form)
+        publishing.create_prompt_version(user, made, number="1.0.0", base=form.bases[form.cleaned_data["base"]], **form.prompt())
     return made
+
+
+def create_listing(user: User, owner: Publisher, form: forms.NewGPTForm | forms.NewFolderForm) -> Listing:
+    """What of a new GPT does not depend on its first version."""
+    values, prices = form.cleaned_data, form.prices()
+    chosen = {name: values[name] for name in ("slug", "use_cases", "licence", "languages")}
+    return publishing.create_listing(user, owner, texts=form.texts(), **chosen, **prices)
 
 
 @login_required
