@@ -165,6 +165,10 @@ def new_gpt(world: World, state: str) -> dict[str, Any]:
     return {**TEXTS, **PROMPT, **claims, "slug": "new", "base": world.things["base"]}
 
 
+def draft_to_try(world: World, state: str) -> dict[str, Any]:
+    return {"base": world.things["base"], "instructions": "Answer.", "conversation": '[{"role": "user", "content": "Hi"}]'}
+
+
 def new_gpt_from_files(world: World, state: str) -> dict[str, Any]:
     return new_gpt(world, state) | {"kind": "adapter"}
 
@@ -277,6 +281,7 @@ TABLE: dict[str, Entry] = {
     "pages:studio": Entry(always(row(200, visitor=LOGIN, member=302, maintainer=302, owner=302))),  # on to their only publisher
     "pages:studio_new_publisher": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(name="New", slug="new-house", kind="person")),
     "pages:studio_preview": Entry(act=always(row(200, visitor=LOGIN)), body=fixed(card="# Card"), writes=False),
+    "pages:studio_try": Entry(act=always(row(403, visitor=LOGIN, maintainer=200, owner=200)), body=draft_to_try),
     "pages:studio_publisher": Entry(MEMBERS, path=publisher),
     "pages:studio_new_gpt": Entry(EDITORS, ACT_EDITORS, path=publisher, body=new_gpt),
     "pages:studio_listing": Entry(MEMBERS, path=of_listing),

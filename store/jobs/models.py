@@ -149,8 +149,8 @@ class ModelFolder(models.Model):
     """Files on their way to be a version: a model's or an adapter's. `store.jobs.folders` says how."""
 
     class Kind(models.TextChoices):
-        WEIGHTS = Version.Kind.WEIGHTS.value, _("Full weights")
-        ADAPTER = Version.Kind.ADAPTER.value, _("Adapter")
+        WEIGHTS = "weights", _("Full weights")
+        ADAPTER = "adapter", _("Adapter")
 
     public_id = PublicIdField("folder")
     listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="+")
@@ -167,7 +167,7 @@ class ModelFolder(models.Model):
         constraints = [models.CheckConstraint(condition=Q(kind="weights") | Q(base__isnull=False), name="an_adapter_has_a_base")]
 
     def __str__(self) -> str:
-        return f"{self.kind} for {self.listing_id}"
+        return f"{self.kind} {self.public_id}"
 
 
 class JobSegment(models.Model):

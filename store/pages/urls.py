@@ -17,7 +17,7 @@ from store.pages import (
     views,
 )
 from store.pages.cards import views as cards
-from store.pages.studio import analytics, bringing, changing, editing, making, overview, previewing, retiring
+from store.pages.studio import analytics, bringing, changing, editing, making, overview, previewing, retiring, trying
 
 app_name = "pages"
 urlpatterns = [
@@ -63,6 +63,7 @@ urlpatterns = [
     path("studio/", overview.overview, name="studio"),
     path("studio/new-publisher/", making.new_publisher, name="studio_new_publisher"),
     path("studio/preview/", previewing.preview, name="studio_preview"),
+    path("studio/try/", trying.try_draft, name="studio_try"),
     path("studio/publishers/<str:slug>/", overview.publisher, name="studio_publisher"),
     path("studio/publishers/<str:slug>/new/", making.new_gpt, name="studio_new_gpt"),
     path("studio/publishers/<str:slug>/new/files/", bringing.new_gpt, name="studio_new_from_files"),

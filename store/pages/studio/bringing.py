@@ -80,7 +80,7 @@ def folder(request: HttpRequest, publisher: str, slug: str, public_id: str) -> H
 def add(request: HttpRequest, publisher: str, slug: str, public_id: str) -> HttpResponse:
     """Puts files into the folder. A script brings them in pieces beforehand and gets the list of files; a form is sent back to the page."""
     here = _found(request, publisher, slug, public_id)
-    sent = [{"file": file, "upload": ""} for file in request.FILES.getlist("file")] or [
+    sent: list[dict[str, Any]] = [{"file": file, "upload": ""} for file in request.FILES.getlist("file")] or [
         {"file": None, "upload": request.POST.get("upload", "")[:40]}
     ]
     refused = []

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from store.accounts.models import Publisher, User
 from store.billing import prices
 from store.catalog import editing, versions
+from store.catalog.errors import InvalidVersion
 from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
@@ -161,6 +162,18 @@ class PromptForm(ActForm):
             "starters": [line.strip() for line in values["starters"].splitlines() if line.strip()],
             "parameters": {**kept, **{name: values[name] for name in PARAMETERS if values[name] is not None}},
         }
+
+
+class TriedForm(PromptForm):
+    """As a prompt GPT stands in a form that nobody has sent."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Raises InvalidVersion that names the field which can't be used."""
+        wrong = [name for name in PARAMETERS if name in self.errors]
+        if wrong:
+            message = f"{self.fields[wrong[0]].label}: {' '.join(self.errors[wrong[0]])}"
+            raise InvalidVersion(message, param=wrong[0])
+        return {name: self.cleaned_data[name] for name in PARAMETERS if self.cleaned_data.get(name) is not None}
 
 
 class NewGPTForm(PromptForm, ClaimsForm, PricesForm, TextsForm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -63,8 +64,8 @@ def _create_gpt(user: User, owner: Publisher, form: forms.NewGPTForm) -> Listing
 def create_listing(user: User, owner: Publisher, form: forms.NewGPTForm | forms.NewFolderForm) -> Listing:
     """What of a new GPT does not depend on its first version."""
     values, prices = form.cleaned_data, form.prices()
-    chosen = {name: values[name] for name in ("slug", "use_cases", "licence", "languages")}
-    return publishing.create_listing(user, owner, texts=form.texts(), **chosen, **prices)
+    chosen: dict[str, Any] = {name: values[name] for name in ("slug", "use_cases", "licence", "languages")} | prices
+    return publishing.create_listing(user, owner, texts=form.texts(), **chosen)
 
 
 @login_required
