@@ -285,6 +285,7 @@ TABLE: dict[str, Entry] = {
     "pages:studio_publisher": Entry(MEMBERS, path=publisher),
     "pages:studio_new_gpt": Entry(EDITORS, ACT_EDITORS, path=publisher, body=new_gpt),
     "pages:studio_listing": Entry(MEMBERS, path=of_listing),
+    "pages:studio_icon": Entry(act=ACT_EDITORS, path=of_listing, body=fixed(remove="1")),
     "pages:studio_texts": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=fixed(**TEXTS)),
     "pages:studio_analytics": Entry(MEMBERS, path=of_listing),
     "pages:studio_analytics_csv": Entry(MEMBERS, path=of_listing),
@@ -479,6 +480,7 @@ TABLE: dict[str, Entry] = {
     "accounts:export": Entry(SENT_ON),
     "accounts:delete": Entry(SENT_ON, SENT_ON, writes=False),
     "accounts:keep": Entry(None, ACT_SIGNED_IN, writes=False),
+    "machine:icon": Entry(GONE, path=fixed(digest="0" * 64)),  # nobody has one
     "machine:healthz": Entry(PUBLIC),
     "machine:readyz": Entry(PUBLIC),
     "machine:metrics": Entry(PUBLIC),

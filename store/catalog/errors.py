@@ -80,3 +80,9 @@ class ArtifactRejected(DomainError):
 
     code = "artifact_rejected"
     message = _("These files can't be taken.")
+
+
+class PictureRejected(DomainError):
+    """A file that can't become an icon."""
+
+    code = "picture_rejected"

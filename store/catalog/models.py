@@ -114,12 +114,17 @@ class Listing(models.Model):
     def full_name(self) -> str:
         return f"{self.publisher.slug}/{self.slug}"
 
+    @property
+    def shown_revision(self) -> ListingRevision | None:
+        """The live one; of a listing that was never approved the newest."""
+        return self.live_revision or next(iter(self.revisions.all()), None)  # prefetched in lists
+
     def text(self, language: str | None = None) -> ListingText:
         """The live text in `language` (default: the active one), else in English, else in any language it has.
 
         A listing that was never approved shows its newest revision: only members and reviewers can reach it.
         """
-        revision = self.live_revision or next(iter(self.revisions.all()), None)  # prefetched in lists
+        revision = self.shown_revision
         if revision is None:
             return ListingText(language="en", name=self.slug)
         texts = {t.language: t for t in revision.texts.all()}
@@ -128,7 +133,7 @@ class Listing(models.Model):
 
 
 class ListingRevision(models.Model):
-    """Name, summary and card in all its languages, moderated as one unit. The live one stays until its successor is approved."""
+    """Icon, name, summary and card in all its languages, moderated as one unit. The live one stays until its successor is approved."""
 
     class State(models.TextChoices):
         DRAFT = "draft", _("Draft")
@@ -140,6 +145,8 @@ class ListingRevision(models.Model):
     public_id = PublicIdField("rev")
     listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="revisions")
     state = models.CharField(max_length=12, choices=State.choices, default=State.DRAFT)
+    icon = models.CharField(max_length=64, blank=True, db_index=True)  # sha256 of a WebP blob; empty: one is drawn from the name
+    small_icon = models.CharField(max_length=64, blank=True, db_index=True)  # the same for lists
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -3,7 +3,7 @@
 from store.catalog.listings import create_listing, describe, make_current, set_permissions, set_prices, set_visibility
 from store.catalog.releases import refuse, release, restore, seal, suspend
 from store.catalog.retiring import bring_back, deprecate, recommend_again, yank
-from store.catalog.revisions import edit_texts, make_live
+from store.catalog.revisions import edit_texts, make_live, set_icon
 from store.catalog.versions import create_adapter_version, create_prompt_version, create_weights_version, delete_draft, edit_version
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "release",
     "restore",
     "seal",
+    "set_icon",
     "set_permissions",
     "set_prices",
     "set_visibility",

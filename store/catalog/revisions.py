@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.db import transaction
 from django.db.models import Q
@@ -13,7 +14,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import Membership, User
 from store.accounts.publishers import require_role
-from store.catalog import editing, search
+from store.catalog import artifacts, editing, pictures, search
 from store.catalog.errors import InvalidText, Sealed
 from store.catalog.models import Listing, ListingRevision, ListingText
 from store.errors import Conflict
@@ -37,13 +38,44 @@ def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str,
         Listing.objects.select_for_update().get(pk=listing.pk)  # one draft for each listing, edited by one at a time
         mine = {name: cleaned.get(name.partition(".")[0], {}).get(name.partition(".")[2], "") for name in TEXT_NAMES}
         editing.require_unchanged(seen, theirs=current_texts(listing), mine=mine)
-        revision = ListingRevision.objects.filter(listing=listing, state=State.DRAFT).first()
-        if revision is None:
-            revision = ListingRevision.objects.create(listing=listing, created_by=user)
+        revision = _draft(user, listing)
         revision.texts.all().delete()
         ListingText.objects.bulk_create(ListingText(revision=revision, language=lang, **fields) for lang, fields in cleaned.items())
         audit.record(user, "revision.edit", revision.public_id, listing=listing.public_id, languages=sorted(cleaned))
     return revision
+
+
+def set_icon(user: User, listing: Listing, picture: BinaryIO | None) -> ListingRevision:
+    """Puts an icon on the draft revision, made of this picture; without one, it is drawn from the name again. Raises PictureRejected.
+
+    As the texts, it is shown once a reviewer has approved it.
+    """
+    require_role(user, listing.publisher, *EDITORS)
+    digests = {"icon": "", "small_icon": ""}
+    if picture is not None:
+        drawn = zip(digests, pictures.icons_of(picture), strict=True)
+        digests = {name: artifacts.put_blob(io.BytesIO(raw))[0] for name, raw in drawn}
+    with transaction.atomic():
+        Listing.objects.select_for_update().get(pk=listing.pk)
+        revision = _draft(user, listing)
+        ListingRevision.objects.filter(pk=revision.pk, state=State.DRAFT).update(**digests)
+        audit.record(user, "revision.icon", revision.public_id, listing=listing.public_id, icon=digests["icon"])
+    revision.refresh_from_db()
+    return revision
+
+
+def _draft(user: User, listing: Listing) -> ListingRevision:
+    """The draft, begun where there is none as a copy of what is current. The listing must be locked."""
+    current = latest(listing, State.DRAFT) or latest(listing, State.LIVE) or latest(listing)
+    if current is not None and current.state == State.DRAFT:
+        return current
+    icons = {"icon": current.icon, "small_icon": current.small_icon} if current else {}
+    draft = ListingRevision.objects.create(listing=listing, created_by=user, **icons)
+    copied = current.texts.all() if current else []
+    ListingText.objects.bulk_create(
+        ListingText(revision=draft, language=text.language, name=text.name, summary=text.summary, card=text.card) for text in copied
+    )
+    return draft
 
 
 def current_texts(listing: Listing) -> dict[str, str]:
@@ -59,8 +91,9 @@ def draft_again(user: User, listing: Listing) -> ListingRevision | None:
     newest = latest(listing, State.DRAFT) or latest(listing)
     if newest is None or newest.state == State.DRAFT:
         return newest
-    texts = {text.language: {"name": text.name, "summary": text.summary, "card": text.card} for text in newest.texts.all()}
-    return edit_texts(user, listing, texts=texts)
+    with transaction.atomic():
+        Listing.objects.select_for_update().get(pk=listing.pk)
+        return _draft(user, listing)
 
 
 def clean_texts(texts: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -1,9 +1,10 @@
 from django.urls import path
 
-from store.pages import crawlers, health, installing
+from store.pages import crawlers, health, icons, installing
 
 app_name = "machine"
 urlpatterns = [
+    path("icons/<str:digest>.webp", icons.icon, name="icon"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),

@@ -69,6 +69,7 @@ urlpatterns = [
     path("studio/publishers/<str:slug>/new/files/", bringing.new_gpt, name="studio_new_from_files"),
     path("studio/gpts/<str:publisher>/<str:slug>/", overview.listing, name="studio_listing"),
     path("studio/gpts/<str:publisher>/<str:slug>/texts/", editing.edit_texts, name="studio_texts"),
+    path("studio/gpts/<str:publisher>/<str:slug>/icon/", editing.set_icon, name="studio_icon"),
     path("studio/gpts/<str:publisher>/<str:slug>/analytics/", analytics.show, name="studio_analytics"),
     path("studio/gpts/<str:publisher>/<str:slug>/analytics/csv/", analytics.download, name="studio_analytics_csv"),
     path("studio/gpts/<str:publisher>/<str:slug>/prices/", changing.set_prices, name="studio_prices"),

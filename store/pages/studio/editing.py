@@ -8,12 +8,14 @@ from django import forms as django_forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
 
 from store.accounts.models import AuditEntry
 from store.catalog import publishing, revisions, versions
 from store.catalog.editing import EditedMeanwhile, Merge, fingerprints
+from store.catalog.errors import PictureRejected
 from store.catalog.models import Version
 from store.catalog.revisions import EDITORS
 from store.errors import DomainError
@@ -72,7 +74,7 @@ def edit_texts(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     found = own_listing(request, publisher, slug, *EDITORS)
     stored = revisions.current_texts(found)
     form = forms.EditedTextsForm(request.POST) if request.method == "POST" else forms.EditedTextsForm.of(stored, stored=stored)
-    context: dict[str, Any] = {"listing": found, "publisher": found.publisher}
+    context: dict[str, Any] = {"listing": found, "publisher": found.publisher, "drafted": revisions.latest(found, "draft")}
     status = 200
     if request.method == "POST" and "preview" not in request.POST and form.is_valid():
         try:
@@ -88,6 +90,25 @@ def edit_texts(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
             messages.success(request, _("The texts are saved as a draft. They change in the store when a reviewer has approved them."))
             return to_dashboard(found)
     return render(request, "pages/studio/texts.html", {**context, "form": form}, status=422 if form.errors else status)
+
+
+@login_required
+@require_POST
+def set_icon(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    """The picture `icon`, or none again."""
+    found = own_listing(request, publisher, slug, *EDITORS)
+    sent = request.FILES.get("icon")
+    try:
+        if sent is None and "remove" not in request.POST:
+            raise PictureRejected(_("Choose a picture."), param="icon")
+        publishing.set_icon(person(request), found, sent.file if sent else None)
+    except DomainError as error:
+        if error.status in (403, 404):
+            raise
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("The icon is saved as a draft. It changes in the store when a reviewer has approved it."))
+    return redirect("pages:studio_texts", found.publisher.slug, found.slug)
 
 
 def _clash(

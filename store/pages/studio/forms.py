@@ -171,7 +171,7 @@ class TriedForm(PromptForm):
         """Raises InvalidVersion that names the field which can't be used."""
         wrong = [name for name in PARAMETERS if name in self.errors]
         if wrong:
-            message = f"{self.fields[wrong[0]].label}: {' '.join(self.errors[wrong[0]])}"
+            message = f"{self.fields[wrong[0]].label}: {' '.join(map(str, self.errors[wrong[0]]))}"
             raise InvalidVersion(message, param=wrong[0])
         return {name: self.cleaned_data[name] for name in PARAMETERS if self.cleaned_data.get(name) is not None}
 

@@ -13,6 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest
 from django.template.base import Parser, Token
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils import formats
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -21,7 +22,7 @@ from django.utils.translation import gettext
 from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
-from store.catalog.models import Listing, Version
+from store.catalog.models import Listing, ListingRevision, Version
 from store.catalog.search import Count
 from store.pages import figures, measured
 from store.pages.markdown import render_markdown
@@ -90,13 +91,32 @@ def _mark(kind: str, x: float, y: float, opacity: float) -> str:
 
 @register.simple_tag
 def listing_icon(listing: Listing, size: str = "") -> SafeString:
-    """The generated icon of a listing; its shape says what kind the current version is."""
+    """The icon of a listing: its publisher's, else a generated one, whose shape says what kind the current version is."""
+    revision = listing.shown_revision
+    if revision is not None and revision.icon:
+        return picture(revision, size)
+    return generated_icon(listing, size)
+
+
+@register.simple_tag
+def generated_icon(listing: Listing, size: str = "") -> SafeString:
     version = listing.current_version or next(iter(listing.versions.all()), None)
     return glyph(listing.full_name, version.kind if version else "prompt", size)
 
 
 @register.simple_tag
+def picture(revision: ListingRevision, size: str = "") -> SafeString:
+    """The icon that a publisher gave; what stands beside it says whose it is."""
+    digest = revision.icon if size == "large" else revision.small_icon
+    return format_html(
+        '<img class="glyph picture {}" src="{}" width="96" height="96" alt="" loading="lazy">', size, reverse("machine:icon", args=[digest])
+    )
+
+
+@register.simple_tag
 def version_icon(version: Version, size: str = "") -> SafeString:
+    if (revision := version.listing.shown_revision) is not None and revision.icon:
+        return picture(revision, size)
     return glyph(version.listing.full_name, version.kind, size)
 
 
