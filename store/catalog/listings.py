@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import Publisher, User, slug_validator
 from store.accounts.publishers import require_role
-from store.catalog import search
+from store.catalog import licences, search
 from store.catalog.errors import BaseUnavailable, InvalidListing, NameTaken, Sealed
 from store.catalog.models import Listing, ListingRevision, ListingText, UseCase, Version
 from store.catalog.revisions import EDITORS, clean_texts
@@ -36,6 +36,8 @@ def create_listing(
     use_cases: Sequence[str],
     licence: str,
     languages: Sequence[str],
+    licence_name: str = "",
+    licence_url: str = "",
     input_price_micro: int = 0,
     output_price_micro: int = 0,
     allow_finetune: bool = False,
@@ -50,7 +52,8 @@ def create_listing(
         raise InvalidListing(error.message, param="slug") from error
     cleaned = clean_texts(texts)
     chosen = clean_use_cases(use_cases)
-    fields: dict[str, Any] = {"licence": clean_licence(licence), "languages": clean_languages(languages)}
+    fields: dict[str, Any] = {"languages": clean_languages(languages)}
+    fields |= licences.cleaned(licence, name=licence_name, url=licence_url)
     fields |= clean_prices(input_price_micro, output_price_micro)
     with transaction.atomic():
         try:
@@ -68,11 +71,20 @@ def create_listing(
     return listing
 
 
-def describe(user: User, listing: Listing, *, use_cases: Sequence[str], licence: str, languages: Sequence[str]) -> None:
+def describe(
+    user: User,
+    listing: Listing,
+    *,
+    use_cases: Sequence[str],
+    licence: str,
+    languages: Sequence[str],
+    licence_name: str = "",
+    licence_url: str = "",
+) -> None:
     """What the listing claims of itself. It was approved with these, so they change only before its first approval."""
     require_role(user, listing.publisher, *EDITORS)
     chosen = clean_use_cases(use_cases)
-    fields = {"licence": clean_licence(licence), "languages": clean_languages(languages)}
+    fields: dict[str, Any] = {**licences.cleaned(licence, name=licence_name, url=licence_url), "languages": clean_languages(languages)}
     with transaction.atomic():
         if not Listing.objects.filter(pk=listing.pk, visibility=Listing.Visibility.DRAFT).update(**fields):
             raise Sealed(_("Use cases, licence and languages were approved with the listing and can't be changed any more."))
@@ -195,13 +207,6 @@ def clean_use_cases(slugs: Iterable[str]) -> list[UseCase]:
     if not 1 <= len(wanted) <= MAX_USE_CASES or len(found) != len(wanted):
         raise InvalidListing(_("Choose one to four of the use cases."), param="use_cases")
     return found
-
-
-def clean_licence(licence: Any) -> str:
-    licence = str(licence).strip()
-    if not 1 <= len(licence) <= 60 or not licence.isascii() or not licence.isprintable():
-        raise InvalidListing(_("Name the licence by its SPDX identifier, for example Apache-2.0."), param="licence")
-    return licence
 
 
 def clean_languages(tags: Iterable[str]) -> list[str]:

@@ -85,6 +85,8 @@ class Listing(models.Model):
     use_cases: models.ManyToManyField = models.ManyToManyField(UseCase, blank=True, related_name="listings")
     tags: models.ManyToManyField = models.ManyToManyField(Tag, blank=True, related_name="listings")
     licence = models.CharField(_("licence"), max_length=60, help_text=_("An SPDX identifier, for example Apache-2.0."))
+    licence_name = models.CharField(max_length=60, blank=True)  # of one that is not on the SPDX list
+    licence_url = models.URLField(max_length=300, blank=True)
     languages = models.JSONField(default=list)  # BCP 47 tags the GPT works in: claimed, then checked
     # What its publisher asks for their part. What people pay is told by `store.billing.prices`: what it builds on asks too.
     input_price_micro = models.PositiveBigIntegerField(

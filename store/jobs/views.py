@@ -306,7 +306,8 @@ def _new_listing(user: User, job: Job, values: dict[str, Any]) -> Listing:
         return listings.create_listing(user, job.publisher, slug=values["slug"], texts=texts, **chosen)
     base = Version.objects.select_related("listing").get(public_id=job.subject).listing
     use_cases = list(base.use_cases.values_list("slug", flat=True))
-    chosen = {"use_cases": use_cases, "licence": base.licence, "languages": base.languages}
+    chosen = {"use_cases": use_cases, "languages": base.languages}
+    chosen |= {name: getattr(base, name) for name in ("licence", "licence_name", "licence_url")}
     return listings.create_listing(user, job.publisher, slug=values["slug"], texts=texts, **chosen)
 
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import create_publisher
-from store.catalog import importing, listings, publishing, releases, revisions
+from store.catalog import importing, licences, listings, publishing, releases, revisions
 from store.catalog.models import Artifact, Listing, ListingRevision, Version
 from store.errors import Conflict, DomainError
 from store.moderation import checks
@@ -61,7 +61,7 @@ def import_base(
             slug=slug,
             texts=texts,
             use_cases=use_cases,
-            licence=licence,
+            **licences.imported(licence),
             languages=languages,
             allow_finetune=allow_finetune,
             allow_download=allow_download,

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from store.catalog import licences
 from store.catalog.models import (
     Ancestry,
     Listing,
@@ -221,7 +222,7 @@ def _facts(source: Source, *, price: float, rating: float, quality: float | None
         facts.append(fact("size", next((size for size, below in SIZES if parameters < below), "xl")))
     if root is not None:
         facts.append(fact("base", f"{root['ancestor__listing__publisher__slug']}/{root['ancestor__listing__slug']}"))
-    facts.append(fact("licence", row["licence"]))
+    facts += [fact("licence", licence) for licence in licences.symbols(row["licence"])[:4]]
     facts += [fact(name) for name, holds in (("free", price == 0), ("download", row["allow_download"])) if holds]
     facts += [fact("stars", str(stars)) for stars in (3, 4) if rating >= stars]
     if quality is not None:

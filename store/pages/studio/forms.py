@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import Publisher, User
 from store.billing import prices
-from store.catalog import editing, versions
+from store.catalog import editing, licences, versions
 from store.catalog.errors import InvalidVersion
 from store.catalog.listings import LANGUAGE_TAGS
 from store.catalog.models import Listing, UseCase, Version
@@ -111,14 +111,31 @@ class ClaimsForm(ActForm):
         help_text=_("Only languages you have tried it in: the reviewer tries them too."),
     )
     licence = forms.CharField(
-        label=_("Licence"), max_length=60, initial="Apache-2.0", help_text=_("An SPDX identifier, for example Apache-2.0.")
+        label=_("Licence"),
+        max_length=60,
+        required=False,
+        initial="Apache-2.0",
+        widget=forms.TextInput(attrs={"list": "licences", "autocomplete": "off", "spellcheck": "false"}),
+        help_text=_("From the SPDX list: type to search it. Several are joined by OR or AND."),
     )
+    licence_name = forms.CharField(
+        label=_("Name of another licence"), max_length=60, required=False, help_text=_("Only for one that is not on the list.")
+    )
+    licence_url = forms.CharField(label=_("Address of its text"), max_length=300, required=False, widget=forms.URLInput)
+
+    known_licences = staticmethod(licences.identifiers)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         use_cases = self.fields["use_cases"]
         assert isinstance(use_cases, forms.MultipleChoiceField)
         use_cases.choices = [(use_case.slug, use_case.name) for use_case in UseCase.objects.all()]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("licence_name") and not cleaned.get("licence_url") and "licence_url" not in self.errors:
+            self.add_error("licence_url", _("Say where its text can be read."))
+        return cleaned
 
 
 class PromptForm(ActForm):

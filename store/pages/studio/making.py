@@ -64,7 +64,9 @@ def _create_gpt(user: User, owner: Publisher, form: forms.NewGPTForm) -> Listing
 def create_listing(user: User, owner: Publisher, form: forms.NewGPTForm | forms.NewFolderForm) -> Listing:
     """What of a new GPT does not depend on its first version."""
     values, prices = form.cleaned_data, form.prices()
-    chosen: dict[str, Any] = {name: values[name] for name in ("slug", "use_cases", "licence", "languages")} | prices
+    chosen: dict[str, Any] = {
+        name: values[name] for name in ("slug", "use_cases", "licence", "licence_name", "licence_url", "languages")
+    } | prices
     return publishing.create_listing(user, owner, texts=form.texts(), **chosen)
 
 

@@ -15,13 +15,14 @@ from django.template.base import Parser, Token
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import formats
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
 from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
+from store.catalog import licences
 from store.catalog.models import Listing, ListingRevision, Version
 from store.catalog.search import Count
 from store.pages import figures, measured
@@ -102,6 +103,17 @@ def listing_icon(listing: Listing, size: str = "") -> SafeString:
 def generated_icon(listing: Listing, size: str = "") -> SafeString:
     version = listing.current_version or next(iter(listing.versions.all()), None)
     return glyph(listing.full_name, version.kind if version else "prompt", size)
+
+
+@register.simple_tag
+def licence_of(listing: Listing) -> SafeString:
+    """Its licence, each part of it linked to its text."""
+    pieces = licences.terms(listing.licence, name=listing.licence_name, url=listing.licence_url)
+    return format_html_join("", "{}", ((_linked(piece),) for piece in pieces))
+
+
+def _linked(piece: licences.Term) -> str | SafeString:
+    return format_html('<a class="link" href="{}" rel="license noopener">{}</a>', piece.url, piece.text) if piece.url else piece.text
 
 
 @register.simple_tag
