@@ -21,7 +21,7 @@ from store.accounts import invitations, keys
 from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import create_publisher
 from store.batches import preparing
-from store.billing import ledger
+from store.billing import access, ledger
 from store.catalog import collections, following
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
@@ -162,12 +162,20 @@ def _make_things(world: World) -> None:
         "receipt": receipt.public_id,
         "collection": _make_collection(user, listing),
         "follow": following.follow_publisher(user, world.versions["released"].weights().listing.publisher).public_id,
+        **_make_access(user),
         "saved search": saved_searches.save(user, "q=poem").public_id,
         "upload": uploads.begin(user, None, name="requests.jsonl", purpose="batch", length_bytes=9).public_id,
         "maintainer": world.people["maintainer"].public_id,
         **_make_batches(user, world.versions["released"]),
         **_make_finetune(world, world.versions["released"].weights()),
     }
+
+
+def _make_access(user: User) -> dict[str, str]:
+    """A month of a GPT of a publisher that nobody here belongs to."""
+    asks = {"input_price_micro": 1, "output_price_micro": 1, "monthly_price_micro": 1, "monthly_tokens": 100_000}
+    sold, bought = (making.make_base(slug=f"{name}-by-the-month", **asks).listing for name in ("sold", "bought"))
+    return {"sold listing": sold.public_id, "access": access.buy(user, bought, price_micro=1).public_id}
 
 
 def _make_collection(user: User, listing: Listing) -> str:

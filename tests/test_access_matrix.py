@@ -17,6 +17,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from store.billing import ledger
 from store.jobs import pretraining
 from store.jobs.finetunes import CHOICES, SETTINGS
 from store.moderation.models import Submission
@@ -222,6 +223,12 @@ def claimed(world: World, state: str, role: str) -> None:
     """By whoever asks, where there is something to claim."""
     if role in world.people and world.submissions[state].is_open:
         Submission.objects.filter(pk=world.submissions[state].pk).update(claimed_by=world.people[role], claimed_at=timezone.now())
+
+
+def rich(world: World, state: str, role: str) -> None:
+    """Who asks has credit."""
+    if role in world.people:
+        ledger.grant(None, world.people[role], 10, cause=f"grant:{role}")
 
 
 def check_broken(world: World, state: str, role: str) -> None:
@@ -434,6 +441,9 @@ TABLE: dict[str, Entry] = {
     "batches:download": Entry(MINE, path=results_of_batch),
     "billing:wallet": Entry(SIGNED_IN),
     "billing:receipt": Entry(MINE, path=thing("receipt")),
+    "billing:access": Entry(SIGNED_IN, always(row(302, visitor=LOGIN)), path=thing("sold listing"), body=fixed(price_micro=1), given=rich),
+    "billing:renewal": Entry(act=ACT_MINE, path=thing("access")),
+    "billing:refund": Entry(act=ACT_MINE, path=thing("access")),
     "billing:earnings": Entry(EDITORS, path=publisher),
     # signing in, as allauth does it
     "account_login": Entry(NEW_HERE),

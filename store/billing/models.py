@@ -62,6 +62,7 @@ class Transaction(models.Model):
         GENERATION = "generation", _("Generation")
         JOB = "job", _("Job")
         BATCH = "batch", _("Batch")
+        ACCESS = "access", _("Monthly access")
         REFUND = "refund", _("Refund")
 
     public_id = PublicIdField("txn")
@@ -128,3 +129,39 @@ class Reservation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.state}"
+
+
+class Access(models.Model):
+    """30 days of a GPT without its price per token, as it was bought. `store.billing.access` says what that means."""
+
+    public_id = PublicIdField("acs")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    listing = models.ForeignKey("catalog.Listing", on_delete=models.PROTECT, related_name="+")
+    price_micro = models.PositiveBigIntegerField()
+    tokens = models.PositiveBigIntegerField()  # read and written together, that it covers
+    tokens_used = models.PositiveBigIntegerField(default=0)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    renews = models.BooleanField(default=False)
+    refunded_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)  # its buyer was told, and it was renewed where that was wanted
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "accesses"
+        indexes = [
+            models.Index(fields=["user", "listing", "ends_at"], name="access_of_a_person"),
+            models.Index(fields=["ends_at"], condition=Q(ended_at__isnull=True), name="access_to_end"),
+        ]
+
+    def __str__(self) -> str:
+        return self.cause
+
+    @property
+    def cause(self) -> str:
+        """Names its reservation and its transaction."""
+        return f"access:{self.public_id}"
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.tokens_used >= self.tokens

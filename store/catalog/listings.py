@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from store.accounts import audit
 from store.accounts.models import Publisher, User, slug_validator
 from store.accounts.publishers import require_role
-from store.catalog import licences, search
+from store.catalog import editing, licences, search
 from store.catalog.errors import BaseUnavailable, InvalidListing, NameTaken, Sealed
 from store.catalog.models import Listing, ListingRevision, ListingText, UseCase, Version
 from store.catalog.revisions import EDITORS, clean_texts
@@ -22,6 +22,7 @@ from store.catalog.tasks import announce
 from store.errors import Conflict, NotFound
 
 MAX_PRICE_MICRO = 1_000_000_000  # for a million tokens
+LEAST_MONTHLY, MOST_MONTHLY = 100_000, 10_000_000_000  # tokens that a month of access covers
 MAX_USE_CASES = 4
 SHOWN = (Listing.Visibility.PUBLIC, Listing.Visibility.UNLISTED)
 LANGUAGE_TAGS = ("en", "zh", "es", "fr", "de", "it", "pt", "ru", "ja", "ko", "ar", "hi")
@@ -40,6 +41,8 @@ def create_listing(
     licence_url: str = "",
     input_price_micro: int = 0,
     output_price_micro: int = 0,
+    monthly_price_micro: int = 0,
+    monthly_tokens: int = 0,
     allow_finetune: bool = False,
     allow_download: bool = False,
 ) -> Listing:
@@ -54,7 +57,7 @@ def create_listing(
     chosen = clean_use_cases(use_cases)
     fields: dict[str, Any] = {"languages": clean_languages(languages)}
     fields |= licences.cleaned(licence, name=licence_name, url=licence_url)
-    fields |= clean_prices(input_price_micro, output_price_micro)
+    fields |= clean_prices(input_price_micro, output_price_micro, monthly_price_micro, monthly_tokens)
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -94,22 +97,38 @@ def describe(
     listing.refresh_from_db()
 
 
-def set_permissions(user: User, listing: Listing, *, allow_finetune: bool, allow_download: bool) -> None:
-    """What others may do with the weights from now on."""
+def set_permissions(user: User, listing: Listing, *, allow_finetune: bool, allow_download: bool, seen: str | None = None) -> None:
+    """What others may do with the weights from now on. `seen` as in `set_prices`."""
     require_role(user, listing.publisher, *EDITORS)
+    allowed = {"allow_finetune": allow_finetune, "allow_download": allow_download}
     with transaction.atomic():
-        Listing.objects.filter(pk=listing.pk).update(allow_finetune=allow_finetune, allow_download=allow_download)
+        old = Listing.objects.select_for_update().values(*allowed).get(pk=listing.pk)
+        editing.require_unchanged(seen, theirs=old, mine=allowed)
+        Listing.objects.filter(pk=listing.pk).update(**allowed)
         audit.record(user, "listing.permit", listing.public_id, finetune=allow_finetune, download=allow_download)
         search.refresh(listing)
     listing.refresh_from_db(fields=["allow_finetune", "allow_download"])
 
 
-def set_prices(user: User, listing: Listing, *, input_price_micro: int, output_price_micro: int) -> None:
-    """Prices of a million tokens, in micro-units, for requests that are admitted from now on."""
+def set_prices(
+    user: User,
+    listing: Listing,
+    *,
+    input_price_micro: int,
+    output_price_micro: int,
+    monthly_price_micro: int = 0,
+    monthly_tokens: int = 0,
+    seen: str | None = None,
+) -> None:
+    """Prices of a million tokens and of 30 days of access, in micro-units, for requests and purchases from now on.
+
+    `seen`: the fingerprints of the prices that these were written from. Raises EditedMeanwhile when others were saved since.
+    """
     require_role(user, listing.publisher, *EDITORS)
-    prices = clean_prices(input_price_micro, output_price_micro)
+    prices = clean_prices(input_price_micro, output_price_micro, monthly_price_micro, monthly_tokens)
     with transaction.atomic():
         old = Listing.objects.select_for_update().values(*prices).get(pk=listing.pk)
+        editing.require_unchanged(seen, theirs=old, mine=prices)
         Listing.objects.filter(pk=listing.pk).update(**prices)
         audit.record(user, "listing.price", listing.public_id, old=old, new=prices)
         search.outdate(search.built_on(listing))  # each of them costs what it asks too
@@ -187,12 +206,20 @@ def restore(listing: Listing) -> None:
     listing.refresh_from_db(fields=["suspended_at"])
 
 
-def clean_prices(input_price_micro: int, output_price_micro: int) -> dict[str, int]:
+def clean_prices(input_price_micro: int, output_price_micro: int, monthly_price_micro: int = 0, monthly_tokens: int = 0) -> dict[str, int]:
+    """Monthly access is offered beside a price per token, never instead: what builds on a GPT pays that by the token."""
     prices = {"input_price_micro": input_price_micro, "output_price_micro": output_price_micro}
-    for name, price in prices.items():
+    for name, price in {**prices, "monthly_price_micro": monthly_price_micro}.items():
         if not isinstance(price, int) or isinstance(price, bool) or not 0 <= price <= MAX_PRICE_MICRO:
             raise InvalidListing(_("A price is a number from 0 to 1,000 for a million tokens."), param=name)
-    return prices
+    if not monthly_price_micro:
+        return prices | {"monthly_price_micro": 0, "monthly_tokens": 0}
+    if not any(prices.values()):
+        message = _("Access for a month is offered beside a price per token, which holds for everybody else.")
+        raise InvalidListing(message, param="monthly_price_micro")
+    if not isinstance(monthly_tokens, int) or isinstance(monthly_tokens, bool) or not LEAST_MONTHLY <= monthly_tokens <= MOST_MONTHLY:
+        raise InvalidListing(_("Say how many tokens the month covers: from 100,000 to 10,000,000,000."), param="monthly_tokens")
+    return prices | {"monthly_price_micro": monthly_price_micro, "monthly_tokens": monthly_tokens}
 
 
 def clean_visibility(visibility: str) -> str:

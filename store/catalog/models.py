@@ -95,6 +95,9 @@ class Listing(models.Model):
     output_price_micro = models.PositiveBigIntegerField(
         _("price of a million output tokens"), default=0, validators=[MaxValueValidator(1_000_000_000)]
     )
+    # What 30 days without the price per token cost, and how many tokens they cover; 0: that is not offered.
+    monthly_price_micro = models.PositiveBigIntegerField(default=0, validators=[MaxValueValidator(1_000_000_000)])
+    monthly_tokens = models.PositiveBigIntegerField(default=0, validators=[MaxValueValidator(10_000_000_000)])
     allow_finetune = models.BooleanField(_("others may fine-tune it"), default=False)
     allow_download = models.BooleanField(_("weights can be downloaded"), default=False)
     featured = models.PositiveSmallIntegerField(default=0, help_text="0: not featured; else its place on the home page.")

@@ -19,7 +19,7 @@ from inference.sampling_params import SamplingParams
 from store import ratelimit
 from store.accounts.models import ApiKey, User
 from store.accounts.public_ids import new_public_id
-from store.billing import ledger, prices
+from store.billing import access, ledger, prices
 from store.catalog.models import Version
 from store.catalog.naming import UnknownModel
 from store.errors import TooMany
@@ -56,7 +56,7 @@ def admit(
     tenant = person.public_id if person else visitor
     asked = {"messages": messages, "sampling": sampling, "tools": tools}
     order = ordered(version, request=request_id, tenant=tenant, deadline=deadline, **asked)
-    due = prices.due(version, person)
+    due, covering = access.due(version, person)
     if not due.price.is_free and person is None:
         raise SignInNeeded
     require_worker()
@@ -71,6 +71,7 @@ def admit(
             source=source,
             input_price_micro=due.price.input_micro,
             output_price_micro=due.price.output_micro,
+            access=covering,
             deadline_at=timezone.now() + timedelta(seconds=settings.GENERATION_TIMEOUT_S),
         )
         if person and not due.price.is_free:

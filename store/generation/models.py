@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import ApiKey
 from store.accounts.public_ids import PublicIdField
+from store.billing.models import Access
 from store.catalog.models import Version
 
 
@@ -39,6 +40,7 @@ class Request(models.Model):
     cost_micro = models.PositiveBigIntegerField(default=0)
     input_price_micro = models.PositiveBigIntegerField(default=0)  # as agreed when it was asked
     output_price_micro = models.PositiveBigIntegerField(default=0)
+    access = models.ForeignKey(Access, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")  # that paid for the GPT's part
     first_token_ms = models.FloatField(null=True, blank=True)
     duration_ms = models.FloatField(null=True, blank=True)
     attempt = models.PositiveSmallIntegerField(default=1)

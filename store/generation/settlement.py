@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from inference.protocol import FailureCode, Finished, FinishReason, Usage
-from store.billing import ledger, prices
+from store.billing import access, ledger, prices
 from store.catalog import search
 from store.generation import dispatch, places
 from store.generation.models import Request
@@ -80,6 +80,8 @@ def finish_for_good(event: Finished) -> bool:
         if not ended:
             return False
         _settle(request, cost_micro, usage)
+        if request.access_id is not None and state != Request.State.FAILED:
+            access.count(request.access_id, usage["prompt_tokens"] + usage["completion_tokens"])
         if state == Request.State.FINISHED:
             search.used(request.version.listing_id)
         request.refresh_from_db()

@@ -16,6 +16,8 @@ class Topic(models.TextChoices):
     JOBS = "jobs", _("Jobs that are finished or have failed")
     RATINGS = "ratings", _("Ratings of your GPTs, and replies to yours")
     FOLLOWED = "followed", _("New versions of what you follow")
+    MONEY = "money", _("Access that has ended or was renewed")
+    PUBLISHERS = "publishers", _("Transfers of GPTs, and your publishers' badges")
 
 
 class Notification(models.Model):
@@ -32,6 +34,12 @@ class Notification(models.Model):
         RATING_REPLY = "rating_reply", _("Reply to your rating")
         GPT_PUBLISHED = "gpt_published", _("New GPT")
         VERSION_PUBLISHED = "version_published", _("New version")
+        ACCESS_RENEWED = "access_renewed", _("Access renewed")
+        ACCESS_ENDED = "access_ended", _("Access ended")
+        TRANSFER_OFFERED = "transfer_offered", _("GPT offered")
+        TRANSFER_ANSWERED = "transfer_answered", _("Offer answered")
+        BADGE_AT_RISK = "badge_at_risk", _("Badge at risk")
+        BADGE_LOST = "badge_lost", _("Badge lost")
 
     public_id = PublicIdField("ntf")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")

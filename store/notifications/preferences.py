@@ -24,6 +24,8 @@ TOPICS: dict[str, Topic] = {
     **dict.fromkeys((Kind.JOB_SUCCEEDED, Kind.JOB_FAILED), Topic.JOBS),
     **dict.fromkeys((Kind.RATING_RECEIVED, Kind.RATING_REPLY), Topic.RATINGS),
     **dict.fromkeys((Kind.GPT_PUBLISHED, Kind.VERSION_PUBLISHED), Topic.FOLLOWED),
+    **dict.fromkeys((Kind.ACCESS_RENEWED, Kind.ACCESS_ENDED), Topic.MONEY),
+    **dict.fromkeys((Kind.TRANSFER_OFFERED, Kind.TRANSFER_ANSWERED, Kind.BADGE_AT_RISK, Kind.BADGE_LOST), Topic.PUBLISHERS),
 }
 
 

@@ -28,6 +28,12 @@ SENTENCES: dict[str, Promise] = {
     Kind.RATING_REPLY: _("%(publisher)s replied to your rating of %(subject)s."),
     Kind.GPT_PUBLISHED: _("%(publisher)s, whom you follow, published a new GPT: %(subject)s."),
     Kind.VERSION_PUBLISHED: _("%(subject)s is a new version of a GPT that you follow."),
+    Kind.ACCESS_RENEWED: _("Your access to %(subject)s was renewed for 30 days, as you had asked."),
+    Kind.ACCESS_ENDED: _("Your access to %(subject)s has ended. It costs its price per token again."),
+    Kind.TRANSFER_OFFERED: _("%(publisher)s offers you %(subject)s. It becomes yours only when an owner accepts."),
+    Kind.TRANSFER_ANSWERED: _("The offer of %(subject)s to %(publisher)s was answered: %(answer)s."),
+    Kind.BADGE_AT_RISK: _("The proof of the domain %(subject)s is not found any more. If it stays away, the badge goes on %(until)s."),
+    Kind.BADGE_LOST: _("The badge of the domain %(subject)s is gone: its proof was not found for several days."),
 }
 
 

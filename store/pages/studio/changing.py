@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +12,10 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from store.catalog import publishing
+from store.accounts.models import AuditEntry
+from store.catalog import editing, publishing
+from store.catalog.editing import EditedMeanwhile
+from store.catalog.models import Listing
 from store.catalog.revisions import EDITORS
 from store.errors import DomainError, NotFound
 from store.moderation import submissions
@@ -22,23 +28,58 @@ from store.pages.studio.overview import dashboard
 @login_required
 @require_POST
 def set_prices(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    """Who saves after somebody else is shown both and saves again."""
     found = own_listing(request, publisher, slug, *EDITORS)
-    form = forms.PricesForm(request.POST)
-    if not form.is_valid():
-        return render(request, "pages/studio/listing.html", dashboard(request, found, prices_form=form), status=422)
-    publishing.set_prices(person(request), found, **form.prices())
-    messages.success(request, _("The prices hold for every request from now on."))
-    return to_dashboard(found)
+    form, status = forms.EditedPricesForm(request.POST), 422
+    shown: dict[str, Any] = {}
+    if form.is_valid():
+        try:
+            publishing.set_prices(person(request), found, **form.prices(), seen=form.cleaned_data["seen"] or None)
+        except EditedMeanwhile as error:
+            merged = forms.as_prices(error.merge.values) | {"seen": editing.fingerprints(error.merge.theirs)}
+            form, status = forms.EditedPricesForm(initial=merged), error.status
+            shown = {"prices_merge": merge_of(error, found, labels=_price_labels(form), theirs=forms.as_prices(error.merge.theirs))}
+        except DomainError as error:
+            form.refuse(error)
+        else:
+            messages.success(request, _("The prices hold for every request from now on."))
+            return to_dashboard(found)
+    return render(request, "pages/studio/listing.html", dashboard(request, found, prices_form=form, **shown), status=status)
+
+
+def _price_labels(form: forms.EditedPricesForm) -> dict[str, tuple[Any, str]]:
+    """By an act's name of a field: its label, and the form's name."""
+    names = {name: forms.PricesForm.params.get(name, name) for name in forms.PRICES}
+    return {name: (form.fields[field].label, field) for name, field in names.items()}
 
 
 @login_required
 @require_POST
 def set_permissions(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
+    """Who saves after somebody else is shown both and saves again."""
     found = own_listing(request, publisher, slug, *EDITORS)
-    allowed = {name: name in request.POST for name in ("allow_finetune", "allow_download")}
-    publishing.set_permissions(person(request), found, **allowed)
+    allowed = {name: name in request.POST for name in forms.PERMISSIONS}
+    try:
+        publishing.set_permissions(person(request), found, **allowed, seen=request.POST.get("seen", "")[:200] or None)
+    except EditedMeanwhile as error:
+        labels = {"allow_finetune": (_("Others may fine-tune it"), ""), "allow_download": (_("Weights can be downloaded"), "")}
+        said = {name: _("yes") if value else _("no") for name, value in error.merge.theirs.items()}
+        merge = merge_of(error, found, labels={name: (label, name) for name, (label, _field) in labels.items()}, theirs=said)
+        values = {"permissions": error.merge.values, "permissions_seen": editing.fingerprints(error.merge.theirs)}
+        shown = dashboard(request, found, permissions_merge=merge, **values)
+        return render(request, "pages/studio/listing.html", shown, status=error.status)
     messages.success(request, _("Saved."))
     return to_dashboard(found)
+
+
+def merge_of(
+    error: EditedMeanwhile, listing: Listing, *, labels: Mapping[str, tuple[Any, str]], theirs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `pages/studio/merge.html` shows; `labels`: by an act's name of a field its label and its name in `theirs`."""
+    acts = ("listing.price", "listing.permit")
+    saved = AuditEntry.objects.filter(target=listing.public_id, action__in=acts).select_related("actor").first()
+    clashing = [{"label": labels[name][0], "language": "", "theirs": theirs[labels[name][1]]} for name in error.merge.clashing]
+    return {"error": error, "saved_by": saved.actor if saved else None, "clashing": clashing}
 
 
 @login_required

@@ -14,7 +14,7 @@ from store.accounts.models import Publisher, User
 from store.billing import prices
 from store.catalog import editing, licences, versions
 from store.catalog.errors import InvalidVersion
-from store.catalog.listings import LANGUAGE_TAGS
+from store.catalog.listings import LANGUAGE_TAGS, LEAST_MONTHLY, MOST_MONTHLY
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import DomainError
 from store.jobs import finetunes
@@ -91,13 +91,36 @@ class EditedTextsForm(TextsForm):
 
 
 class PricesForm(ActForm):
-    params = {"input_price_micro": "input_price", "output_price_micro": "output_price"}
+    params = {"input_price_micro": "input_price", "output_price_micro": "output_price", "monthly_price_micro": "monthly_price"}
 
     input_price = forms.DecimalField(label=_("Price of 1M input tokens, $"), min_value=0, max_value=1000, decimal_places=6, initial=0)
     output_price = forms.DecimalField(label=_("Price of 1M output tokens, $"), min_value=0, max_value=1000, decimal_places=6, initial=0)
+    monthly_price = forms.DecimalField(
+        label=_("Price of 30 days, $"),
+        min_value=0,
+        max_value=1000,
+        decimal_places=6,
+        required=False,
+        help_text=_("Instead of your price per token, for who pays it once. Empty: not offered."),
+    )
+    monthly_tokens = forms.IntegerField(
+        label=_("Tokens within the 30 days"),
+        min_value=LEAST_MONTHLY,
+        max_value=MOST_MONTHLY,
+        required=False,
+        help_text=_("Fair use, read and written together. After that the price per token holds again."),
+    )
 
     def prices(self) -> dict[str, int]:
-        return {f"{name}_micro": int(self.cleaned_data[name] * MICRO) for name in ("input_price", "output_price")}
+        values = self.cleaned_data
+        micro = {f"{name}_micro": int((values[name] or 0) * MICRO) for name in ("input_price", "output_price", "monthly_price")}
+        return micro | {"monthly_tokens": values["monthly_tokens"] or 0}
+
+
+class EditedPricesForm(PricesForm):
+    """The prices of a listing that is there. `seen` remembers what the form was opened on."""
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
 
 class ClaimsForm(ActForm):
@@ -315,11 +338,23 @@ def usable_bases(user: User) -> list[Version]:
     )
 
 
-def prices_of(listing: Listing) -> dict[str, Decimal]:
-    return {
-        "input_price": Decimal(listing.input_price_micro) / MICRO,
-        "output_price": Decimal(listing.output_price_micro) / MICRO,
-    }
+PRICES = ("input_price_micro", "output_price_micro", "monthly_price_micro", "monthly_tokens")
+PERMISSIONS = ("allow_finetune", "allow_download")
+
+
+def prices_of(listing: Listing) -> dict[str, Any]:
+    stored = {name: getattr(listing, name) for name in PRICES}
+    return {**as_prices(stored), "seen": editing.fingerprints(stored)}
+
+
+def as_prices(stored: Mapping[str, int]) -> dict[str, Any]:
+    """What a listing keeps, as the form holds it."""
+    amounts = {name.removesuffix("_micro"): Decimal(stored[name]) / MICRO for name in PRICES[:3]}
+    return {**amounts, "monthly_price": amounts["monthly_price"] or None, "monthly_tokens": stored["monthly_tokens"] or None}
+
+
+def permissions_seen(listing: Listing) -> str:
+    return editing.fingerprints({name: getattr(listing, name) for name in PERMISSIONS})
 
 
 def prompt_of(version: Version) -> dict[str, Any]:

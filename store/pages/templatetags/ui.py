@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
 from store.accounts.models import User
-from store.billing import prices
+from store.billing import access, prices
 from store.billing.prices import Price
 from store.catalog import licences
 from store.catalog.models import Listing, ListingRevision, Version
@@ -250,7 +250,7 @@ def price_of(thing: Listing | Version) -> Price:
 @register.simple_tag
 def due(version: Version, user: Any) -> Price:
     """What this person pays for it."""
-    return prices.due(version, user if isinstance(user, User) else None).price
+    return access.due(version, user if isinstance(user, User) else None)[0].price
 
 
 @register.filter

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from store.billing import prices
+from store.billing import access, prices
 from store.catalog import naming
 from store.catalog.errors import VersionWithdrawn
 from store.catalog.models import Listing, Version
@@ -45,7 +45,7 @@ def compare(request: HttpRequest) -> HttpResponse:
             continue
         person = request.user if request.user.is_authenticated else None
         without = _address(other for other in names if other != name)
-        sides.append(Side(version, name, prices.due(version, person), version.weights(), without))
+        sides.append(Side(version, name, access.due(version, person)[0], version.weights(), without))
     context: dict[str, Any] = {
         "sides": sides,
         "unknown": unknown,

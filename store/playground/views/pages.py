@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from store.accounts.models import User
 from store.accounts.visitors import visitor_of
-from store.billing import prices
+from store.billing import access
 from store.catalog import naming
 from store.catalog.models import Listing, Version
 from store.generation.errors import SignInNeeded
@@ -126,7 +126,7 @@ def _by_day(kept: list[Conversation]) -> list[tuple[str, list[Conversation]]]:
 
 
 def _due(request: HttpRequest, version: Version) -> dict[str, Any]:
-    due = prices.due(version, request.user if isinstance(request.user, User) else None).price
+    due = access.due(version, request.user if isinstance(request.user, User) else None)[0].price
     return {"due": due, "must_sign_in": not due.is_free and not request.user.is_authenticated}
 
 
