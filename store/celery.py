@@ -59,6 +59,7 @@ def _configuration() -> dict[str, Any]:
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "refresh-stale-search-entries": {"task": "store.catalog.refresh_stale", "schedule": 5.0, "options": {"expires": 5}},
             "announce-missed-versions": {"task": "store.catalog.announce_missed", "schedule": 60.0, "options": {"expires": 60}},
+            "rate-arena": {"task": "store.playground.rate_arena", "schedule": 600.0, "options": {"expires": 600}},
             "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},
@@ -69,7 +70,10 @@ def _configuration() -> dict[str, Any]:
 
 
 app.autodiscover_tasks(
-    [f"store.{name}" for name in ("accounts", "catalog", "billing", "generation", "jobs", "notifications", "moderation", "batches")]
+    [
+        f"store.{name}"
+        for name in ("accounts", "catalog", "billing", "generation", "jobs", "notifications", "moderation", "playground", "batches")
+    ]
 )
 
 

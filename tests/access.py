@@ -33,7 +33,7 @@ from store.notifications import preferences
 from store.notifications.models import Notification, Topic
 from store.pages import saved_searches
 from store.pages.demo import finetune
-from store.playground.models import Conversation
+from store.playground.models import Battle, Conversation
 from store.ratings import rating
 from store.ratings.models import Flag
 from store.valkey import client as valkey
@@ -150,6 +150,7 @@ def _make_things(world: World) -> None:
         "request": request.public_id,
         "try": tried.public_id,
         "conversation": conversation.public_id,
+        "battle": _make_battle(user, world.versions["released"]),
         "question": question.public_id,
         "answer": answer.public_id,
         "rating": rated.public_id,
@@ -176,6 +177,15 @@ def _make_access(user: User) -> dict[str, str]:
     asks = {"input_price_micro": 1, "output_price_micro": 1, "monthly_price_micro": 1, "monthly_tokens": 100_000}
     sold, bought = (making.make_base(slug=f"{name}-by-the-month", **asks).listing for name in ("sold", "bought"))
     return {"sold listing": sold.public_id, "access": access.buy(user, bought, price_micro=1).public_id}
+
+
+def _make_battle(user: User, version: Version) -> str:
+    """Of two whole answers, which waits for its vote."""
+    ended = {"user": user, "source": Request.Source.ARENA, "state": "finished", "completion_tokens": 1, "deadline_at": timezone.now()}
+    two = {"a": version, "b": version.weights()}
+    fields = {f"version_{side}": one for side, one in two.items()}
+    asked = {f"request_{side}": Request.objects.create(version=one, **ended) for side, one in two.items()}
+    return Battle.objects.create(user=user, text="Hello", **fields, **asked).public_id
 
 
 def _make_collection(user: User, listing: Listing) -> str:

@@ -389,6 +389,13 @@ TABLE: dict[str, Entry] = {
     # the chat
     "playground:chat": Entry(PUBLIC),
     "playground:compare": Entry(PUBLIC),
+    "playground:arena": Entry(PUBLIC),
+    "playground:arena_board": Entry(PUBLIC),
+    "playground:start_battle": Entry(  # the GPT that is listed meets its base; members may not vote on it, and nothing else is left
+        act=always(row(200, visitor=401, member=409, maintainer=409, owner=409)), body=fixed(text="Hello"), accept=SCRIPT
+    ),
+    "playground:battle": Entry(MINE, path=thing("battle")),
+    "playground:vote": Entry(act=always(row(404, user=302)), path=thing("battle"), body=fixed(vote="tie")),
     "playground:new": Entry(always(row(302))),  # nothing named to talk to
     "playground:csrf": Entry(PUBLIC),
     "playground:confirm": Entry(act=TRIED, body=question_to_version, writes=False),

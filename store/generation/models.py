@@ -24,6 +24,7 @@ class Request(models.Model):
         TRY = "try", _("Try-it box")
         CHAT = "chat", _("Chat")
         API = "api", _("API")
+        ARENA = "arena", _("Arena")  # by a GPT that the store chose
 
     public_id = PublicIdField("req")
     version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="requests")

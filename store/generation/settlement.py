@@ -82,7 +82,7 @@ def finish_for_good(event: Finished) -> bool:
         _settle(request, cost_micro, usage)
         if request.access_id is not None and state != Request.State.FAILED:
             access.count(request.access_id, usage["prompt_tokens"] + usage["completion_tokens"])
-        if state == Request.State.FINISHED:
+        if state == Request.State.FINISHED and request.source != Request.Source.ARENA:  # the store chose that one, not a person
             search.used(request.version.listing_id)
         request.refresh_from_db()
         for function in _on_finished:

@@ -14,3 +14,5 @@ class PlaygroundConfig(AppConfig):
         on_sign_in(conversations.adopt)
         on_finished(answers.keep)
         personal_data.declare(*personal.HOLDINGS)
+        from store.playground.arena import battles
+        on_finished(battles.keep)

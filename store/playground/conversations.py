@@ -103,7 +103,7 @@ def start(version: Version, *, text: str, user: User | Any, visitor: str = "", p
 
     Of one whose first question the broker does not take nothing is kept: a new visitor could not find it again.
     """
-    text = _checked(text)
+    text = checked(text)
     person = user if isinstance(user, User) else None
     conversation = Conversation(
         version=version, user=person, visitor="" if person else visitor, title=_title(text), parameters=dict(parameters or {})
@@ -123,7 +123,7 @@ def ask(
 ) -> Message:
     """The next question. Raises StillAnswering and whatever `admit` raises."""
     conversation = _quiet(conversation, parameters)
-    return _ask(conversation, _checked(text), user=user, visitor=visitor)
+    return _ask(conversation, checked(text), user=user, visitor=visitor)
 
 
 @transaction.atomic
@@ -143,10 +143,10 @@ def edit(question: Message, *, text: str, user: User | Any, visitor: str = "", p
     if question.pk not in [message.pk for message in thread(conversation)[-2:]] or question.role != Message.Role.USER:
         raise Superseded
     _replace(conversation, since=question)
-    return _ask(conversation, _checked(text), user=user, visitor=visitor)
+    return _ask(conversation, checked(text), user=user, visitor=visitor)
 
 
-def _checked(text: str) -> str:
+def checked(text: str) -> str:
     """The question as it is kept: browsers end the lines of a form with CRLF."""
     return reading.checked([{"role": "user", "content": text.replace("\r\n", "\n").strip()}])[0]["content"]
 
@@ -232,11 +232,13 @@ def stop(request: Request) -> None:
 @transaction.atomic
 def keep(request: Request, *, text: str) -> Conversation:
     """The conversation that goes on from a try: its question and its answer. Asked twice, it is the same one."""
+    if request.source == Request.Source.ARENA:
+        raise NotFound  # a conversation would give the name of its GPT away
     request = Request.objects.select_for_update(of=("self",)).select_related("version__listing__publisher", "user").get(pk=request.pk)
     kept = request.messages.select_related("conversation").first()
     if kept is not None:
         return kept.conversation
-    text = _checked(text)
+    text = checked(text)
     conversation = Conversation.objects.create(version=request.version, user=request.user, visitor=request.visitor, title=_title(text))
     Message.objects.create(conversation=conversation, role=Message.Role.USER, text=text)
     answer = Message(conversation=conversation, role=Message.Role.ASSISTANT, request=request)

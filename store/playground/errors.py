@@ -1,10 +1,10 @@
-"""Why a conversation does not go on."""
+"""Why a conversation or a battle does not go on."""
 
 from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
 
-from store.errors import Conflict, DomainError, NotFound
+from store.errors import Conflict, DomainError, NotAllowed, NotFound
 
 
 class StillAnswering(Conflict):
@@ -30,3 +30,28 @@ class NotText(DomainError):
 class Withdrawn(NotFound):
     code = "model_not_found"
     message = _("This GPT is no longer available. Your conversation stays readable; go on with another one.")
+
+
+class NoContenders(Conflict):
+    code = "no_contenders"
+    message = _("There are not two GPTs by different publishers that could meet here now. Try another use case, or come back later.")
+
+
+class NotComplete(Conflict):
+    code = "battle_not_complete"
+    message = _("Only two whole answers can be compared. Wait for their end; if one failed or was stopped, begin another battle.")
+
+
+class AlreadyVoted(Conflict):
+    code = "already_voted"
+    message = _("You have voted on this battle already.")
+
+
+class OwnBattle(NotAllowed):
+    code = "own_listing"
+    message = _("One of the two is by a publisher you belong to, so your vote can't count.")
+
+
+class BadVote(DomainError):
+    code = "invalid_vote"
+    message = _("Choose which answer is better, that both are as good, or that both are bad.")

@@ -1,14 +1,17 @@
-"""Kept conversations. A visitor's are kept under their visitor id and become theirs when they sign up."""
+"""Kept conversations, battles of the arena and what their votes come to.
+
+A visitor's conversations are kept under their visitor id and become theirs when they sign up.
+"""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.public_ids import PublicIdField
-from store.catalog.models import Version
+from store.catalog.models import UseCase, Version
 from store.generation.models import Request
 
 
@@ -48,3 +51,93 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role} in {self.conversation_id}"
+
+
+class Battle(models.Model):
+    """One question answered by two versions, A on the left; who asked it does not learn their names before the vote."""
+
+    class Vote(models.TextChoices):
+        A = "a", _("A is better")
+        B = "b", _("B is better")
+        TIE = "tie", _("Both are as good")
+        BAD = "bad", _("Both are bad")
+
+    class Doubt(models.TextChoices):
+        NAMED = "named", _("an answer gives a name away")
+        REPEATED = "repeated", _("the same was asked of the same two before")
+        BURST = "burst", _("too many alike in a short time")
+
+    public_id = PublicIdField("btl")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="battles")
+    use_case = models.ForeignKey(UseCase, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")  # chosen by who asked
+    text = models.TextField()
+    fingerprint = models.CharField(max_length=32, blank=True, db_index=True)  # of the text; "" where it is too short
+    version_a = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="+")
+    version_b = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="+")
+    request_a = models.OneToOneField(Request, on_delete=models.PROTECT, related_name="+")
+    request_b = models.OneToOneField(Request, on_delete=models.PROTECT, related_name="+")
+    answer_a = models.TextField(blank=True)
+    answer_b = models.TextField(blank=True)
+    vote = models.CharField(max_length=4, choices=Vote.choices, blank=True)
+    doubt = models.CharField(max_length=10, choices=Doubt.choices, blank=True)  # why the vote does not count
+    created_at = models.DateTimeField(auto_now_add=True)
+    voted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(version_a=F("version_b")), name="no_version_meets_itself"),
+            models.CheckConstraint(
+                condition=Q(vote="", voted_at__isnull=True) | (~Q(vote="") & Q(voted_at__isnull=False)), name="vote_has_its_time"
+            ),
+        ]
+        indexes = [models.Index(fields=["voted_at"], condition=~Q(vote=""), name="battles_by_vote")]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+    @property
+    def winner_id(self) -> int | None:
+        return {self.Vote.A: self.version_a_id, self.Vote.B: self.version_b_id}.get(self.Vote(self.vote)) if self.vote else None
+
+
+class Tally(models.Model):
+    """One computation of the arena's ratings. The newest is what holds; it replaces the one before."""
+
+    computed_at = models.DateTimeField(auto_now_add=True)
+    vote_count = models.PositiveIntegerField()
+    doubted_count = models.PositiveIntegerField()  # votes that do not count
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "tallies"
+
+    def __str__(self) -> str:
+        return f"{self.vote_count} votes at {self.computed_at:%Y-%m-%d %H:%M}"
+
+
+class Standing(models.Model):
+    """The rating of a version in one computation: over all votes, or over those of one use case."""
+
+    tally = models.ForeignKey(Tally, on_delete=models.CASCADE, related_name="standings")
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="arena_standings")
+    use_case = models.ForeignKey(UseCase, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    rating = models.FloatField()
+    margin = models.FloatField()  # half the 95 % interval
+    votes = models.PositiveIntegerField()
+    wins = models.PositiveIntegerField()
+    ties = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["-rating"]
+
+    def __str__(self) -> str:
+        return f"{self.version_id}: {self.rating:.0f} ± {self.margin:.0f}"
+
+    @property
+    def low(self) -> float:
+        return self.rating - self.margin
+
+    @property
+    def high(self) -> float:
+        return self.rating + self.margin

@@ -1,11 +1,16 @@
 from django.urls import path, re_path
 
-from store.playground.views import acts, compare, events, pages
+from store.playground.views import acts, arena, compare, events, pages
 
 app_name = "playground"
 urlpatterns = [
     path("", pages.chat, name="chat"),
     path("compare/", compare.compare, name="compare"),
+    path("arena/", arena.arena, name="arena"),
+    path("arena/board/", arena.board, name="arena_board"),
+    path("arena/start/", arena.start, name="start_battle"),
+    path("arena/<str:public_id>/", arena.battle, name="battle"),
+    path("arena/<str:public_id>/vote/", arena.vote, name="vote"),
     path("new/", pages.new, name="new"),
     path("csrf/", acts.csrf, name="csrf"),
     path("confirm/", pages.confirm, name="confirm"),

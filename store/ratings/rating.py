@@ -164,8 +164,12 @@ def require_may_rate(user: User, listing: Listing) -> None:
 
 
 def metered_requests(user: User, listing: Listing) -> QuerySet[Request]:
-    """The user's requests to any version of the listing whose answers came to their end, with tokens counted."""
-    return Request.objects.filter(user=user, version__listing=listing, state=Request.State.FINISHED, completion_tokens__gt=0)
+    """The user's requests to any version of the listing whose answers came to their end, with tokens counted.
+
+    Without those of the arena: a GPT that somebody did not choose is not one they use, and who may rate would give its name away.
+    """
+    finished = Request.objects.filter(user=user, version__listing=listing, state=Request.State.FINISHED, completion_tokens__gt=0)
+    return finished.exclude(source=Request.Source.ARENA)
 
 
 def _tell_publisher(rating: Rating) -> None:

@@ -35,7 +35,7 @@ def as_page(request: HttpRequest, error: DomainError) -> HttpResponse:
 
 def question(request: HttpRequest) -> dict[str, Any]:
     """What a plain form asked, and all that has to be sent with it again."""
-    kept = [(name, request.POST[name]) for name in ("model", *NAMES) if request.POST.get(name)]
+    kept = [(name, request.POST[name]) for name in ("model", "use_case", *NAMES) if request.POST.get(name)]
     return {"text": request.POST.get("text", ""), "kept": kept}
 
 
