@@ -224,6 +224,7 @@ MAX_INFLIGHT_PER_BASE = env.int("MAX_INFLIGHT_PER_BASE", 64)
 GENERATION_TIMEOUT_S = env.int("GENERATION_TIMEOUT_S", 300)
 VISITOR_TRIES_PER_DAY = env.int("VISITOR_TRIES_PER_DAY", 30)
 VISITOR_TRIES_PER_NETWORK = env.int("VISITOR_TRIES_PER_NETWORK", 300)  # a day, of all visitors from one network address
+SHARES_PER_DAY = env.int("SHARES_PER_DAY", 50)  # conversations that one person shares by link
 ARENA_BATTLES_PER_DAY = env.int("ARENA_BATTLES_PER_DAY", 100)  # of one person
 REQUESTS_PER_MINUTE = env.int("REQUESTS_PER_MINUTE", 60)  # generations per person and minute
 FIGURE_MODEL = env.str("FIGURE_MODEL", "")  # whose attention is shown to readers; empty: the free weights used most

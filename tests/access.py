@@ -33,6 +33,7 @@ from store.notifications import preferences
 from store.notifications.models import Notification, Topic
 from store.pages import saved_searches
 from store.pages.demo import finetune
+from store.playground import sharing
 from store.playground.models import Battle, Conversation
 from store.ratings import rating
 from store.ratings.models import Flag
@@ -146,10 +147,13 @@ def _make_things(world: World) -> None:
     conversation = Conversation.objects.create(version=world.versions["released"], user=user, title="Mine")
     question = conversation.messages.create(role="user", text="Hello")
     answer = conversation.messages.create(role="assistant", text="Hello.", request=request)
+    shared = sharing.share(conversation, user=user)
     world.things = {
         "request": request.public_id,
         "try": tried.public_id,
         "conversation": conversation.public_id,
+        "shared conversation": shared.conversation.public_id,
+        "share": shared.public_id,
         "battle": _make_battle(user, world.versions["released"]),
         "question": question.public_id,
         "answer": answer.public_id,

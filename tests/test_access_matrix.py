@@ -407,6 +407,9 @@ TABLE: dict[str, Entry] = {
     "playground:regenerate": Entry(act=ONLY_MINE, path=thing("answer"), accept=SCRIPT),
     "playground:edit": Entry(act=ONLY_MINE, path=thing("question"), body=fixed(text="Hello"), accept=SCRIPT),
     "playground:conversation": Entry(ONLY_MINE, path=thing("conversation")),
+    "playground:share": Entry(act=always(row(404, user=302)), path=thing("conversation"), body=fixed(name="Me")),
+    "playground:unshare": Entry(act=always(row(404, user=302)), path=thing("shared conversation")),
+    "playground:shared": Entry(PUBLIC, path=thing("share")),
     "playground:ask": Entry(act=ONLY_MINE, path=thing("conversation"), body=fixed(text="Hello"), accept=SCRIPT),
     "playground:rename": Entry(act=always(row(404, user=302)), path=thing("conversation"), body=fixed(title="Hello")),
     "playground:delete": Entry(act=always(row(404, user=302)), path=thing("conversation")),
@@ -507,6 +510,7 @@ TABLE: dict[str, Entry] = {
     # the APIs without a key; tests/api/test_access_with_a_key.py asks them with one
     "api:listings": Entry(PUBLIC),
     "api:listing": Entry(APPROVED, path=of_listing),
+    "api:arena": Entry(PUBLIC),
     "api:schema": Entry(PUBLIC),
     "api:docs": Entry(PUBLIC),
     "api:unknown": Entry(GONE, GONE, path=fixed(rest="x")),

@@ -49,11 +49,21 @@ export function takeDraft(textarea) {
   textarea.value = text;
 }
 
-function live(numbers, tokens, since) {
+// What these tokens cost at the prices of a million, written as the store writes money; the store's own number follows at the end.
+function costOf({ prompt_tokens, input_price_micro = 0, output_price_micro = 0 }, tokens) {
+  if (!input_price_micro && !output_price_micro) return null;
+  const micro = Math.ceil((prompt_tokens * input_price_micro + tokens * output_price_micro) / 1e6);
+  const style = { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: 6 };
+  return new Intl.NumberFormat(document.documentElement.lang, style).format(micro / 1e6);
+}
+
+function live(numbers, tokens, since, started) {
   const said = words();
   const elapsed = (performance.now() - since) / 1000;
   const parts = [(tokens === 1 ? said.token : said.tokens).replace("{n}", count(tokens))];
   if (tokens > 1 && elapsed > 0.2) parts.push(said.rate.replace("{n}", count(Math.round((tokens - 1) / elapsed))));
+  const cost = started && costOf(started, tokens);
+  if (cost) parts.push(cost);
   numbers.replaceChildren(
     ...parts.map((text) => Object.assign(document.createElement("span"), { textContent: text })),
   );
@@ -64,6 +74,7 @@ export function show(url, { body, numbers }) {
   return new Promise((resolve) => {
     const text = Object.assign(document.createElement("p"), { className: "streaming" });
     let since = null;
+    let asked = null; // the event it started with
     body.replaceChildren(text);
     body.setAttribute("aria-busy", "true");
     const waiting = setTimeout(() => {
@@ -80,8 +91,9 @@ export function show(url, { body, numbers }) {
       resolve(event);
     };
     follow(url, {
-      started() {
+      started(event) {
         begin();
+        asked = event;
         text.textContent = ""; // a further attempt begins anew
         since = null;
       },
@@ -91,7 +103,7 @@ export function show(url, { body, numbers }) {
           begin();
         }
         text.textContent += event.text;
-        live(numbers, event.tokens, since);
+        live(numbers, event.tokens, since, asked);
       },
       finished(event) {
         // The store renders Markdown without raw HTML and cleans it by an allow-list.

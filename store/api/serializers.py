@@ -13,6 +13,7 @@ from store.accounts.models import Publisher
 from store.billing import prices
 from store.catalog.models import Listing, Measurement, UseCase, Version
 from store.catalog.search import SORTS, is_position
+from store.playground.arena.standings import Place
 from store.ratings.models import RatingSummary
 
 
@@ -140,3 +141,40 @@ class FullListingSerializer(ListingSerializer):
     def get_measurements(self, listing: Listing) -> Any:
         measurements = listing.current_version.measurements.all() if listing.current_version else []
         return MeasurementSerializer(measurements, many=True).data
+
+
+class ArenaQuery(serializers.Serializer):
+    """What `GET /api/arena` can be asked."""
+
+    use_case = serializers.SlugRelatedField(slug_field="slug", queryset=UseCase.objects.all(), required=False)
+
+
+class ArenaStandingSerializer(serializers.Serializer):
+    """A rated version. What has too few votes for a place has none."""
+
+    model = serializers.SerializerMethodField()
+    first_place = serializers.SerializerMethodField()
+    last_place = serializers.SerializerMethodField()
+    rating = serializers.FloatField(source="standing.rating", help_text="1,000 is the middle; 400 more win ten times for one")
+    low = serializers.FloatField(source="standing.low", help_text="Of the 95% interval")
+    high = serializers.FloatField(source="standing.high")
+    votes = serializers.IntegerField(source="standing.votes")
+    wins = serializers.IntegerField(source="standing.wins")
+    ties = serializers.IntegerField(source="standing.ties")
+
+    def get_model(self, place: Place) -> str:
+        assert place.listing.current_version is not None
+        return f"{place.listing.full_name}@{place.listing.current_version.number}"
+
+    def get_first_place(self, place: Place) -> int | None:
+        return place.first or None
+
+    def get_last_place(self, place: Place) -> int | None:
+        return place.last or None
+
+
+class ArenaSerializer(serializers.Serializer):
+    computed_at = serializers.DateTimeField(allow_null=True)
+    votes = serializers.IntegerField(help_text="That count, over all use cases")
+    doubted_votes = serializers.IntegerField(help_text="That do not")
+    results = ArenaStandingSerializer(many=True)

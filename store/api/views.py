@@ -1,4 +1,4 @@
-"""The store's own endpoints: finding listings."""
+"""The store's own endpoints: finding listings, and the arena's leaderboard."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from store.api.openai.shapes import errors
-from store.api.serializers import FullListingSerializer, ListingPageSerializer, ListingQuery, ListingSerializer
+from store.api.serializers import ArenaQuery, ArenaSerializer, FullListingSerializer, ListingPageSerializer, ListingQuery, ListingSerializer
 from store.catalog import search
 from store.catalog.models import Listing
 from store.errors import NotFound
+from store.playground.arena import standings
 
 
 @extend_schema_view(
@@ -78,3 +79,33 @@ class OneListing(RetrieveAPIView):
         if listing is None:
             raise NotFound
         return listing
+
+
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="retrieve_arena",
+        tags=["arena"],
+        summary=_("The arena's leaderboard"),
+        description=_(
+            "Current versions of listed GPTs with their Bradley–Terry ratings from blind votes, best first, those with too few votes "
+            "for a place behind them. A place is a range: where two intervals meet, nobody can say which of both is better."
+        ),
+        parameters=[ArenaQuery],
+        responses={200: ArenaSerializer, **errors(400)},
+    )
+)
+class Arena(APIView):
+    permission_classes = [AllowAny]
+
+    def get(self, request: Request) -> Response:
+        query = ArenaQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        board = standings.board(query.validated_data.get("use_case"))
+        tally = board.tally
+        found = {
+            "computed_at": tally.computed_at if tally else None,
+            "votes": tally.vote_count if tally else 0,
+            "doubted_votes": tally.doubted_count if tally else 0,
+            "results": [*board.places, *board.unplaced],
+        }
+        return Response(ArenaSerializer(found).data)

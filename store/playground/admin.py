@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from store.accounts.admin import AppendOnlyAdmin
-from store.playground.models import Battle, Conversation, Message, Standing, Tally
+from store.playground.models import Battle, Conversation, Message, Share, Standing, Tally
 
 
 @admin.register(Conversation)
@@ -28,6 +28,15 @@ class MessageAdmin(AppendOnlyAdmin):
     search_fields = ["public_id", "conversation__public_id"]
     list_filter = ["role"]
     list_select_related = ["request"]
+
+
+@admin.register(Share)
+class ShareAdmin(AppendOnlyAdmin):
+    list_display = ["public_id", "user", "version", "created_at", "revoked_at"]
+    fields = ["public_id", "user", "version", "created_at", "revoked_at"]
+    search_fields = ["public_id", "user__username"]
+    list_select_related = ["user", "version__listing__publisher"]
+    date_hierarchy = "created_at"
 
 
 @admin.register(Battle)

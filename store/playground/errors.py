@@ -1,4 +1,4 @@
-"""Why a conversation or a battle does not go on."""
+"""Why a conversation or a battle does not go on, or is not shared."""
 
 from __future__ import annotations
 
@@ -55,3 +55,24 @@ class OwnBattle(NotAllowed):
 class BadVote(DomainError):
     code = "invalid_vote"
     message = _("Choose which answer is better, that both are as good, or that both are bad.")
+
+
+class NotShareable(Conflict):
+    code = "not_shareable"
+    message = _("This GPT is not open to everybody, so a conversation with it can't be shared.")
+
+
+class NothingToShare(Conflict):
+    code = "nothing_to_share"
+    message = _("There is no answer to share yet.")
+
+
+class BadName(DomainError):
+    code = "invalid_name"
+    message = _("A name has at most 40 visible characters.")
+
+
+class Revoked(DomainError):
+    code = "revoked"
+    status = 410
+    message = _("This conversation is no longer shared.")

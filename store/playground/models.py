@@ -53,6 +53,31 @@ class Message(models.Model):
         return f"{self.role} in {self.conversation_id}"
 
 
+class Share(models.Model):
+    """A conversation as it was when somebody shared it, for whoever has its address. Taken back, it keeps nothing that was said."""
+
+    NAME_CHARS = 40
+
+    public_id = PublicIdField("shr")
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="shares")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")  # who shared it; shown to nobody
+    name = models.CharField(max_length=NAME_CHARS, blank=True)  # that they chose to be shown by
+    title = models.CharField(max_length=80, blank=True)
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="+")
+    messages = models.JSONField()  # [{"role", "text"}]
+    created_at = models.DateTimeField(auto_now_add=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["conversation"], condition=Q(revoked_at__isnull=True), name="one_live_share_per_conversation")
+        ]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
 class Battle(models.Model):
     """One question answered by two versions, A on the left; who asked it does not learn their names before the vote."""
 

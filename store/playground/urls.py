@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from store.playground.views import acts, arena, compare, events, pages
+from store.playground.views import acts, arena, compare, events, pages, shared
 
 app_name = "playground"
 urlpatterns = [
@@ -11,6 +11,7 @@ urlpatterns = [
     path("arena/start/", arena.start, name="start_battle"),
     path("arena/<str:public_id>/", arena.battle, name="battle"),
     path("arena/<str:public_id>/vote/", arena.vote, name="vote"),
+    path("shared/<str:public_id>/", shared.shared, name="shared"),
     path("new/", pages.new, name="new"),
     path("csrf/", acts.csrf, name="csrf"),
     path("confirm/", pages.confirm, name="confirm"),
@@ -24,6 +25,8 @@ urlpatterns = [
     path("<str:public_id>/", pages.conversation, name="conversation"),
     path("<str:public_id>/ask", acts.ask, name="ask"),
     path("<str:public_id>/rename", acts.rename, name="rename"),
+    path("<str:public_id>/share", shared.share, name="share"),
+    path("<str:public_id>/unshare", shared.unshare, name="unshare"),
     path("<str:public_id>/delete", acts.delete, name="delete"),
     re_path(r"^(?P<public_id>\w+)/export\.(?P<form>md|json)$", pages.export, name="export"),
 ]

@@ -351,3 +351,22 @@ def test_the_arena_is_explained_to_a_visitor_and_asks_them_to_sign_in(client: Cl
     assert not client.cookies
     refused = client.post("/en/chat/arena/start/", {"text": "Hello"}, headers={"accept": "application/json"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "sign_in_required")
+
+
+def test_the_api_tells_the_leaderboard(base: Version, voter: User, client: Client) -> None:
+    assert client.get("/api/arena").json() == {"computed_at": None, "votes": 0, "doubted_votes": 0, "results": []}
+    tally = Tally.objects.create(vote_count=40, doubted_count=1)
+    for slug, votes, rating in (("best", 40, 1100.0), ("new", 3, 900.0)):
+        fields = {"rating": rating, "margin": 50, "votes": votes, "wins": 2, "ties": 1}
+        Standing.objects.create(tally=tally, version=contender(base, slug), **fields)
+
+    found = client.get("/api/arena").json()
+
+    assert (found["votes"], found["doubted_votes"]) == (40, 1)
+    assert found["results"][0] == {
+        **{"model": "house-of-best/best@1.0.0", "first_place": 1, "last_place": 1, "rating": 1100.0},
+        **{"low": 1050.0, "high": 1150.0, "votes": 40, "wins": 2, "ties": 1},
+    }
+    assert (found["results"][1]["model"], found["results"][1]["first_place"]) == ("house-of-new/new@1.0.0", None)
+    assert client.get("/api/arena?use_case=chat").json()["results"] == []
+    assert client.get("/api/arena?use_case=nothing").status_code == 400

@@ -9,7 +9,8 @@ import pytest
 
 from inference import protocol
 from store.accounts.sign_in import signed_in
-from store.catalog.models import Version
+from store.billing import ledger
+from store.catalog.models import Listing, Version
 from store.generation import dispatch, settlement
 from store.generation.models import Request
 from store.playground.models import Conversation, Message
@@ -403,3 +404,17 @@ def test_with_a_gpt_that_was_suspended_a_conversation_stays_readable_and_goes_no
     assert "Hello there" in page
     assert 'id="composer"' not in page
     assert Message.objects.count() == 2
+
+
+def test_the_page_is_told_the_prices_by_which_the_cost_runs_on(visitor: Browser, engine: ScriptedEngine, model: str) -> None:
+    person = making.make_user()
+    ledger.grant(None, person, 1_000_000, cause="grant:test", memo="To try")
+    visitor.sign_in(person)
+    free = visitor.act(START, model=model, text="Hello").json()
+    Listing.objects.filter(slug="poet").update(input_price_micro=3, output_price_micro=5)
+    priced = visitor.act(START, model=model, text="Hello").json()
+
+    _entry, _name, started = visitor.events(address_of(free["answer"], "events"))[0]
+    assert started == {"prompt_tokens": 7, "attempt": 1}
+    _entry, _name, started = visitor.events(address_of(priced["answer"], "events"))[0]
+    assert started == {"prompt_tokens": 7, "attempt": 1, "input_price_micro": 3, "output_price_micro": 5}

@@ -36,31 +36,31 @@ def csrf(request: HttpRequest) -> HttpResponse:
 
 @asking
 def start(request: HttpRequest) -> HttpResponse:
-    who = _who(request)
-    version = naming.resolve(request.POST.get("model", ""), who["user"])
+    asker = who(request)
+    version = naming.resolve(request.POST.get("model", ""), asker["user"])
     own = parameters.read(request.POST.dict(), version)
-    return _asked(request, conversations.start(version, text=request.POST.get("text", ""), parameters=own, **who))
+    return _asked(request, conversations.start(version, text=request.POST.get("text", ""), parameters=own, **asker))
 
 
 @asking
 def ask(request: HttpRequest, public_id: str) -> HttpResponse:
-    conversation = conversations.find(public_id, **_who(request))
+    conversation = conversations.find(public_id, **who(request))
     own = parameters.read(request.POST.dict(), conversation.version)
-    return _asked(request, conversations.ask(conversation, text=request.POST.get("text", ""), parameters=own, **_who(request)))
+    return _asked(request, conversations.ask(conversation, text=request.POST.get("text", ""), parameters=own, **who(request)))
 
 
 @asking
 def regenerate(request: HttpRequest, public_id: str) -> HttpResponse:
-    answer = conversations.find_message(public_id, **_who(request))
+    answer = conversations.find_message(public_id, **who(request))
     own = parameters.read(request.POST.dict(), answer.conversation.version)
-    return _asked(request, conversations.regenerate(answer, parameters=own, **_who(request)))
+    return _asked(request, conversations.regenerate(answer, parameters=own, **who(request)))
 
 
 @asking
 def edit(request: HttpRequest, public_id: str) -> HttpResponse:
-    question = conversations.find_message(public_id, **_who(request))
+    question = conversations.find_message(public_id, **who(request))
     own = parameters.read(request.POST.dict(), question.conversation.version)
-    return _asked(request, conversations.edit(question, text=request.POST.get("text", ""), parameters=own, **_who(request)))
+    return _asked(request, conversations.edit(question, text=request.POST.get("text", ""), parameters=own, **who(request)))
 
 
 def _asked(request: HttpRequest, answer: Message) -> HttpResponse:
@@ -91,31 +91,31 @@ def _asked(request: HttpRequest, answer: Message) -> HttpResponse:
 @asking
 def try_it(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     """One question without a conversation, from the box on a GPT's page."""
-    who = _who(request)
-    version = naming.resolve(request.POST.get("model") or f"{publisher}/{slug}", who["user"])
+    asker = who(request)
+    version = naming.resolve(request.POST.get("model") or f"{publisher}/{slug}", asker["user"])
     if (version.listing.publisher.slug, version.listing.slug) != (publisher, slug):
         raise NotFound
     text = request.POST.get("text", "").replace("\r\n", "\n").strip()
-    asked = admission.admit(version, messages=[{"role": "user", "content": text}], sampling={}, source=Request.Source.TRY, **who)
+    asked = admission.admit(version, messages=[{"role": "user", "content": text}], sampling={}, source=Request.Source.TRY, **asker)
     return JsonResponse(
         {
             "events": reverse("playground:events", args=[asked.public_id]),
             "stop": reverse("playground:stop", args=[asked.public_id]),
             "keep": reverse("playground:keep", args=[asked.public_id]),
-            "left": tries.left(request, who["visitor"]),
+            "left": tries.left(request, asker["visitor"]),
         }
     )
 
 
 @act
 def keep(request: HttpRequest, public_id: str) -> HttpResponse:
-    asked = conversations.find_request(public_id, **_who(request))
+    asked = conversations.find_request(public_id, **who(request))
     return _went(request, conversations.keep(asked, text=request.POST.get("text", "")))
 
 
 @act
 def stop(request: HttpRequest, public_id: str) -> HttpResponse:
-    asked = conversations.find_request(public_id, **_who(request))
+    asked = conversations.find_request(public_id, **who(request))
     conversations.stop(asked)
     if wants_json(request):
         return JsonResponse({}, status=202)
@@ -125,14 +125,14 @@ def stop(request: HttpRequest, public_id: str) -> HttpResponse:
 
 @act
 def rename(request: HttpRequest, public_id: str) -> HttpResponse:
-    conversation = conversations.find(public_id, **_who(request))
+    conversation = conversations.find(public_id, **who(request))
     conversations.rename(conversation, title=request.POST.get("title", ""))
     return _went(request, conversation)
 
 
 @act
 def delete(request: HttpRequest, public_id: str) -> HttpResponse:
-    conversations.delete(conversations.find(public_id, **_who(request)))
+    conversations.delete(conversations.find(public_id, **who(request)))
     return _went(request, None)
 
 
@@ -141,6 +141,6 @@ def _went(request: HttpRequest, conversation: Conversation | None) -> HttpRespon
     return JsonResponse({"url": url}) if wants_json(request) else redirect(url)
 
 
-def _who(request: HttpRequest) -> dict[str, Any]:
+def who(request: HttpRequest) -> dict[str, Any]:
     visitor: str = getattr(request, "visitor", "") or ("" if request.user.is_authenticated else visitor_of(request))
     return {"user": request.user, "visitor": visitor}

@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -65,7 +66,7 @@ def arena(request: HttpRequest) -> HttpResponse:
 @asking
 def start(request: HttpRequest) -> HttpResponse:
     if not isinstance(request.user, User):
-        raise SignInNeeded
+        raise SignInNeeded(_("Voting takes an account, so that one person has one voice. It costs nothing."))
     language = (get_language() or "en").partition("-")[0]
     asked = {"text": request.POST.get("text", ""), "use_case": request.POST.get("use_case", ""), "language": language}
     battle = battles.begin(request.user, **asked)

@@ -96,7 +96,14 @@ async def _relay(reading: _Reading, after: str) -> AsyncIterator[bytes]:
         elif event["type"] == "delta":
             yield _sse("delta", {"text": event["text"], "tokens": event["tokens"]}, entry)
         else:
-            yield _sse("started", {"prompt_tokens": event["prompt_tokens"], "attempt": event["attempt"]}, entry)
+            yield _sse("started", {"prompt_tokens": event["prompt_tokens"], "attempt": event["attempt"], **_prices(reading.request)}, entry)
+
+
+def _prices(asked: Request) -> dict[str, int]:
+    """From which the page tells the cost as the answer is written; none where it is free."""
+    if not (asked.input_price_micro or asked.output_price_micro):
+        return {}
+    return {"input_price_micro": asked.input_price_micro, "output_price_micro": asked.output_price_micro}
 
 
 def _settled(request: str, event: dict[str, Any]) -> str:

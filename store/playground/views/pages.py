@@ -24,8 +24,8 @@ from store.billing import access
 from store.catalog import naming
 from store.catalog.models import Listing, Version
 from store.generation.errors import SignInNeeded
-from store.playground import conversations, parameters
-from store.playground.models import Conversation
+from store.playground import conversations, parameters, sharing
+from store.playground.models import Conversation, Share
 from store.playground.views import refused
 from store.playground.views.edge import require_text
 from store.playground.views.rows import rows_of
@@ -83,6 +83,8 @@ def conversation(request: HttpRequest, public_id: str) -> HttpResponse:
         "is_usable": usable,
         "used_tokens": ended[-1].prompt_tokens + ended[-1].completion_tokens if ended else 0,
         "spent_micro": conversations.spent_micro(found),
+        "share": sharing.live(found),
+        "name_chars": Share.NAME_CHARS,
     }
     return render(request, "playground/chat.html", context)
 
