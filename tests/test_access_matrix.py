@@ -254,6 +254,7 @@ TABLE: dict[str, Entry] = {
     "pages:explore": Entry(PUBLIC),
     "pages:suggest": Entry(PUBLIC),
     "pages:leaderboards": Entry(PUBLIC),
+    "pages:compare": Entry(PUBLIC),
     "pages:save_search": Entry(act=ACT_SIGNED_IN, body=fixed(address="q=letter")),
     "pages:forget_search": Entry(act=ACT_MINE, path=thing("saved search")),
     "pages:listing": Entry(APPROVED, path=of_listing),
@@ -388,7 +389,7 @@ TABLE: dict[str, Entry] = {
     "ratings:rate": Entry(RATING, ACT_RATING, path=listing_id, body=fixed(stars=5)),
     # the chat
     "playground:chat": Entry(PUBLIC),
-    "playground:compare": Entry(PUBLIC),
+    "playground:compare": Entry(always(row(301))),  # where it was
     "playground:arena": Entry(PUBLIC),
     "playground:arena_board": Entry(PUBLIC),
     "playground:start_battle": Entry(  # the GPT that is listed meets its base; members may not vote on it, and nothing else is left

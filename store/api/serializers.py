@@ -155,7 +155,7 @@ class ArenaStandingSerializer(serializers.Serializer):
     model = serializers.SerializerMethodField()
     first_place = serializers.SerializerMethodField()
     last_place = serializers.SerializerMethodField()
-    rating = serializers.FloatField(source="standing.rating", help_text="1,000 is the middle; 400 more win ten times for one")
+    rating = serializers.FloatField(source="standing.rating", help_text="1,000 is the mean by votes; 400 more win ten times for one")
     low = serializers.FloatField(source="standing.low", help_text="Of the 95% interval")
     high = serializers.FloatField(source="standing.high")
     votes = serializers.IntegerField(source="standing.votes")

@@ -2,6 +2,7 @@ from django.urls import path
 
 from store.pages import (
     collections,
+    comparing,
     downloads,
     feeds,
     following,
@@ -35,6 +36,7 @@ urlpatterns = [
     path("publishers/<str:slug>/feed.atom", feeds.of_publisher, name="feed_of_publisher"),
     path("gpts/<str:publisher>/<str:slug>/feed.atom", feeds.of_versions, name="feed_of_versions"),
     path("gpts/<str:publisher>/<str:slug>/", listing_page.listing, name="listing"),
+    path("compare/", comparing.compare, name="compare"),
     path("leaderboards/", leaderboards.leaderboard, name="leaderboards"),
     path("collections/", collections.mine, name="collections"),
     path("collections/<str:public_id>/", collections.collection, name="collection"),

@@ -1,11 +1,12 @@
 from django.urls import path, re_path
+from django.views.generic import RedirectView
 
-from store.playground.views import acts, arena, compare, events, pages, shared
+from store.playground.views import acts, arena, events, pages, shared
 
 app_name = "playground"
 urlpatterns = [
     path("", pages.chat, name="chat"),
-    path("compare/", compare.compare, name="compare"),
+    path("compare/", RedirectView.as_view(pattern_name="pages:compare", query_string=True, permanent=True), name="compare"),  # where it was
     path("arena/", arena.arena, name="arena"),
     path("arena/board/", arena.board, name="arena_board"),
     path("arena/start/", arena.start, name="start_battle"),

@@ -95,7 +95,7 @@ def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> d
         "saved searches": f"{reverse('pages:explore')}?use_case=write",
         "account": reverse("accounts:settings"),
         "security": reverse("accounts:security"),
-        "compare": f"{reverse('playground:compare')}?gpt={live.listing.full_name}&gpt={live.weights().full_name}",
+        "compare": f"{reverse('pages:compare')}?gpt={live.listing.full_name}&gpt={live.weights().full_name}",
         "keys": reverse("accounts:keys"),
         "publishers": reverse("accounts:publishers"),
         "members": reverse("accounts:members", args=[publisher.slug]),

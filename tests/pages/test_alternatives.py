@@ -95,7 +95,7 @@ def test_the_page_says_so_in_both_languages_and_leads_to_a_comparison(client: Cl
     assert "not measurably worse, and cheaper" in page
     assert "性价比更高" in chinese
     assert "/en/leaderboards/?use_case=summarise" in page
-    assert f"/en/chat/compare/?gpt={this.full_name}&amp;gpt={other.full_name}" in page
+    assert f"/en/compare/?gpt={this.full_name}&amp;gpt={other.full_name}" in page
 
 
 def test_many_alternatives_cost_as_many_queries_as_a_few(client: Client, base: Version) -> None:

@@ -41,6 +41,18 @@ def test_a_contender_that_met_only_one_is_rated_through_it() -> None:
     assert found.ratings[0] - found.ratings[2] == pytest.approx(2 * POINTS * math.log(3))
 
 
+def test_a_newcomer_moves_nobody_and_widens_no_interval() -> None:
+    known = np.array([[0.0, 60.0], [40.0, 0.0]])
+    joined = np.zeros((3, 3))
+    joined[:2, :2], joined[2, 0] = known, 2.0
+
+    alone, together = fit(known), fit(joined)
+
+    assert together.ratings[:2] == pytest.approx(alone.ratings, abs=12)
+    assert together.margins[:2] == pytest.approx(alone.margins, rel=0.1)
+    assert together.margins[2] > 3 * together.margins[0]
+
+
 def test_many_one_sided_votes_do_not_throw_it_off() -> None:
     ladder = np.zeros((40, 40))
     for better in range(39):

@@ -266,9 +266,11 @@ def percent_of(value: float, whole: float) -> str:
 
 
 @register.filter
-def item(mapping: Any, key: Any) -> Any:
-    """`mapping[key]`, or nothing."""
-    return mapping.get(key) if mapping else None
+def item(found: Any, key: Any) -> Any:
+    """`found[key]` of a mapping or a list, or nothing."""
+    if isinstance(found, list):
+        return found[key]
+    return found.get(key) if found else None
 
 
 @register.filter

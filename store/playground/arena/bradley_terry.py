@@ -7,7 +7,8 @@ counts it (Chiang et al. 2024, arXiv:2403.04132).
 The likelihood alone has a maximum only where everybody is beaten by somebody, also by a detour (Ford 1957, "Solution of a ranking
 problem from binary comparisons", Am. Math. Monthly 64). So each θ has the prior N(0, PRIOR_SD²), worth about one vote: with
 few votes it draws towards the middle, with many it does nothing. The sum is concave and is climbed by Newton's method. The
-covariance is the inverse of the information matrix there, and since only differences say something, of θ less their mean.
+covariance is the inverse of the information matrix there. Since only differences say something, every θ is told less the mean of all,
+each counted by its votes: so a newcomer, of whom little is known, moves nobody and widens nobody's interval.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Fit:
 
 
 def fit(wins: Array, *, prior_sd: float = PRIOR_SD) -> Fit:
-    """`wins[i, j]`: how often i was preferred to j, a tie counting half for either.  # [contenders, contenders], at least one"""
+    """`wins[i, j]`: how often i was preferred to j, a tie counting half for either.  # [contenders, contenders], not all zero"""
     met = wins + wins.T
     won = wins.sum(axis=1)
     strengths = np.zeros(len(wins))
@@ -50,8 +51,9 @@ def fit(wins: Array, *, prior_sd: float = PRIOR_SD) -> Fit:
         strengths += step
         if np.abs(step).max() < CLOSE_ENOUGH:
             break
-    errors = _standard_errors(_information(met, _expected(strengths), prior_sd))
-    return Fit(MIDDLE + POINTS * (strengths - strengths.mean()), POINTS * Z_95 * errors)
+    centre = np.eye(len(wins)) - met.sum(axis=1) / met.sum()  # takes the mean by votes away
+    covariance = centre @ np.linalg.inv(_information(met, _expected(strengths), prior_sd)) @ centre.T
+    return Fit(MIDDLE + POINTS * (centre @ strengths), POINTS * Z_95 * np.sqrt(np.diag(covariance)))
 
 
 def _expected(strengths: Array) -> Array:
@@ -64,11 +66,3 @@ def _information(met: Array, expected: Array, prior_sd: float) -> Array:
     np.fill_diagonal(weights, 0.0)
     information: Array = np.diag(weights.sum(axis=1) + 1.0 / prior_sd**2) - weights
     return information
-
-
-def _standard_errors(information: Array) -> Array:
-    """Of the strengths less their mean.  # [contenders]"""
-    count = len(information)
-    centre = np.eye(count) - 1.0 / count
-    errors: Array = np.sqrt(np.diag(centre @ np.linalg.inv(information) @ centre))
-    return errors
