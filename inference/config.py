@@ -40,6 +40,9 @@ ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gel
 LLAMA_FAMILY = ("llama", "qwen2", "qwen3", "mistral")
 GEMMA = ("gemma3_text", "gemma3")  # text alone, and the text part of one that sees pictures
 KINDS = ("full_attention", "sliding_attention")  # of layers, as `layer_types` calls them
+# What may be said of each scaling; without effect on it is only what the context was before.
+_ROPE = frozenset({"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"})
+ROPE_SETTINGS = {"default": _ROPE, "linear": _ROPE | {"factor"}, "llama3": _ROPE | {"factor", "low_freq_factor", "high_freq_factor"}}
 
 
 class UnsupportedModel(ValueError):
@@ -315,13 +318,9 @@ def _even_head_dim(read: _Reader, *, default: int) -> int:
 
 def _windows(read: _Reader, architecture: str, layers: int) -> tuple[int | None, ...]:
     """Each layer's sliding window. Mistral's is everywhere; Qwen's is off by default and may be in some layers only."""
-    sliding = read.get("sliding_window") is not None and (
-        architecture == "mistral" or (architecture != "llama" and read.flag("use_sliding_window", False))
-    )
-    if not sliding:
-        return (None,) * layers
-    window = read.size("sliding_window")
-    if architecture == "mistral":
+    sliding = architecture == "mistral" or (architecture != "llama" and read.flag("use_sliding_window", False))
+    window = _window(read) if sliding else None
+    if window is None or architecture == "mistral":
         return (window,) * layers
     first = read.get("max_window_layers", 28)
     if not isinstance(first, int):
@@ -329,12 +328,19 @@ def _windows(read: _Reader, architecture: str, layers: int) -> tuple[int | None,
     return _windows_by_kind(read, window, [layer >= first for layer in range(layers)])
 
 
+def _window(read: _Reader) -> int | None:
+    """As in transformers, null says that there is none, and a config that says nothing means 4,096."""
+    return None if read.raw.get("sliding_window", 4096) is None else read.size("sliding_window", 4096)
+
+
 def _gemma3_windows(read: _Reader, layers: int) -> tuple[int | None, ...]:
     """Every sixth layer sees everything, or what the config says."""
     pattern = read.get("sliding_window_pattern", 6)
     if not isinstance(pattern, int) or isinstance(pattern, bool) or pattern < 1:
         raise UnsupportedModel("sliding_window_pattern must be a whole number from 1")
-    return _windows_by_kind(read, read.size("sliding_window", 4096), [bool((layer + 1) % pattern) for layer in range(layers)])
+    if (window := _window(read)) is None:
+        raise UnsupportedModel("sliding_window=null is not supported: most layers of a Gemma have a window")
+    return _windows_by_kind(read, window, [bool((layer + 1) % pattern) for layer in range(layers)])
 
 
 def _windows_by_kind(read: _Reader, window: int, windowed: list[bool]) -> tuple[int | None, ...]:
@@ -349,18 +355,26 @@ def _windows_by_kind(read: _Reader, window: int, windowed: list[bool]) -> tuple[
 
 def _rope_settings(read: _Reader) -> dict[str, Any]:
     """What is said of rotary positions, in `rope_parameters` or in `rope_theta` and `rope_scaling`."""
-    given = read.get("rope_parameters")
-    given = read.get("rope_scaling", {}) if given is None else given
+    given = _either_style(read)
+    given = {} if given is None else given
     if not isinstance(given, dict):
         raise UnsupportedModel("rope_parameters must be an object")
     return {"rope_theta": read.get("rope_theta", 10_000.0), **given}
 
 
+def _either_style(read: _Reader) -> Any:
+    """`rope_parameters` or, in the old style, `rope_scaling`; None where there is neither."""
+    new, old = read.get("rope_parameters"), read.get("rope_scaling")
+    if new is not None and old is not None and new != old:
+        raise UnsupportedModel("rope_parameters and rope_scaling say different things; leave one of them out")
+    return old if new is None else new
+
+
 def _gemma3_ropes(read: _Reader) -> tuple[Rope, Rope]:
     """Of the layers that see everything, and of those with a window. The old style scales only the first."""
-    given = read.get("rope_parameters")
-    if given is None:
-        given = {"full_attention": read.get("rope_scaling", {}), "sliding_attention": {}}
+    given = _either_style(read)
+    if read.get("rope_parameters") is None:
+        given = {"full_attention": {} if given is None else given, "sliding_attention": {}}
     stretched, plain = (given.get(kind) if isinstance(given, dict) else None for kind in KINDS)
     if not isinstance(stretched, dict) or not isinstance(plain, dict):
         raise UnsupportedModel("rope_parameters must have an object for full_attention and one for sliding_attention")
@@ -369,15 +383,28 @@ def _gemma3_ropes(read: _Reader) -> tuple[Rope, Rope]:
     return _rope(read, whole), _rope(read, local)
 
 
+def _rope_kind(given: dict[str, Any]) -> str:
+    """How the frequencies are stretched. Raises UnsupportedModel for a kind that is not supported, and for what it does not know."""
+    kind = given.get("rope_type", given.get("type", "default"))
+    if not isinstance(kind, str) or kind not in ROPE_SETTINGS:
+        raise UnsupportedModel(f"the RoPE scaling {str(kind)[:60]!r} is not supported; supported are {', '.join(ROPE_SETTINGS)}")
+    if given.get("type", kind) != kind:
+        raise UnsupportedModel(
+            f"the RoPE scaling has the rope_type {kind!r} and the type {str(given['type'])[:60]!r}; leave one of them out"
+        )
+    for name, value in given.items():
+        if value is not None and name not in ROPE_SETTINGS[kind]:
+            raise UnsupportedModel(f"{name[:60]} is not known of the RoPE scaling {kind!r}, and may change what the model computes")
+    return kind
+
+
 def _rope(read: _Reader, given: dict[str, Any]) -> Rope:
     theta = _number(given["rope_theta"], "rope_theta", low=1, high=1e12)
     if given.get("partial_rotary_factor", read.get("partial_rotary_factor", 1.0)) != 1.0:
         raise UnsupportedModel("partial_rotary_factor is not supported: only whole heads are rotated")
-    kind = given.get("rope_type", given.get("type", "default"))
+    kind = _rope_kind(given)
     if kind == "default":
         return Rope(theta)
-    if kind not in ("linear", "llama3"):
-        raise UnsupportedModel(f"the RoPE scaling {str(kind)[:60]!r} is not supported; supported are default, linear and llama3")
     factor = _number(given.get("factor"), "rope factor", low=1, high=1e6)
     if kind == "linear":
         return Rope(theta, RopeScaling("linear", factor))

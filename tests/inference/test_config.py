@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from inference.config import GPTConfig, Rope, RopeScaling, UnsupportedModel
 from tests.inference.tiny import tiny_config
@@ -39,6 +40,16 @@ def test_a_sliding_window_is_honoured_where_the_config_has_it_on() -> None:
     assert mistral.windows == (16, 16)
     assert without.windows == qwen_off.windows == (None, None)
     assert qwen_on.windows == (None, 16)
+
+
+@pytest.mark.parametrize("said", [{}, {"sliding_window": None}, {"sliding_window": 16}], ids=["nothing", "null", "16"])
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_a_window_is_what_transformers_reads(family: str, said: dict[str, Any]) -> None:
+    raw = {**tiny_config(model_type=family, use_sliding_window=True, max_window_layers=0), **said}
+
+    theirs = transformers.AutoConfig.for_model(**raw)
+
+    assert GPTConfig.from_json(raw).windows == (theirs.sliding_window,) * 2
 
 
 GEMMA3_4B = {  # as its publisher's file has it: what is not said is transformers' default
@@ -76,11 +87,15 @@ def test_a_gemma_config_that_says_only_what_is_not_the_default_is_read() -> None
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not supported"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 8.0}}, "rope_parameters must have an object for full_attention"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 8.0}}, "'yarn' is not supported"),
-        ({"rope_parameters": {"full_attention": [], "sliding_attention": {}}}, "rope_parameters must have an object for full_attention"),
+        (
+            {"rope_scaling": None, "rope_parameters": {"full_attention": [], "sliding_attention": {}}},
+            "rope_parameters must have an object for full_attention",
+        ),
         ({"rope_local_base_freq": 0}, "rope_theta is 0"),
         ({"layer_types": ["sliding_attention"] * 33}, "layer_types must say"),
         ({"layer_types": [["sliding_attention"]] * 34}, "layer_types must say"),
         ({"sliding_window_pattern": 0}, "sliding_window_pattern must be"),
+        ({"sliding_window": None}, "sliding_window=null is not supported"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
         ({"hidden_activation": "relu2"}, "hidden_activation 'relu2'"),
     ],
@@ -103,6 +118,12 @@ def test_a_gemma_without_a_text_part_is_refused() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' is not supported"),
         ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "'longrope' is not supported"),
         ({"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "'dynamic' is not supported"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "full_attention is not known of the RoPE scaling 'default'"),
+        ({"rope_parameters": {"rope_theta": 1e4, "factor": 8.0}}, "factor is not known of the RoPE scaling 'default'"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 4.0, "attention_factor": 3.0}}, "attention_factor is not known"),
+        ({"rope_scaling": {"rope_type": "default", "type": "yarn"}}, "the rope_type 'default' and the type 'yarn'"),
+        ({"rope_scaling": {"type": ["linear"], "factor": 4.0}}, "is not supported; supported are default, linear, llama3"),
+        ({"rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 1e4}}, "rope_parameters and rope_scaling say different things"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_act": "relu2"}, "hidden_act 'relu2'"),
