@@ -135,6 +135,7 @@ def _add_course(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=_positive(float), default=argparse.SUPPRESS)
     parser.add_argument("--validation-share", type=_share, default=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=argparse.SUPPRESS)
+    _add_device(parser)
     parser.add_argument("--recompute", action="store_true", default=argparse.SUPPRESS, help="use less memory and more time")
     parser.add_argument("--checkpoints", metavar="FOLDER", help="keep the last one there; a run that finds one goes on from it")
     parser.add_argument("--checkpoint-every", type=float, default=300.0, metavar="SECONDS", help="(default: 300)")
@@ -163,6 +164,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="what the matrices are kept in (default: bfloat16)")
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda or cuda:NUMBER (default: a GPU where there is one)")
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:

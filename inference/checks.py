@@ -30,7 +30,7 @@ from inference.protocol import Delta, Finished, FinishReason, GenerationRequest,
 from inference.renderer import Renderer
 from inference.sampling_params import SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
-from inference.workbench import Workbench, device_of
+from inference.workbench import Workbench
 
 PASSED, WARNED, FAILED = "passed", "warned", "failed"
 BASE_FILES = ("config.json", "tokenizer.json")
@@ -277,7 +277,7 @@ def perplexity(params: Mapping[str, Any], bench: Workbench) -> Finding:
     if not params["adapter"]:
         return _judge_weights(of_base, model.config.vocab_size, method)
     try:
-        adapter = Adapter.load(bench.folder(params["adapter"]), model.config, dtype=model.embedding.weight.dtype, device=device_of())
+        adapter = Adapter.load(bench.folder(params["adapter"]), model.config, dtype=model.embedding.weight.dtype, device=bench.device)
     except AdapterError as error:
         return Finding(FAILED, "adapter_unusable", f"The adapter cannot be used: {error}.", {"reason": str(error)})
     own = evaluation.score(

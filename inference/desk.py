@@ -28,7 +28,7 @@ from inference.protocol import JobKind, JobTask
 from inference.recipe import Recipe
 from inference.training import RESULT
 from inference.training import train as run_training
-from inference.workbench import Workbench, device_of
+from inference.workbench import Workbench
 
 
 class Terminal(Channel):
@@ -60,7 +60,7 @@ class Desk(Workbench):
         """For several processes in float32, a part in each."""
         if self.processes.count == 1:
             return super().model(base, room_bytes=room_bytes)
-        model = load_gpt(base, dtype=torch.float32, device=device_of())
+        model = load_gpt(base, dtype=torch.float32, device=self.device)
         shard(model, self.processes)
         return model
 
@@ -137,7 +137,15 @@ def _desk(options: argparse.Namespace) -> Iterator[Desk]:
         place = Path(work)
         artifacts = ArtifactStore(f"file://{place.resolve()}")
         yield Desk(
-            Terminal(processes), artifacts, place, place, memory_bytes=0, segment_s=segment_s, processes=processes, checkpoints=checkpoints
+            channel=Terminal(processes),
+            artifacts=artifacts,
+            cache=place,
+            work=place,
+            memory_bytes=0,
+            segment_s=segment_s,
+            processes=processes,
+            device=options.device,
+            checkpoints=checkpoints,
         )
 
 

@@ -74,6 +74,10 @@ class EngineOptions:
     lookahead: int = 8  # tokens guessed and checked in one step of a single stream; 0: none
     name: str = "engine"
 
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
+
 
 class EngineCore:
     def __init__(
@@ -316,9 +320,7 @@ class EngineCore:
             if chunk.reaches_end and (answer.reader is None or answer.reader.generates):
                 ends += [(answer, one, end - 1) for one in (branch, *self._fork(answer))]
             elif chunk.reaches_end:
-                if answer.reader is not None and (told := answer.reader.told()) is not None:
-                    self._events.append((answer.request.id, told))
-                self._finish(answer, FinishReason.STOP)
+                self._end_reading(answer)
         if not ends:
             return
         branches = [branch for _, branch, _ in ends]
@@ -382,6 +384,16 @@ class EngineCore:
         self._runner.copy(copies)
         return new
 
+    def _end_reading(self, answer: Answer) -> None:
+        """Ends a request of which nothing but its prompt is wanted."""
+        assert answer.reader is not None
+        if not answer.reader.is_finite:
+            self._fail_not_finite(answer)
+            return
+        if (told := answer.reader.told()) is not None:
+            self._events.append((answer.request.id, told))
+        self._finish(answer, FinishReason.STOP)
+
     def _note_logprobs(self, logits: Tensor, branches: list[Branch], chosen: list[int | None]) -> None:
         wanted = [
             (row, token, branch.choice.params.logprobs)
@@ -398,9 +410,7 @@ class EngineCore:
         """Adds a chosen token to an answer and says what became of it."""
         if token is None:
             branch.sequence.blocks.forget()
-            self._finish(
-                answer, FinishReason.ERROR, failure=FailureCode.INTERNAL, message="The model computed numbers that are not finite."
-            )
+            self._fail_not_finite(answer)
             return
         answer.first_token_at = answer.first_token_at or time.monotonic()
         branch.sequence.tokens.append(token)
@@ -442,6 +452,10 @@ class EngineCore:
         branch.reason = reason
         if branch.began:
             self._scheduler.remove(branch.sequence)
+
+    def _fail_not_finite(self, answer: Answer) -> None:
+        message = "The model computed numbers that are not finite."
+        self._finish(answer, FinishReason.ERROR, failure=FailureCode.INTERNAL, message=message)
 
     def _fail_grammar(self, answer: Answer, error: BaseException) -> None:
         """Ends a request whose rule cannot be followed, or not any further."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,8 @@ from typing import Any, Self
 
 from inference.answers import Answer, Branch
 from inference.engine import EngineCore, EngineOptions
-from inference.protocol import Attended, Delta, Finished, FinishReason, GenerationRequest, Started, Usage
+from inference.prompts import RequestRefused
+from inference.protocol import Attended, Delta, FailureCode, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
 from inference.sampling_params import SamplingParams
 from inference.tokenizer import Tokenizer
@@ -117,7 +119,7 @@ class Engine:
     def load(cls, folder: str | Path, *, dtype: str = "bfloat16", device: str = "cpu", **options: Any) -> Engine:
         """An engine for the model in `folder`. `options` are EngineOptions'.
 
-        Raises CheckpointError, UnsupportedModel, TokenizerError.
+        Raises ValueError for a dtype that is not one of the three, CheckpointError, UnsupportedModel, TokenizerError.
         """
         return cls(EngineCore.load(Path(folder), EngineOptions(dtype=dtype, device=device, **options)))
 
@@ -134,7 +136,9 @@ class Engine:
         """
         if isinstance(prompts, str):
             raise TypeError("prompts must be a list of prompts, not one text")
-        each = _one_for_each(params or SamplingParams(), len(prompts), "params")
+        if isinstance(adapters, str | Path):
+            raise TypeError("adapters must be a list with a folder or None for each prompt, not one folder")
+        each = _one_for_each(SamplingParams() if params is None else params, len(prompts), "params")
         folders = [None] * len(prompts) if adapters is None else _one_for_each(list(adapters), len(prompts), "adapters")
         runs = [
             self._run(self._tokens_of(prompt), p, None if folder is None else Path(folder))
@@ -155,7 +159,8 @@ class Engine:
     def embed(self, texts: Sequence[Prompt], *, dimensions: int | None = None) -> list[list[float]]:
         """A vector of length 1 for each text: the mean of its hidden states, or that of their first `dimensions`.
 
-        Raises RequestRefused for a text that cannot be used, ValueError for dimensions that the model does not have.
+        Raises RequestRefused for a text that cannot be used or whose states are not finite, ValueError for dimensions that the model
+        does not have.
         """
         size = self._core.config.hidden_size
         if dimensions is not None and not 1 <= dimensions <= size:
@@ -166,6 +171,8 @@ class Engine:
             for text, pool in zip(texts, pools, strict=True)
         ]
         self._answer(runs)
+        for run in runs:
+            _raise_failure(run)
         return [pool.vector(dimensions) for pool in pools]
 
     def attention(self, text: str, *, layer: int, head: int) -> Attended:
@@ -181,15 +188,19 @@ class Engine:
     def score(self, prefix: Prompt, continuations: Sequence[Prompt]) -> list[float]:
         """The log-likelihood of each continuation behind the prefix: the sum over its tokens, in nats.
 
-        A text is cut into tokens on its own, so a continuation that belongs to a word of the prefix begins a new token.
+        A text is cut into tokens on its own, so a continuation that belongs to a word of the prefix begins a new token. Raises
+        RequestRefused where what the model computes is not finite.
         """
         head = self._tokens_of(prefix)
-        tails = [self._core.tokenizer.encode(text) if isinstance(text, str) else list(text) for text in continuations]
+        tails = [self._core.tokenizer.encode(text) if isinstance(text, str) else _numbers(text) for text in continuations]
         if not head:
             raise ValueError("the prefix has no token")
         params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
-        outputs = self.generate([head + tail for tail in tails], params)
-        return [sum(token.logprob for token in (output.prompt_logprobs or [])[len(head) - 1 :]) for output in outputs]
+        runs = [self._run(head + tail, params, None) for tail in tails]
+        self._answer(runs)
+        for run in runs:
+            _raise_failure(run)
+        return [sum(token.logprob for token in (_output(run).prompt_logprobs or [])[len(head) - 1 :]) for run in runs]
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -253,7 +264,7 @@ class Engine:
             self._drop(runs)
 
     def _tokens_of(self, prompt: Prompt) -> list[int]:
-        return self._core.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
+        return self._core.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else _numbers(prompt)
 
     def _finish_all(self, runs: Sequence[_Run]) -> None:
         to_submit, unfinished = deque(runs), deque(runs)
@@ -306,6 +317,20 @@ class Engine:
             for run in runs:
                 if self._runs.pop(run.request.id, None) is not None and run.finished is None and self._loaded is not None:
                     self._loaded.cancel(run.request.id, FinishReason.CANCELLED)
+
+
+def _numbers(tokens: Sequence[int]) -> list[int]:
+    """As Python's integers, also those of numpy or torch. What are none are left as they are, and refused by name."""
+    try:
+        return [operator.index(token) for token in tokens]
+    except TypeError:
+        return list(tokens)
+
+
+def _raise_failure(run: _Run) -> None:
+    finished = run.finished
+    if finished is not None and finished.reason == FinishReason.ERROR:
+        raise RequestRefused(finished.failure or FailureCode.INTERNAL, finished.message)
 
 
 def _one_for_each(value: Any, count: int, name: str) -> list[Any]:

@@ -38,8 +38,8 @@ REFUSED = {
     "monteclora_config": "MonteCLoRA",
     "velora_config": "VeLoRA",
 }
-# Starts of the training that leave the adapter on another base than the original.
-CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "kasa")
+# How the training may have begun, beside true and false: the base is left as it was, unlike by PiSSA, OLoRA, CorDA, LoftQ or LoRA-GA.
+STARTS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 # Says how the adapter was made or where it goes; what it adds is said by its tensors, ranks and alphas alone.
 WITHOUT_EFFECT = frozenset(
     {
@@ -135,8 +135,10 @@ def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
             raise AdapterError(f"{CONFIG}: {called} is not supported")
     if (bias := raw.get("bias", "none")) != "none":
         raise AdapterError(f"{CONFIG}: bias={str(bias)[:40]!r} is not supported: only adapters without trained biases are")
-    if str(start := raw.get("init_lora_weights", "")).lower().startswith(CHANGES_BASE):
-        raise AdapterError(f"{CONFIG}: init_lora_weights={str(start)[:40]!r} changes the base; convert the adapter to plain LoRA")
+    start = raw.get("init_lora_weights")
+    if not (start is None or isinstance(start, bool) or (isinstance(start, str) and start.lower() in STARTS)):
+        said = f"init_lora_weights={str(start)[:40]!r} changes the base, or may; convert the adapter to plain LoRA"
+        raise AdapterError(f"{CONFIG}: {said}")
     for name, value in raw.items():
         if value and name not in READ and name not in WITHOUT_EFFECT:
             raise AdapterError(f"{CONFIG}: {name[:80]} is not known here, and may change what the adapter does")

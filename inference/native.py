@@ -23,7 +23,7 @@ from inference.building import NotBuilt, built
 from inference.cache import BLOCK_SIZE
 from inference.flash_runner import cuda_runner
 from inference.lora import Adapter
-from inference.model import GPT, Layer
+from inference.model import GPT, Layer, PositionOutOfContext
 from inference.prepacked import prepacked_runner
 from inference.quantised import Int8Rows
 from inference.runner import Runner, Watched, copy_blocks
@@ -173,6 +173,7 @@ class NativeRunner:
         positions, rows, counts, block_starts, blocks = array("q"), array("q"), array("q"), array("q"), array("q")
         longest, row = 0, 0
         for piece in pieces:
+            self._check(piece)
             positions.extend(range(piece.start, piece.end))
             rows.append(row)
             counts.append(piece.count)
@@ -223,6 +224,11 @@ class NativeRunner:
             watched.seen[layer] = q.view(n, -1, config.head_dim), k.view(n, -1, config.head_dim)  # filled by the step
         step.watched, step.watched_rows = _address(slots), rows.data_ptr()
         return [slots, rows]
+
+    def _check(self, piece: Piece) -> None:
+        if piece.start < 0 or piece.end > self.config.context_length:
+            said = f"positions {piece.start} to {piece.end - 1} are not all inside the model's context of {self.config.context_length}"
+            raise PositionOutOfContext(said)
 
     def expect(self, adapter: Adapter) -> None:
         """It is read where it is."""

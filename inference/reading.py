@@ -6,6 +6,7 @@ A request with a reader computes its whole prompt, since a cached prefix has no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,11 @@ class Reader:
 
     generates: bool  # whether the request goes on to an answer
     layer: int | None = None  # of which it is shown queries and keys as well
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether what was read are numbers."""
+        return True
 
     def read(self, hidden: Tensor, start: int) -> None:
         """hidden: float32 [count, hidden] of the prompt's positions from `start` on. A preempted prompt begins anew at 0."""
@@ -63,6 +69,10 @@ class PromptLogprobs(Reader):
         self._top = top
         self.values: list[TokenLogprob] = []  # of the prompt's second token and those behind it
 
+    @property
+    def is_finite(self) -> bool:
+        return all(math.isfinite(found.logprob) for found in self.values)
+
     def read(self, hidden: Tensor, start: int) -> None:
         del self.values[start:]
         for at in range(0, len(hidden), ROWS_AT_ONCE):
@@ -80,6 +90,10 @@ class MeanPool(Reader):
     def __init__(self) -> None:
         self._total = torch.empty(0)
         self._count = 0
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(self._total.isfinite().all())
 
     def read(self, hidden: Tensor, start: int) -> None:
         if start == 0:

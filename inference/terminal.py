@@ -16,7 +16,7 @@ from inference.checkpoint import CheckpointError
 from inference.config import GPTConfig, UnsupportedModel
 from inference.datasets import UnusableDataset
 from inference.engine import RequestRefused
-from inference.given import WrongInput, folder_of
+from inference.given import WrongInput, device_of, folder_of
 from inference.job_process import JobError
 from inference.library import Engine, Output
 from inference.lora_settings import AdapterError
@@ -26,7 +26,6 @@ from inference.reading import TokenLogprob
 from inference.sampling_params import InvalidSampling, SamplingParams
 from inference.suites import SuiteRefused
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
-from inference.workbench import device_of
 
 UNUSABLE = (
     *(WrongInput, InvalidSampling, RequestRefused, TemplateFailed, TokenizerError, CheckpointError, UnsupportedModel),
@@ -36,6 +35,7 @@ UNUSABLE = (
 
 def run(options: argparse.Namespace) -> None:
     """Raises one of UNUSABLE."""
+    options.device = device_of(options.device)
     acts = {"generate": generate, "train": desk.train, "pretrain": desk.pretrain, "evaluate": evaluate, "attention": attention}
     acts[options.act](options)
 
@@ -56,7 +56,7 @@ def generate(options: argparse.Namespace) -> None:
     prompts = list(_prompts(options, Tokenizer.from_folder(folder)))
     if not prompts:
         raise WrongInput("there is no prompt: give one as an argument, by --file or on the standard input")
-    with Engine.load(folder, dtype=options.dtype, device=device_of()) as engine:
+    with Engine.load(folder, dtype=options.dtype, device=options.device) as engine:
         if len(prompts) == params.n == 1 and not options.json:
             _stream(engine, prompts[0], params, adapter)
             return
@@ -161,7 +161,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if not texts:
         raise WrongInput(f"{options.file} has no token to predict")
     dtypes = dict.fromkeys([options.dtype, options.against or options.dtype])
-    found = [_scored(folder, dtype, texts, adapter) for dtype in dtypes]
+    found = [_scored(folder, dtype, options.device, texts, adapter) for dtype in dtypes]
     for dtype, scores in zip(dtypes, found, strict=True):
         total, count = math.fsum(score.logprob for score in scores), len(scores)
         if options.json:
@@ -178,10 +178,10 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"difference of a token: mean {math.fsum(differences) / len(differences):.6f}, largest {max(differences):.6f}")
 
 
-def _scored(folder: Path, dtype: str, texts: list[list[int]], adapter: Path | None) -> list[TokenLogprob]:
+def _scored(folder: Path, dtype: str, device: str, texts: list[list[int]], adapter: Path | None) -> list[TokenLogprob]:
     """Every token but the first of each text."""
     params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)
-    with Engine.load(folder, dtype=dtype, device=device_of()) as engine:
+    with Engine.load(folder, dtype=dtype, device=device) as engine:
         outputs = engine.generate(texts, params, [adapter] * len(texts))
     for output in outputs:
         if output.finish_reason == FinishReason.ERROR:

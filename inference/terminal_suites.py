@@ -14,7 +14,6 @@ from inference.evaluating import conditions, names_of, results_of
 from inference.library import Engine
 from inference.measuring import Measuring, Scores, Subject
 from inference.suites import Suite
-from inference.workbench import device_of
 
 
 def evaluate(options: argparse.Namespace, folder: Path, adapter: Path | None) -> None:
@@ -24,9 +23,9 @@ def evaluate(options: argparse.Namespace, folder: Path, adapter: Path | None) ->
     own, base = Subject(adapter, instructions), Subject()
     found: dict[str, Scores] = {}
     beside: dict[str, Scores] = {}
-    with Engine.load(folder, dtype=options.dtype, device=device_of()) as engine:
+    with Engine.load(folder, dtype=options.dtype, device=options.device) as engine:
         measuring = Measuring(engine, engine.tokenizer.render)
-        under = conditions(options.dtype, device_of(), engine.runner_name)
+        under = conditions(options.dtype, options.device, engine.runner_name)
         for suite in chosen:
             print(suite.name, file=sys.stderr, flush=True)
             if own != base:

@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 DTYPE_BYTES = {torch.bfloat16: 2, torch.float32: 4}
 
 
+def device_of() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class Workbench:
     channel: Channel
@@ -34,6 +38,7 @@ class Workbench:
     memory_bytes: int  # 0: no limit
     segment_s: float
     processes: Processes = ALONE
+    device: str = field(default_factory=device_of)
 
     @classmethod
     def of(cls, order: Order, channel: Channel, work: Path) -> Workbench:
@@ -89,16 +94,12 @@ class Workbench:
         """The base in the numbers it is stored in, where this machine computes with them; `room_bytes` is what it needs besides."""
         self.channel.progress("loading")
         with explained():
-            dtype, device = numbers_of(base), device_of()
+            dtype = numbers_of(base)
             needed = GPTConfig.from_folder(base).parameter_count * DTYPE_BYTES[dtype] + room_bytes
             if self.memory_bytes and needed > self.memory_bytes:
                 message = f"The job needs about {needed // 2**20} MB; this worker may use {self.memory_bytes // 2**20} MB."
                 raise JobError("out_of_memory", f"{message} Choose a smaller base or fewer tokens per example.")
-            return load_gpt(base, dtype=dtype, device=device)
-
-
-def device_of() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+            return load_gpt(base, dtype=dtype, device=self.device)
 
 
 def numbers_of(base: Path) -> torch.dtype:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from inference import Engine, Form, Grammar, SamplingParams
 from inference.prompts import RequestRefused
@@ -68,9 +70,12 @@ def test_an_answer_may_have_to_follow_a_rule(engine: Engine) -> None:
 
 
 def test_a_text_and_its_tokens_are_the_same_prompt(engine: Engine) -> None:
-    text, tokens = engine.generate(["Hello!", tokens_of(engine, "Hello!")], GREEDY)
+    tokens = tokens_of(engine, "Hello!")
 
-    assert text.token_ids == tokens.token_ids
+    outputs = engine.generate(["Hello!", tokens, torch.tensor(tokens), numpy.array(tokens, dtype=numpy.int32)], GREEDY)
+
+    assert [output.token_ids for output in outputs] == [outputs[0].token_ids] * 4
+    assert outputs[2].prompt_token_ids == tokens
 
 
 def test_each_prompt_may_have_parameters_and_an_adapter_of_its_own(engine: Engine, folder: Path, tmp_path: Path) -> None:
@@ -173,7 +178,13 @@ def test_n_answers_are_drawn_one_by_one_from_the_seed(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "code"), [([], FailureCode.INVALID_PARAMETER), ([1, 448], FailureCode.INVALID_PARAMETER), ([1] * 3000, "context")]
+    ("prompt", "code"),
+    [
+        ([], FailureCode.INVALID_PARAMETER),
+        ([1, 448], FailureCode.INVALID_PARAMETER),
+        ([1.5], FailureCode.INVALID_PARAMETER),
+        ([1] * 3000, "context"),
+    ],
 )
 def test_a_prompt_that_cannot_be_used_is_refused_before_any_is_answered(engine: Engine, prompt: list[int], code: str) -> None:
     with pytest.raises(RequestRefused) as caught:
@@ -212,6 +223,18 @@ def test_a_wrong_parameter_is_refused_by_name(wrong: dict[str, object]) -> None:
         SamplingParams(**wrong)  # type: ignore[arg-type]
 
     assert caught.value.name == name
+
+
+def test_what_is_not_one_for_each_prompt_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="there are 0 params for 1 prompts"):
+        engine.generate(["Hello!"], [])
+    with pytest.raises(TypeError, match="adapters must be a list with a folder or None for each prompt, not one folder"):
+        engine.generate(["Hello!"], GREEDY, "adapter")  # type: ignore[arg-type]
+
+
+def test_a_dtype_that_is_none_is_named_with_those_there_are(folder: Path) -> None:
+    with pytest.raises(ValueError, match="dtype is 'float16'; it must be one of bfloat16, float32, int8"):
+        Engine.load(folder, dtype="float16")
 
 
 def test_a_closed_engine_says_so(folder: Path) -> None:
@@ -288,6 +311,17 @@ def test_a_text_is_embedded_as_the_mean_of_its_hidden_states(folder: Path, their
     for vector, state in zip(vectors, states, strict=True):
         assert vector == pytest.approx((state / state.norm()).tolist(), abs=1e-5)
     assert short[0] == pytest.approx((states[0][:8] / states[0][:8].norm()).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("read", [lambda engine: engine.embed(["Hello!"]), lambda engine: engine.score("Hello!", [" Paris"])])
+def test_what_is_not_finite_is_an_error_and_no_vector_or_score(tmp_path: Path, read: Callable[[Engine], object]) -> None:
+    folder = tiny_base(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    with Engine.load(folder, dtype="float32", cache_tokens=512) as engine, pytest.raises(RequestRefused, match="not finite"):
+        read(engine)
 
 
 def test_a_bias_decides_what_is_said(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from inference.building import built
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
 from inference.lora import Adapter
-from inference.model import GPT
+from inference.model import GPT, PositionOutOfContext
 from inference.native import NativeRunner, fastest_runner, fits, pack
 from inference.prepacked import prepacked_runner
 from inference.quantised import Int8Embedding, Int8Linear, Int8Rows
@@ -213,6 +213,14 @@ def test_adapters_of_a_mixed_batch_add_what_each_adds_alone(tmp_path: Path, dtyp
 
     assert (found - expected).abs().max() < 1e-4
     assert [torch.equal(a, b) for a, b in zip(found, plain, strict=True)] == [False] * 20 + [True] + [False] * 12
+
+
+@pytest.mark.parametrize("piece", [Piece(63, 2, [1, 2, 3, 4, 5]), Piece(-1, 2, [1])])
+def test_a_position_outside_the_context_is_refused_by_number(tmp_path: Path, piece: Piece) -> None:
+    runner = a_runner(tiny_base(tmp_path, max_position_embeddings=64))
+
+    with pytest.raises(PositionOutOfContext, match=r"positions (63 to 64|-1 to 0) are not all inside the model's context of 64"):
+        runner.hidden([5, 6], [piece], None)
 
 
 def test_where_there_is_no_compiler_the_torch_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,8 @@ def test_a_file_of_prompts_and_conversations_gives_an_object_for_each(
         (["generate", "MODEL", "Hello!", "--temperature", "-1"], "temperature is '-1.0'"),
         (["generate", "MODEL", "Hello!", "--adapter", "nowhere"], "there is no adapter folder 'nowhere'"),
         (["generate", "MODEL", "--file", "nowhere"], "No such file"),
+        (["generate", "MODEL", "Hello!", "--device", "cuda:99"], "the device 'cuda:99' cannot be used"),
+        (["train", "MODEL", "nowhere", "out", "--device", "meta"], "it must be cpu, cuda or cuda:NUMBER"),
         (["train", "MODEL", "nowhere", "out"], "there is no file 'nowhere'"),
         (["pretrain", "nowhere", "out"], "there is no file 'nowhere'"),
         (["pretrain", "nowhere", "out", "--hidden", "100", "--heads", "3"], "100 is not 3 heads"),
