@@ -330,7 +330,7 @@ def _numbers(tokens: Sequence[int]) -> list[int]:
 def _raise_failure(run: _Run) -> None:
     finished = run.finished
     if finished is not None and finished.reason == FinishReason.ERROR:
-        raise RequestRefused(finished.failure or FailureCode.INTERNAL, finished.message)
+        raise RequestRefused(FailureCode(finished.failure or FailureCode.INTERNAL), finished.message)
 
 
 def _one_for_each(value: Any, count: int, name: str) -> list[Any]:

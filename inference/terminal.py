@@ -140,7 +140,7 @@ def _messages(value: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def attention(options: argparse.Namespace) -> None:
-    with Engine.load(folder_of(options.model), dtype=options.dtype, device=device_of()) as engine:
+    with Engine.load(folder_of(options.model), dtype=options.dtype, device=options.device) as engine:
         print(json.dumps(engine.attention(options.text, layer=options.layer, head=options.head).to_json(), ensure_ascii=False))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from typing import BinaryIO
+from typing import IO
 
 from django.utils.translation import gettext as _
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -23,7 +23,7 @@ SIDE, SMALL_SIDE = 256, 96  # of what is kept: for the page of a GPT, and for li
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error)
 
 
-def icons_of(file: BinaryIO) -> tuple[bytes, bytes]:
+def icons_of(file: IO[bytes]) -> tuple[bytes, bytes]:
     """The picture as WebP, SIDE and SMALL_SIDE pixels wide and high, cut to its middle square. Raises PictureRejected."""
     raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:

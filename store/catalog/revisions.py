@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -45,7 +45,7 @@ def edit_texts(user: User, listing: Listing, *, texts: Mapping[str, Mapping[str,
     return revision
 
 
-def set_icon(user: User, listing: Listing, picture: BinaryIO | None) -> ListingRevision:
+def set_icon(user: User, listing: Listing, picture: IO[bytes] | None) -> ListingRevision:
     """Puts an icon on the draft revision, made of this picture; without one, it is drawn from the name again. Raises PictureRejected.
 
     As the texts, it is shown once a reviewer has approved it.

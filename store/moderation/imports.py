@@ -51,6 +51,7 @@ def import_base(
     licence = licence or imported.licence
     if not licence:
         raise DomainError(_("The source states no licence. Name it with --licence."), param="licence")
+    stated: dict[str, Any] = licences.imported(licence)
     with transaction.atomic():
         name = publisher.replace("-", " ").title()
         lister = Publisher.objects.filter(slug=publisher).first() or create_publisher(operator, slug=publisher, name=name)
@@ -61,7 +62,7 @@ def import_base(
             slug=slug,
             texts=texts,
             use_cases=use_cases,
-            **licences.imported(licence),
+            **stated,
             languages=languages,
             allow_finetune=allow_finetune,
             allow_download=allow_download,

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('catalog', '0012_version_notices'),
-        ('generation', '0003_arena'),
+        ('generation', '0004_arena'),
         ('playground', '0001_initial'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('generation', '0002_recent_use'),
+        ('generation', '0003_monthly_access'),
     ]
 
     operations = [
