@@ -194,8 +194,9 @@ def _failure(code: str, message: str, *, detail: Mapping[str, Any] | None = None
 def main() -> None:
     events = take_standard_output()
     give_way(int(sys.argv[1]))
-    import inference.job_kinds  # noqa: F401 so that the order finds it loaded
     import transformers.utils.chat_template_utils  # noqa: F401 and what renders conversations, which is loaded when first needed
+
+    import inference.job_kinds  # noqa: F401 so that the order finds it loaded
 
     channel = Channel(sys.stdin, events)
     order = channel.read_order()
