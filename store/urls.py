@@ -4,8 +4,11 @@ from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from store.playground.views import embedding
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("store.pages.machine_urls")),
+    path("embed.js", embedding.script, name="embed_script"),
     path("v1/", include("store.batches.api_urls")),
     path("v1/", include("store.api.openai.urls")),
     path("api/", include("store.api.urls")),

@@ -34,7 +34,7 @@ from store.notifications.models import Notification, Topic
 from store.pages import saved_searches
 from store.pages.demo import finetune
 from store.playground import sharing
-from store.playground.models import Battle, Conversation
+from store.playground.models import Battle, Conversation, Embed
 from store.ratings import rating
 from store.ratings.models import Flag
 from store.valkey import client as valkey
@@ -165,6 +165,7 @@ def _make_things(world: World) -> None:
         "unsubscribe token": preferences.token(user, Topic.RATINGS),
         "key": key.public_id,
         "receipt": receipt.public_id,
+        "embed": Embed.objects.create(listing=listing, is_on=True, origins=["https://example.org"]).public_id,
         "collection": _make_collection(user, listing),
         "follow": following.follow_publisher(user, world.versions["released"].weights().listing.publisher).public_id,
         **_make_access(user),

@@ -22,6 +22,8 @@ from store.jobs import pretraining
 from store.jobs.finetunes import CHOICES, SETTINGS
 from store.moderation.models import Submission
 from store.notifications.models import Notification
+from store.playground import embeds
+from store.playground.models import Embed
 from tests import access
 from tests.access import ADMIN_LOGIN, LOGIN, ROLES, STATES, Outcome, World
 
@@ -155,6 +157,11 @@ def question_by_name(world: World, state: str) -> dict[str, Any]:
 
 def question_to_version(world: World, state: str) -> dict[str, Any]:
     return {"model": world.versions[state].public_id, "text": "Hello"}
+
+
+def question_in_a_frame(world: World, state: str) -> dict[str, Any]:
+    token = embeds.begin(Embed.objects.get(public_id=world.things["embed"]))
+    return {"token": token, "messages": '[{"role": "user", "content": "Hello"}]'}
 
 
 TEXTS = {"name_en": "Plain", "summary_en": "Plain answers."}
@@ -493,6 +500,11 @@ TABLE: dict[str, Entry] = {
     "machine:service_worker": Entry(PUBLIC),
     "pages:manifest": Entry(PUBLIC),
     "pages:offline": Entry(PUBLIC),
+    "embed_script": Entry(PUBLIC),
+    "playground:embed": Entry(PUBLIC, path=thing("embed")),
+    "playground:embed_ask": Entry(act=PUBLIC, path=thing("embed"), body=question_in_a_frame, accept=SCRIPT),
+    "playground:embed_events": Entry(GONE, path=fixed(ticket="made-up")),
+    "pages:studio_embed": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=fixed(tokens_per_day=9000)),
     "pages:feed": Entry(PUBLIC),
     "pages:feed_of_use_case": Entry(PUBLIC, path=fixed(use_case="chat")),
     "pages:feed_of_publisher": Entry(PUBLIC, path=publisher),

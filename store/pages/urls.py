@@ -18,7 +18,7 @@ from store.pages import (
     views,
 )
 from store.pages.cards import views as cards
-from store.pages.studio import analytics, bringing, changing, editing, making, overview, previewing, retiring, trying
+from store.pages.studio import analytics, bringing, changing, editing, embedding, making, overview, previewing, retiring, trying
 
 app_name = "pages"
 urlpatterns = [
@@ -74,6 +74,7 @@ urlpatterns = [
     path("studio/gpts/<str:publisher>/<str:slug>/icon/", editing.set_icon, name="studio_icon"),
     path("studio/gpts/<str:publisher>/<str:slug>/analytics/", analytics.show, name="studio_analytics"),
     path("studio/gpts/<str:publisher>/<str:slug>/analytics/csv/", analytics.download, name="studio_analytics_csv"),
+    path("studio/gpts/<str:publisher>/<str:slug>/embed/", embedding.configure, name="studio_embed"),
     path("studio/gpts/<str:publisher>/<str:slug>/prices/", changing.set_prices, name="studio_prices"),
     path("studio/gpts/<str:publisher>/<str:slug>/permissions/", changing.set_permissions, name="studio_permissions"),
     path("studio/gpts/<str:publisher>/<str:slug>/visibility/", changing.set_visibility, name="studio_visibility"),

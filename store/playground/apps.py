@@ -9,10 +9,11 @@ class PlaygroundConfig(AppConfig):
         from store.accounts import personal_data
         from store.accounts.sign_in import on_sign_in
         from store.generation.settlement import on_finished
-        from store.playground import answers, conversations, personal
+        from store.playground import answers, conversations, embeds, personal
         from store.playground.arena import battles
 
         on_sign_in(conversations.adopt)
         on_finished(answers.keep)
+        on_finished(embeds.settle)
         on_finished(battles.keep)
         personal_data.declare(*personal.HOLDINGS)

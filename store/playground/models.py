@@ -12,6 +12,9 @@ from django.utils.translation import gettext_lazy as _
 
 from store.accounts.public_ids import PublicIdField
 from store.catalog.models import UseCase, Version
+
+
+from store.catalog.models import Listing, Version
 from store.generation.models import Request
 
 
@@ -166,3 +169,17 @@ class Standing(models.Model):
     @property
     def high(self) -> float:
         return self.rating + self.margin
+
+
+class Embed(models.Model):
+    """Where a GPT may be shown on other sites, and how many tokens a day that may take. `store.playground.embeds` says how."""
+
+    public_id = PublicIdField("emb")
+    listing = models.OneToOneField(Listing, on_delete=models.CASCADE, related_name="embed")
+    is_on = models.BooleanField(default=False)
+    origins = models.JSONField(default=list, blank=True)  # ["https://example.org"]
+    tokens_per_day = models.PositiveIntegerField(default=100_000)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.listing_id} on {len(self.origins)} sites"

@@ -1,7 +1,7 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from store.playground.views import acts, arena, events, pages, shared
+from store.playground.views import acts, arena, embedding, events, pages, shared
 
 app_name = "playground"
 urlpatterns = [
@@ -23,6 +23,9 @@ urlpatterns = [
     path("requests/<str:public_id>/keep", acts.keep, name="keep"),
     path("messages/<str:public_id>/regenerate", acts.regenerate, name="regenerate"),
     path("messages/<str:public_id>/edit", acts.edit, name="edit"),
+    path("embed/answers/<str:ticket>/", events.events_of_embed, name="embed_events"),
+    path("embed/<str:public_id>/", embedding.page, name="embed"),
+    path("embed/<str:public_id>/ask/", embedding.ask, name="embed_ask"),
     path("<str:public_id>/", pages.conversation, name="conversation"),
     path("<str:public_id>/ask", acts.ask, name="ask"),
     path("<str:public_id>/rename", acts.rename, name="rename"),

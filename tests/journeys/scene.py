@@ -93,6 +93,8 @@ def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> d
     return {
         "home": reverse("pages:home"),
         "saved searches": f"{reverse('pages:explore')}?use_case=write",
+        "delete account": reverse("accounts:delete"),  # first: the sign-in must be a recent one
+        "your data": reverse("accounts:privacy"),
         "account": reverse("accounts:settings"),
         "security": reverse("accounts:security"),
         "compare": f"{reverse('pages:compare')}?gpt={live.listing.full_name}&gpt={live.weights().full_name}",
@@ -124,6 +126,7 @@ def _pages_of_the_studio(publisher: Publisher, live: Version, waiting: Submissio
         "new GPT": reverse("pages:studio_new_gpt", args=[slug]),
         "GPT": reverse("pages:studio_listing", args=address),
         "GPT in review": reverse("pages:studio_listing", args=[slug, waiting.listing.slug]),
+        "on other sites": reverse("pages:studio_embed", args=address),
         "texts": reverse("pages:studio_texts", args=address),
         "new version": reverse("pages:studio_new_version", args=address),
         "draft": reverse("pages:studio_version", args=[*address, "1.1.0"]),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -19,9 +20,10 @@ from inference.protocol import Finished, Usage
 from store.accounts.visitors import visitor_of
 from store.generation import settlement, streams
 from store.generation.models import Request
-from store.playground import answers, conversations, meters
+from store.playground import answers, conversations, embeds, meters
 
 _ENTRY = re.compile(r"\d{1,10}-\d{1,19}")
+Find = Callable[[], Request]
 KEEP_ALIVE_EVERY_S = 10  # of silence: a proxy closes what says nothing
 
 
@@ -37,9 +39,20 @@ class _Reading:
 
 
 async def events(request: HttpRequest, public_id: str) -> HttpResponseBase:
+    return await _stream(request, partial(conversations.find_request, public_id, user=request.user, visitor=visitor_of(request)))
+
+
+async def events_of_embed(request: HttpRequest, ticket: str) -> HttpResponseBase:
+    """For a frame on another site, which has no cookie: the address itself says that it was given to whoever asked."""
+    response = await _stream(request, partial(embeds.find_request, ticket))
+    response["Access-Control-Allow-Origin"] = "*"
+    return response
+
+
+async def _stream(request: HttpRequest, find: Find) -> HttpResponseBase:
     if request.method not in ("GET", "HEAD"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
-    reading = await sync_to_async(_begin)(request, public_id)
+    reading = await sync_to_async(_begin)(find)
     after = request.headers.get("last-event-id") or request.GET.get("after", "")
     body = _ended(reading) if reading.ended else _relay(reading, after if _ENTRY.fullmatch(after) else "0")
     response = StreamingHttpResponse(body, content_type="text/event-stream; charset=utf-8")
@@ -48,10 +61,10 @@ async def events(request: HttpRequest, public_id: str) -> HttpResponseBase:
     return response
 
 
-def _begin(request: HttpRequest, public_id: str) -> _Reading:
+def _begin(find: Find) -> _Reading:
     """Reads the database and gives its connection back: the stream may live for minutes. Raises NotFound for a stranger."""
     try:
-        asked = conversations.find_request(public_id, user=request.user, visitor=visitor_of(request))
+        asked = find()
         language = translation.get_language() or "en"
         message = asked.messages.select_related("conversation", "request").first()
         spent_micro = conversations.spent_micro(message.conversation) - asked.cost_micro if message else 0
