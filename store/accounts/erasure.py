@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts import audit, personal_data, tasks
-from store.accounts.models import Membership, Publisher, User
+from store.accounts.models import Invitation, Membership, Publisher, User
 from store.errors import Conflict
 
 log = structlog.get_logger(__name__)
@@ -90,6 +90,7 @@ def erase(user: User) -> bool:
         for holding in personal_data.holdings():
             if not holding.kept:
                 holding.rows(locked).delete()
+        Invitation.objects.filter(email=address.lower()).delete()  # which others sent to them
         _name_nobody(locked)
         audit.record(None, "user.erase", locked.public_id)
         transaction.on_commit(lambda: tasks.send_erased.delay(address, language), robust=True)
@@ -107,13 +108,13 @@ def _leave_publishers(user: User) -> None:
     """A publisher that nobody belongs to any more shows nothing and may be named after its person: it loses that name."""
     for publisher in Publisher.objects.filter(memberships__user=user):
         if not publisher.memberships.exclude(user=user).exists():
-            slug = f"deleted-{publisher.pk}"
+            slug = publisher.public_id.lower().replace("_", "-")  # nobody can have taken it
             nothing = {"about": "", "domain": "", "verified_at": None}
             Publisher.objects.filter(pk=publisher.pk).update(slug=slug, name=slug, **nothing)
 
 
 def _name_nobody(user: User) -> None:
-    nobody = f"deleted-{user.pk}"
+    nobody = f"deleted-{user.public_id}"  # nobody can have taken it
     user.groups.clear()
     user.user_permissions.clear()
     User.objects.filter(pk=user.pk).update(

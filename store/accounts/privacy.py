@@ -13,6 +13,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
@@ -51,7 +52,7 @@ def export(request: HttpRequest) -> StreamingHttpResponse:
     if not connection.in_atomic_block:
         connection.close()  # before the first byte: who reads slowly holds no connection
     name = f"gpt-store-{user.username}-{timezone.now():%Y-%m-%d}.zip"
-    headers = {"Content-Type": "application/zip", "Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {"Content-Type": "application/zip", "Content-Disposition": content_disposition_header(True, name) or "attachment"}
     return StreamingHttpResponse(_chunks(file), headers=headers)
 
 

@@ -33,7 +33,7 @@ def of_listing(
         "applicationCategory": "DeveloperApplication",
         "operatingSystem": "Web",
         "inLanguage": listing.languages,
-        "license": f"https://spdx.org/licenses/{listing.licence}.html",
+        "license": {"@type": "CreativeWork", "name": listing.licence},
         "author": _organisation(site, listing.publisher),
         "offers": _offer(price),
     }
