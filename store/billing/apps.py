@@ -13,3 +13,4 @@ class BillingConfig(AppConfig):
         )
 
         personal_data.declare(*personal.HOLDINGS)
+        personal_data.before_erasure(personal.renew_nothing)

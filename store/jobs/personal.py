@@ -14,6 +14,7 @@ HOLDINGS = (
     Holding("jobs.Upload", "created_by", hidden=frozenset({"pieces"})),
     Holding("jobs.UploadedFile", "created_by", where=Q(publisher__isnull=True), part="own"),
     Holding("jobs.UploadedFile", "created_by", where=Q(publisher__isnull=False), part="of_publishers", kept=_PUBLISHED),
+    Holding("jobs.ModelFolder", "created_by", kept=_PUBLISHED),
     Holding("jobs.Job", "created_by", kept=_("Which jobs ran, and what they cost."), hidden=frozenset({"claim", "worker", "error_detail"})),
 )
 _ENDS_BY_ITSELF = (Job.State.WAITING, Job.State.QUEUED, Job.State.RUNNING)

@@ -17,3 +17,4 @@ class PlaygroundConfig(AppConfig):
         on_finished(embeds.settle)
         on_finished(battles.keep)
         personal_data.declare(*personal.HOLDINGS)
+        personal_data.before_erasure(personal.forget)

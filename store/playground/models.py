@@ -11,10 +11,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.public_ids import PublicIdField
-from store.catalog.models import UseCase, Version
-
-
-from store.catalog.models import Listing, Version
+from store.catalog.models import Listing, UseCase, Version
 from store.generation.models import Request
 
 
