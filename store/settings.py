@@ -83,6 +83,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "store.refusals.RefusalMiddleware",
+    "store.pages.moved.MovedMiddleware",
 ]
 
 ROOT_URLCONF = "store.urls"

@@ -22,7 +22,7 @@ from store.accounts.models import Membership, Publisher, User
 from store.accounts.publishers import create_publisher
 from store.batches import preparing
 from store.billing import access, ledger
-from store.catalog import collections, following
+from store.catalog import collections, following, transfers
 from store.catalog.models import Listing, Version
 from store.generation.models import Request
 from store.jobs import dispatch, files, finetunes, folders, uploads
@@ -169,6 +169,7 @@ def _make_things(world: World) -> None:
         "collection": _make_collection(user, listing),
         "follow": following.follow_publisher(user, world.versions["released"].weights().listing.publisher).public_id,
         **_make_access(user),
+        "transfer": _make_transfer(world),
         "saved search": saved_searches.save(user, "q=poem").public_id,
         "upload": uploads.begin(user, None, name="requests.jsonl", purpose="batch", length_bytes=9).public_id,
         "maintainer": world.people["maintainer"].public_id,
@@ -191,6 +192,13 @@ def _make_battle(user: User, version: Version) -> str:
     fields = {f"version_{side}": one for side, one in two.items()}
     asked = {f"request_{side}": Request.objects.create(version=one, **ended) for side, one in two.items()}
     return Battle.objects.create(user=user, text="Hello", **fields, **asked).public_id
+
+
+def _make_transfer(world: World) -> str:
+    """Of a GPT of a publisher elsewhere, to the publisher lab."""
+    theirs = making.make_listing(making.make_publisher(making.make_user(), slug="elsewhere"), slug="given")
+    making.confirm_address(world.people["owner"])
+    return transfers.offer(making.owner_of(theirs.publisher), theirs, to="lab").public_id
 
 
 def _make_collection(user: User, listing: Listing) -> str:

@@ -313,6 +313,19 @@ TABLE: dict[str, Entry] = {
         act=always(editors(422)) | {"draft": editors(302)}, path=of_listing, body=fixed(version="1.0.0", texts="on", visibility="public")
     ),
     "pages:studio_withdraw": Entry(act=always(editors(404)) | {"sealed": editors(302)}, path=of_listing),  # nothing else is in review
+    "pages:studio_transfer": Entry(
+        always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=200)),
+        always(row(404, visitor=LOGIN, member=403, maintainer=403, owner=302))
+        | {"sealed": row(404, visitor=LOGIN, member=403, maintainer=403, owner=422)},
+        path=of_listing,
+        body=fixed(to="base-models"),
+    ),
+    "pages:studio_transfer_answer": Entry(
+        always(row(404, visitor=LOGIN, owner=200)),
+        always(row(404, visitor=LOGIN, owner=302)),
+        path=thing("transfer"),
+        body=fixed(answer="accept"),
+    ),
     "pages:studio_new_from_files": Entry(EDITORS, ACT_EDITORS, path=publisher, body=new_gpt_from_files),
     "pages:studio_bring": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=fixed(kind="weights")),
     "pages:studio_folder": Entry(EDITORS, ACT_EDITORS, path=of_folder("checked folder"), body=fixed(number="2.0.0")),

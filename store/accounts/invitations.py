@@ -123,6 +123,10 @@ def is_addressee(user: User, invitation: Invitation) -> bool:
     return invitation.email in _confirmed(user)
 
 
+def has_confirmed_address(user: User) -> bool:
+    return bool(_confirmed(user))
+
+
 def _confirmed(user: User) -> list[str]:
     """The person's confirmed addresses, in lower case."""
     return [email.lower() for email in EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True)]

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from store.api.openai.shapes import errors
 from store.api.serializers import ArenaQuery, ArenaSerializer, FullListingSerializer, ListingPageSerializer, ListingQuery, ListingSerializer
-from store.catalog import search
+from store.catalog import search, transfers
 from store.catalog.models import Listing
 from store.errors import NotFound
 from store.playground.arena import standings
@@ -75,7 +75,10 @@ class OneListing(RetrieveAPIView):
 
     def get_object(self) -> Listing:
         reachable = Listing.objects.reachable_by(self.request.user).for_cards()
-        listing = reachable.filter(publisher__slug=self.kwargs["publisher"], slug=self.kwargs["slug"]).first()
+        named = {"publisher": self.kwargs["publisher"], "slug": self.kwargs["slug"]}
+        listing = reachable.filter(publisher__slug=named["publisher"], slug=named["slug"]).first()
+        if listing is None and (moved := transfers.moved(**named)) is not None:
+            listing = reachable.filter(pk=moved.pk).first()
         if listing is None:
             raise NotFound
         return listing

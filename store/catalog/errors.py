@@ -82,6 +82,11 @@ class ArtifactRejected(DomainError):
     message = _("These files can't be taken.")
 
 
+class TransferOver(Conflict):
+    code = "transfer_over"
+    message = _("This offer was answered, taken back or has run out. Ask for a new one.")
+
+
 class PictureRejected(DomainError):
     """A file that can't become an icon."""
 

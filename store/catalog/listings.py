@@ -16,7 +16,7 @@ from store.accounts.models import Publisher, User, slug_validator
 from store.accounts.publishers import require_role
 from store.catalog import editing, licences, search
 from store.catalog.errors import BaseUnavailable, InvalidListing, NameTaken, Sealed
-from store.catalog.models import Listing, ListingRevision, ListingText, UseCase, Version
+from store.catalog.models import FormerAddress, Listing, ListingRevision, ListingText, UseCase, Version
 from store.catalog.revisions import EDITORS, clean_texts
 from store.catalog.tasks import announce
 from store.errors import Conflict, NotFound
@@ -58,6 +58,8 @@ def create_listing(
     fields: dict[str, Any] = {"languages": clean_languages(languages)}
     fields |= licences.cleaned(licence, name=licence_name, url=licence_url)
     fields |= clean_prices(input_price_micro, output_price_micro, monthly_price_micro, monthly_tokens)
+    if FormerAddress.objects.filter(publisher=publisher, slug=slug).exists():
+        raise NameTaken(_("A GPT that another publisher has now is still found under this name. Choose another one."), param="slug")
     with transaction.atomic():
         try:
             with transaction.atomic():

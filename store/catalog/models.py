@@ -137,6 +137,48 @@ class Listing(models.Model):
         return texts.get(wanted) or texts.get("en") or next(iter(texts.values()), ListingText(language="en", name=self.slug))
 
 
+class FormerAddress(models.Model):
+    """Where a listing was found before another publisher had it: it still is."""
+
+    publisher = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="+")
+    slug = models.CharField(max_length=48)
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="former_addresses")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["publisher", "slug"], name="one_listing_per_former_address")]
+
+    def __str__(self) -> str:
+        return f"{self.publisher.slug}/{self.slug}"
+
+
+class Transfer(models.Model):
+    """An offer of a listing to another publisher. `store.catalog.transfers` says what it means."""
+
+    class State(models.TextChoices):
+        OPEN = "open", _("Open")
+        ACCEPTED = "accepted", _("Accepted")
+        DECLINED = "declined", _("Declined")
+        REVOKED = "revoked", _("Taken back")
+
+    public_id = PublicIdField("trf")
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="transfers")
+    giver = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="+")
+    taker = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    offered_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["listing"], condition=Q(state="open"), name="one_open_offer_per_listing")]
+
+    def __str__(self) -> str:
+        return f"{self.listing_id} to {self.taker_id}: {self.state}"
+
+
 class ListingRevision(models.Model):
     """Icon, name, summary and card in all its languages, moderated as one unit. The live one stays until its successor is approved."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
+from store.catalog import transfers
 from store.catalog.errors import VersionWithdrawn
 from store.catalog.models import Listing, Version
 from store.errors import DomainError, NotFound
@@ -28,12 +29,17 @@ def resolve(name: str, user: Any) -> Version:
     pinned version of a GPT they can reach was taken back by its publisher: no other version answers in its place. Its listing, publisher,
     artifact and whole lineage come with it, so that what follows asks the database for nothing more.
     """
-    found = (
-        Version.objects.usable_by(user).filter(_meaning(name))
-        if 0 < len(name) <= MAX_NAME_CHARS and "\0" not in name
-        else Version.objects.none()
-    )
-    version = found.select_related(
+    version = _found(name, user) or _found(_moved(name), user)
+    if version is None:
+        raise _refusal(name, user)
+    return version
+
+
+def _found(name: str, user: Any) -> Version | None:
+    if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
+        return None
+    usable = Version.objects.usable_by(user).filter(_meaning(name))
+    return usable.select_related(
         "listing__publisher",
         "artifact",
         "base__artifact",
@@ -42,12 +48,19 @@ def resolve(name: str, user: Any) -> Version:
         "base__base__listing__publisher",
         "base__base__base__listing",
     ).first()
-    if version is None:
-        raise _refusal(name, user)
-    return version
+
+
+def _moved(name: str) -> str:
+    """The name as it is now, of a GPT that another publisher has by this time; empty when there is none."""
+    path, at, number = name[: MAX_NAME_CHARS + 1].partition("@")
+    publisher, _slash, slug = path.partition("/")
+    if not slug or "\0" in name or (listing := transfers.moved(publisher, slug)) is None:
+        return ""
+    return f"{listing.full_name}{at}{number}"
 
 
 def _refusal(name: str, user: Any) -> DomainError:
+    name = _moved(name) or name
     meant = _meaning(name) if 0 < len(name) <= MAX_NAME_CHARS and "\0" not in name else Q(pk=None)
     withdrawn = Version.objects.filter(meant, state=Version.State.YANKED, released_at__isnull=False)
     found = withdrawn.filter(listing__in=Listing.objects.reachable_by(user)).select_related("listing__publisher").first()

@@ -18,7 +18,19 @@ from store.pages import (
     views,
 )
 from store.pages.cards import views as cards
-from store.pages.studio import analytics, bringing, changing, editing, embedding, making, overview, previewing, retiring, trying
+from store.pages.studio import (
+    analytics,
+    bringing,
+    changing,
+    editing,
+    embedding,
+    making,
+    overview,
+    previewing,
+    retiring,
+    transferring,
+    trying,
+)
 
 app_name = "pages"
 urlpatterns = [
@@ -65,6 +77,7 @@ urlpatterns = [
     path("studio/", overview.overview, name="studio"),
     path("studio/new-publisher/", making.new_publisher, name="studio_new_publisher"),
     path("studio/preview/", previewing.preview, name="studio_preview"),
+    path("studio/transfers/<str:public_id>/", transferring.answer, name="studio_transfer_answer"),
     path("studio/try/", trying.try_draft, name="studio_try"),
     path("studio/publishers/<str:slug>/", overview.publisher, name="studio_publisher"),
     path("studio/publishers/<str:slug>/new/", making.new_gpt, name="studio_new_gpt"),
@@ -78,6 +91,7 @@ urlpatterns = [
     path("studio/gpts/<str:publisher>/<str:slug>/prices/", changing.set_prices, name="studio_prices"),
     path("studio/gpts/<str:publisher>/<str:slug>/permissions/", changing.set_permissions, name="studio_permissions"),
     path("studio/gpts/<str:publisher>/<str:slug>/visibility/", changing.set_visibility, name="studio_visibility"),
+    path("studio/gpts/<str:publisher>/<str:slug>/transfer/", transferring.offer, name="studio_transfer"),
     path("studio/gpts/<str:publisher>/<str:slug>/submit/", changing.submit, name="studio_submit"),
     path("studio/gpts/<str:publisher>/<str:slug>/withdraw/", changing.withdraw, name="studio_withdraw"),
     path("studio/gpts/<str:publisher>/<str:slug>/files/", bringing.begin, name="studio_bring"),

@@ -299,6 +299,12 @@ class ReleaseForm(ActForm):
     change_log = forms.CharField(label=_("What changed"), max_length=4000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
 
+class TransferForm(ActForm):
+    to = forms.CharField(
+        label=_("The other publisher"), max_length=60, help_text=_("Its name in addresses. One of its owners has to accept within a week.")
+    )
+
+
 class RetirementForm(ActForm):
     """What a publisher says of a version that is out."""
 
