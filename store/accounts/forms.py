@@ -54,6 +54,12 @@ class DomainForm(ActForm):
         help_text=_("Without https, for example example.org."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
+    way = forms.ChoiceField(
+        label=_("Where the line is"),
+        choices=[("file", _("In the file")), ("dns", _("In the TXT record"))],
+        widget=forms.RadioSelect,
+        initial="file",
+    )
 
 
 class ErasureForm(ActForm):

@@ -47,6 +47,13 @@ class Publisher(models.Model):
     is_demo = models.BooleanField(_("demo"), default=False, help_text=_("Shown as demo content of this installation."))
     verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
     domain = models.CharField(_("domain"), max_length=253, blank=True, editable=False)  # that it has shown to be its own, in ASCII
+    domain_way = models.CharField(max_length=4, choices=[("file", _("a file")), ("dns", _("a TXT record"))], default="file", editable=False)
+    domain_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    domain_missing_since = models.DateTimeField(null=True, blank=True, editable=False)  # its proof is not found any more
+    # What its names look like (`store.accounts.lookalikes`), so that no other takes one that looks the same.
+    skeleton = models.CharField(max_length=200, blank=True, db_index=True, editable=False)
+    folded_skeleton = models.CharField(max_length=200, blank=True, db_index=True, editable=False)
+    slug_skeleton = models.CharField(max_length=200, blank=True, db_index=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     members: models.ManyToManyField = models.ManyToManyField(User, through="Membership", related_name="publishers")
 

@@ -12,6 +12,8 @@ import socket
 import ssl
 import time
 
+import dns.exception
+import dns.resolver
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +21,7 @@ from store.errors import DomainError
 
 PORT = 443
 TIMEOUT_S = 5.0  # from the first connection to the last byte
+MAX_RECORDS = 50
 MAX_BYTES = 16_384  # of head and body together
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _EMBEDDING = tuple(
@@ -60,6 +63,22 @@ def read(domain: str, path: str) -> bytes:
     if not re.match(rb"HTTP/1\.[01] 200\b", head):
         raise ProofUnreadable(_("There is no such file at the domain. It must be there itself: redirects are not followed."))
     return body
+
+
+def records(name: str) -> list[str]:
+    """The texts of its TXT records. Raises ProofUnreadable where there are none, or the name service does not answer in time."""
+    try:
+        answer = _resolver().resolve(name, "TXT", lifetime=TIMEOUT_S, search=False)
+    except dns.exception.Timeout as error:
+        raise ProofUnreadable(_("The domain did not answer in time.")) from error
+    except (dns.exception.DNSException, OSError, UnicodeError) as error:
+        raise ProofUnreadable(_("There is no such TXT record. It may take a while until a new one is seen everywhere.")) from error
+    texts = [b"".join(record.strings)[:MAX_BYTES] for record in list(answer)[:MAX_RECORDS]]
+    return [text.decode("utf-8", errors="replace") for text in texts]
+
+
+def _resolver() -> dns.resolver.Resolver:
+    return dns.resolver.Resolver()
 
 
 def public_address(domain: str) -> str:

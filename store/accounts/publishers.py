@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from store.accounts import audit
+from store.accounts import audit, lookalikes
 from store.accounts.models import Membership, Publisher, User, slug_validator
 from store.errors import Conflict, DomainError, NotAllowed, NotFound
 
@@ -55,8 +57,10 @@ def create_publisher(
         raise InvalidPublisher(error.message, param="slug") from error
     if slug in RESERVED_SLUGS:
         raise SlugTaken(param="slug")
-    if not 1 <= len(name) <= 80 or not name.isprintable():
+    if not 1 <= len(name) <= 80 or not name.isprintable() or not lookalikes.skeletons(name)[0]:
         raise InvalidPublisher(_("Give the publisher a name of 1 to 80 characters."), param="name")
+    if not lookalikes.is_seen_as_written(name):
+        raise InvalidPublisher(_("The name holds characters that hide or turn around what is written. Leave them out."), param="name")
     if kind not in Publisher.Kind.values:
         raise InvalidPublisher(_("A publisher is a person or an organisation."), param="kind")
     if len(about) > 2000:
@@ -64,14 +68,36 @@ def create_publisher(
 
     with transaction.atomic():
         check_may_own_another(user)
+        alike = _require_own_names(user, slug=slug, name=name)
         try:
             with transaction.atomic():
-                publisher = Publisher.objects.create(slug=slug, name=name, kind=kind, about=about, is_demo=is_demo)
+                publisher = Publisher.objects.create(slug=slug, name=name, kind=kind, about=about, is_demo=is_demo, **alike)
         except IntegrityError as error:
             raise SlugTaken(param="slug") from error
         Membership.objects.create(publisher=publisher, user=user, role=OWNER)
         audit.record(user, "publisher.create", publisher.public_id, slug=slug)
     return publisher
+
+
+def _require_own_names(user: User, *, slug: str, name: str) -> dict[str, str]:
+    """What the names look like, for the row. Raises InvalidPublisher where a publisher of other people would be taken for this one.
+
+    Two may have the same name, written the same, as people do: but not that of a verified one, and nobody another's in other letters.
+    """
+    (skeleton, folded), (_as_written, of_slug) = lookalikes.skeletons(name), lookalikes.skeletons(slug)
+    others = Publisher.objects.exclude(members=user)
+    if others.filter(slug_skeleton=of_slug).exclude(slug=slug).exists():
+        raise InvalidPublisher(_("This looks like the name of another publisher. Choose one that can't be mistaken for it."), param="slug")
+    both = [skeleton, folded]
+    for other in others.filter(Q(skeleton__in=both) | Q(folded_skeleton__in=both)).order_by("pk")[:100]:
+        if other.verified_at is not None or _plain(other.name) != _plain(name):
+            message = _("This looks like the name of another publisher. Choose one that can't be mistaken for it.")
+            raise InvalidPublisher(message, param="name")
+    return {"skeleton": skeleton, "folded_skeleton": folded, "slug_skeleton": of_slug}
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def check_may_own_another(user: User) -> None:

@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
 
+from store.accounts import domains
 from store.accounts.models import Invitation, User
 
 
@@ -69,3 +70,9 @@ def compose(invitation: Invitation, token: str) -> EmailMultiAlternatives:
         )
         message.attach_alternative(render_to_string("accounts/email/invitation.html", context), "text/html")
     return message
+
+
+@shared_task(name="store.accounts.look_again")
+def look_again() -> None:
+    """Whether the proofs of domains are still there, of some publishers at a time."""
+    domains.look_again()

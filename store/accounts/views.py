@@ -236,10 +236,10 @@ def domain(request: HttpRequest, slug: str) -> HttpResponse:
         domains.give_up(user, publisher)
         messages.success(request, _("The badge is gone."))
         return redirect("accounts:domain", publisher.slug)
-    form = DomainForm(request.POST or None)
+    form = DomainForm({"way": "file", **request.POST.dict()} if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            domains.verify(user, publisher, domain=form.cleaned_data["domain"])
+            domains.verify(user, publisher, **form.cleaned_data)
         except TooMany:
             raise
         except DomainError as error:
@@ -248,4 +248,8 @@ def domain(request: HttpRequest, slug: str) -> HttpResponse:
             messages.success(request, _("%(domain)s is shown to be yours. The badge is there.") % {"domain": publisher.domain})
             return redirect("accounts:domain", publisher.slug)
     context = {"publisher": publisher, "form": form, "proof": domains.proof_of(publisher), "path": domains.PATH}
+    context |= {
+        "record": domains.RECORD,
+        "goes_at": publisher.domain_missing_since and publisher.domain_missing_since + domains.MISSED_AT_MOST,
+    }
     return render(request, "accounts/domain.html", context, status=422 if form.errors else 200)

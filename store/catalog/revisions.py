@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from store.accounts import audit
+from store.accounts import audit, lookalikes
 from store.accounts.models import Membership, User
 from store.accounts.publishers import require_role
 from store.catalog import artifacts, editing, pictures, search
@@ -109,6 +109,9 @@ def clean_texts(texts: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, s
             if not values[name]:
                 raise InvalidText(_("Every language needs a name and a summary."), param=f"{language}.{name}")
             values[name] = " ".join(values[name].split())
+            if not lookalikes.is_seen_as_written(values[name]):
+                message = _("It holds characters that hide or turn around what is written. Leave them out.")
+                raise InvalidText(message, param=f"{language}.{name}")
         cleaned[language] = values
     if not cleaned:
         raise InvalidText(_("Give the GPT a name and a summary in at least one language."), param="en.name")
@@ -122,6 +125,8 @@ def clean_text(value: Any, *, param: str, limit: int) -> str:
     text = unicodedata.normalize("NFC", value.replace("\r\n", "\n")).strip()
     if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t" for char in text):
         raise InvalidText(_("The text holds characters that can't be shown. Remove control characters."), param=param)
+    if lookalikes.TURNING.intersection(text):
+        raise InvalidText(_("It holds characters that hide or turn around what is written. Leave them out."), param=param)
     if len(text) > limit:
         raise InvalidText(_("This is too long: at most %(limit)s characters.") % {"limit": limit}, param=param)
     return text

@@ -6,7 +6,8 @@ class NotificationsConfig(AppConfig):
     label = "notifications"
 
     def ready(self) -> None:
-        from store.accounts import personal_data
-        from store.notifications import personal
+        from store.accounts import domains, personal_data
+        from store.notifications import badges, personal
 
+        domains.on_change(badges.tell)
         personal_data.declare(*personal.HOLDINGS)
