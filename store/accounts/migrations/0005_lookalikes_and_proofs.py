@@ -18,7 +18,7 @@ def fill(apps: Any, schema_editor: Any) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0003_publisher_domain'),
+        ('accounts', '0004_erasure'),
     ]
 
     operations = [
