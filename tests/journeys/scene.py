@@ -11,14 +11,15 @@ from django.contrib.auth.models import Permission
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
+from PIL import Image
 
 from inference.protocol import Segment
 from store.accounts import keys
 from store.accounts.models import Membership, Publisher, User
 from store.batches import preparing
-from store.billing import ledger
+from store.billing import access, ledger
 from store.billing.models import Transaction
-from store.catalog import collections, following
+from store.catalog import collections, following, revisions, transfers
 from store.catalog.models import Version
 from store.generation.models import Request
 from store.jobs import claims, evaluations, files, finetunes, folders, pretraining, uploads
@@ -131,6 +132,7 @@ def _pages_of_the_studio(publisher: Publisher, live: Version, waiting: Submissio
         "new version": reverse("pages:studio_new_version", args=address),
         "draft": reverse("pages:studio_version", args=[*address, "1.1.0"]),
         **_pages_of_files(making.owner_of(publisher), live),
+        **_pages_of_terms(making.owner_of(publisher), live),
         "standing": reverse("moderation:listing", args=[waiting.listing.public_id]),
         "reply": reverse("ratings:reply", args=[rated.public_id]),
         "ratings": reverse("ratings:all", args=[live.listing.public_id]),
@@ -164,6 +166,27 @@ def _pages_of_files(owner: User, live: Version) -> dict[str, str]:
         "files begun": reverse("pages:studio_folder", args=[*at, begun.public_id]),
         "files wrong": reverse("pages:studio_folder", args=[*at, wrong.public_id]),
         "files good": reverse("pages:studio_folder", args=[*at, good.public_id]),
+    }
+
+
+def _pages_of_terms(owner: User, live: Version) -> dict[str, str]:
+    """A month bought, one to be bought, a GPT offered to the owner's publisher, and theirs offered on; and an icon that waits."""
+    ledger.grant(None, owner, 10_000_000, cause=f"grant:months:{owner.pk}")
+    asks = {"input_price_micro": 100_000, "output_price_micro": 100_000, "monthly_price_micro": 4_000_000, "monthly_tokens": 2_000_000}
+    sold, bought = (making.make_prompt(live.weights(), making.make_listing(**asks)).listing for _ in range(2))
+    access.buy(owner, bought, price_micro=4_000_000)
+    making.confirm_address(owner)
+    offered = transfers.offer(making.owner_of(sold.publisher), sold, to=live.listing.publisher.slug)
+    transfers.offer(owner, live.listing, to=sold.publisher.slug)
+    picture = io.BytesIO()
+    Image.new("RGB", (300, 300), (30, 90, 160)).save(picture, "PNG")
+    revisions.set_icon(owner, live.listing, io.BytesIO(picture.getvalue()))
+    return {
+        "access": reverse("billing:access", args=[sold.public_id]),
+        "access bought": reverse("billing:access", args=[bought.public_id]),
+        "transfer": reverse("pages:studio_transfer", args=[live.listing.publisher.slug, live.listing.slug]),
+        "transfer to answer": reverse("pages:studio_transfer_answer", args=[offered.public_id]),
+        "domain": reverse("accounts:domain", args=[live.listing.publisher.slug]),
     }
 
 

@@ -267,7 +267,7 @@ def test_who_saves_texts_second_is_shown_both_and_saves_again(client: Client, dr
     told = client.post(at, mine)
 
     assert told.status_code == 409
-    assert "mo saved this draft while you wrote." in told.text
+    assert "mo saved this while you wrote." in told.text
     assert "&lt;b&gt;Theirs&lt;/b&gt;" in told.text
     assert 'value="Mine."' in told.text
     assert listing.revisions.get(state="draft").texts.get().summary == "<b>Theirs</b>"
