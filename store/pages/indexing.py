@@ -24,6 +24,8 @@ INDEXED = {  # view: the one parameter that makes a page of its own
     "pages:measured": "",
     "pages:publisher": "",
     "pages:leaderboards": "use_case",
+    "playground:arena": "",
+    "playground:arena_board": "use_case",
     "pages:developers": "",
     "pages:about": "",
     "pages:policy": "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zipfile
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from store.accounts import exporting
 from store.accounts.models import Membership, User
 from store.catalog import listings
 from store.catalog.models import Listing, UseCase, Version
@@ -318,6 +320,11 @@ def test_a_long_board_costs_as_many_queries_as_a_short_one(base: Version, client
 # ---------------------------------------------------------------- blindness
 
 
+def exported(user: User) -> str:
+    with exporting.write(user) as file, zipfile.ZipFile(file) as archive:
+        return "".join(archive.read(name).decode() for name in archive.namelist())
+
+
 def test_names_are_shown_only_after_the_vote(base: Version, voter: User, client: Client) -> None:
     one, two = contender(base, "one"), contender(base, "two")
     battle = fought(voter, one, two, text=LONG)
@@ -331,8 +338,10 @@ def test_names_are_shown_only_after_the_vote(base: Version, voter: User, client:
     assert client.post(f"/en/chat/requests/{battle.request_a.public_id}/keep", {"text": "x"}).status_code == 404
     with pytest.raises(NotUsedYet):
         require_may_rate(voter, one.listing)
+    assert not {version.public_id for version in (one, two) if version.public_id in exported(voter)}
     assert client.post(f"{page}vote/", {"vote": "a"}).headers["Location"] == page
     after = client.get(page).text
+    assert one.public_id in exported(voter)
 
     assert one.full_name in after
     assert two.full_name in after
