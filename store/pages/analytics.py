@@ -1,4 +1,7 @@
-"""How a GPT was used, day by day: counted from its requests and ratings, so that every number can be counted again."""
+"""How a GPT was used, day by day: counted from its requests and ratings, so that every number can be counted again.
+
+Without the arena's: there the store chose it, not a person.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def use_of(listing: Listing, *, days: int) -> Use:
     """The last `days` days, today among them, in a fixed number of queries."""
     first = timezone.localdate() - timedelta(days=days - 1)
     by_day = {first + timedelta(days=number): Day(first + timedelta(days=number)) for number in range(days)}
-    requests = Request.objects.filter(version__listing=listing, created_at__gte=_begin(first)).order_by()
+    requests = Request.objects.filter(version__listing=listing, created_at__gte=_begin(first)).exclude(source=Source.ARENA).order_by()
     for row in _requests_by_day(requests):
         if (day := by_day.get(row.pop("day"))) is not None:
             day.__dict__.update({name: value or 0 for name, value in row.items()})

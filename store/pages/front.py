@@ -151,6 +151,7 @@ def _recent_answers(listings: Sequence[Listing]) -> dict[int, Count]:
     counted = []
     for listing in listings:
         rows = Request.objects.filter(version__listing=listing, created_at__gte=since, state=Request.State.FINISHED)
+        rows = rows.exclude(source=Request.Source.ARENA)  # no use of theirs
         counted.append(rows.order_by().values("pk")[: TREND_COUNTED + 1])
     compiled = [rows.query.sql_with_params() for rows in counted]
     sql = " UNION ALL ".join(f"SELECT %s, COUNT(*) FROM ({one}) counted{at}" for at, (one, _parameters) in enumerate(compiled))
