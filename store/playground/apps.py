@@ -15,9 +15,6 @@ class PlaygroundConfig(AppConfig):
         on_sign_in(conversations.adopt)
         on_finished(answers.keep)
         on_finished(embeds.settle)
-        personal_data.declare(*personal.HOLDINGS)
-        from store.playground.arena import battles
-
         on_finished(battles.keep)
         personal_data.declare(*personal.HOLDINGS)
         personal_data.before_erasure(personal.forget)
