@@ -303,6 +303,8 @@ TABLE: dict[str, Entry] = {
     "pages:studio_icon": Entry(act=ACT_EDITORS, path=of_listing, body=fixed(remove="1")),
     "pages:studio_texts": Entry(EDITORS, ACT_EDITORS, path=of_listing, body=fixed(**TEXTS)),
     "pages:studio_analytics": Entry(MEMBERS, path=of_listing),
+    "pages:studio_feedback": Entry(MEMBERS, path=of_listing),
+    "pages:studio_make_set": Entry(act=ACT_EDITORS, path=of_listing, writes=False),  # of nobody's feedback
     "pages:studio_analytics_csv": Entry(MEMBERS, path=of_listing),
     "pages:studio_prices": Entry(act=ACT_EDITORS, path=of_listing, body=fixed(input_price=1, output_price=2)),
     "pages:studio_permissions": Entry(act=ACT_EDITORS, path=of_listing),
@@ -410,6 +412,8 @@ TABLE: dict[str, Entry] = {
     # the chat
     "playground:chat": Entry(PUBLIC),
     "playground:compare": Entry(always(row(301))),  # where it was
+    "playground:consent": Entry(SIGNED_IN, ACT_SIGNED_IN, body=fixed(agree="yes")),
+    "playground:judge": Entry(act=ONLY_MINE, path=thing("answer"), body=fixed(liked="yes"), accept=SCRIPT),
     "playground:arena": Entry(PUBLIC),
     "playground:arena_board": Entry(PUBLIC),
     "playground:start_battle": Entry(  # the GPT that is listed meets its base; members may not vote on it, and nothing else is left

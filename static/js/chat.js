@@ -83,6 +83,23 @@ async function ask(url, { again = false, clears = false } = {}) {
   }
 }
 
+// Keeps what the person thinks of an answer; a second press takes it back.
+async function judge(button) {
+  const group = button.closest("[data-judge]");
+  const liked = button.getAttribute("aria-pressed") === "true" ? "" : button.dataset.liked;
+  const show = (value) => group.querySelectorAll("[data-liked]").forEach((its) => its.setAttribute("aria-pressed", String(its.dataset.liked === value)));
+  const before = group.querySelector('[aria-pressed="true"]')?.dataset.liked ?? "";
+  show(liked);
+  try {
+    const { shared } = await send(group.dataset.judge, { liked });
+    const note = part("judged");
+    if (note) note.hidden = shared || !liked;
+  } catch (error) {
+    show(before);
+    say(error);
+  }
+}
+
 async function stop() {
   if (!stopUrl) return;
   part("stopper").disabled = true;
@@ -108,6 +125,8 @@ if (composer) {
     else if (editUrl) part("edit-cancel").click();
   });
   thread.addEventListener("click", (event) => {
+    const verdict = event.target.closest("[data-liked]");
+    if (verdict) judge(verdict);
     const button = event.target.closest("[data-edit], [data-regenerate], [data-starter]");
     if (!button || isBusy) return;
     if (button.dataset.regenerate) ask(button.dataset.regenerate, { again: true });

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from store.accounts.admin import AppendOnlyAdmin
-from store.playground.models import Battle, Conversation, Message, Share, Standing, Tally
+from store.playground.models import Battle, Conversation, FeedbackConsent, Message, PreferenceSet, Share, Standing, Tally
 
 
 @admin.register(Conversation)
@@ -79,3 +79,18 @@ class StandingInline(admin.TabularInline):
 class TallyAdmin(AppendOnlyAdmin):
     list_display = ["computed_at", "vote_count", "doubted_count"]
     inlines = [StandingInline]
+
+
+@admin.register(FeedbackConsent)
+class FeedbackConsentAdmin(AppendOnlyAdmin):
+    list_display = ["user", "given_at"]
+    search_fields = ["user__username"]
+    list_select_related = ["user"]
+
+
+@admin.register(PreferenceSet)
+class PreferenceSetAdmin(AppendOnlyAdmin):
+    list_display = ["public_id", "listing", "created_by", "created_at"]
+    fields = ["public_id", "listing", "created_by", "created_at"]
+    search_fields = ["public_id", "listing__slug"]
+    list_select_related = ["listing__publisher", "created_by"]

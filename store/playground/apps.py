@@ -9,7 +9,7 @@ class PlaygroundConfig(AppConfig):
         from store.accounts import personal_data
         from store.accounts.sign_in import on_sign_in
         from store.generation.settlement import on_finished
-        from store.playground import answers, conversations, embeds, personal
+        from store.playground import answers, conversations, embeds, personal, preference_sets
         from store.playground.arena import battles
 
         on_sign_in(conversations.adopt)
@@ -18,3 +18,4 @@ class PlaygroundConfig(AppConfig):
         on_finished(battles.keep)
         personal_data.declare(*personal.HOLDINGS)
         personal_data.before_erasure(personal.forget)
+        personal_data.before_erasure(preference_sets.withdraw)

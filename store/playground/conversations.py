@@ -24,7 +24,7 @@ from store.generation import streams
 from store.generation.admission import admit
 from store.generation.errors import NoWorker
 from store.generation.models import Request
-from store.playground import answers
+from store.playground import answers, preference_sets
 from store.playground.errors import BadTitle, StillAnswering, Superseded, Withdrawn
 from store.playground.models import Conversation, Message
 
@@ -257,6 +257,7 @@ def rename(conversation: Conversation, *, title: str) -> None:
 @transaction.atomic
 def delete(conversation: Conversation) -> None:
     """With all its messages; an answer under way is stopped. The requests stay for the accounts: they hold no text."""
+    preference_sets.forget(conversation)
     under_way = [message.request for message in thread(conversation) if message.request and answers.is_under_way(message)]
     conversation.delete()
     for request in under_way:

@@ -10,9 +10,11 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from store.accounts.models import User
 from store.accounts.public_ids import PublicIdField
 from store.catalog.models import Listing, UseCase, Version
 from store.generation.models import Request
+from store.jobs.models import UploadedFile
 
 
 class Conversation(models.Model):
@@ -44,6 +46,7 @@ class Message(models.Model):
     text = models.TextField(blank=True)
     request = models.ForeignKey(Request, on_delete=models.SET_NULL, null=True, blank=True, related_name="messages")  # of an answer
     replaced_at = models.DateTimeField(null=True, blank=True)  # regenerated or edited away
+    liked = models.BooleanField(null=True, blank=True)  # an answer, by who asked
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -180,3 +183,45 @@ class Embed(models.Model):
 
     def __str__(self) -> str:
         return f"{self.listing_id} on {len(self.origins)} sites"
+
+
+class FeedbackConsent(models.Model):
+    """A person lets publishers see what they judged or asked again, in conversations that they begin from then on."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="feedback_consent")
+    given_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.user_id} since {self.given_at:%Y-%m-%d}"
+
+
+class PreferenceSet(models.Model):
+    """A file of preferences that a publisher made of consented feedback on a listing."""
+
+    public_id = PublicIdField("prf")
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="preference_sets")
+    file = models.OneToOneField(UploadedFile, on_delete=models.CASCADE, related_name="preference_set")
+    digests = models.JSONField(default=list)  # of the file as it is and as it was before somebody withdrew: what runs were begun with
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.public_id
+
+
+class PreferencePair(models.Model):
+    """Two answers to one question, of which a person preferred one; whose it is, only to take it out again."""
+
+    set = models.ForeignKey(PreferenceSet, on_delete=models.CASCADE, related_name="pairs")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    chosen = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    rejected = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.chosen_id} rather than {self.rejected_id}"

@@ -12,6 +12,9 @@ from store.playground.models import Battle
 _NAMES = frozenset({"version_a", "version_b", "request_a", "request_b", "fingerprint"})  # not to be learnt before the vote
 _VOTED = _("Your votes in the arena, on which its ratings rest, without what was asked and answered.")
 HOLDINGS = (
+    Holding("playground.PreferencePair"),
+    Holding("playground.FeedbackConsent"),
+    Holding("playground.PreferenceSet", "created_by", kept=_("Which data sets you made for a publisher."), hidden=frozenset({"digests"})),
     Holding("playground.Share"),
     Holding("playground.Message", "conversation__user"),
     Holding("playground.Conversation"),

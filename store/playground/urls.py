@@ -1,12 +1,13 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from store.playground.views import acts, arena, embedding, events, pages, shared
+from store.playground.views import acts, arena, consent, embedding, events, pages, shared
 
 app_name = "playground"
 urlpatterns = [
     path("", pages.chat, name="chat"),
     path("compare/", RedirectView.as_view(pattern_name="pages:compare", query_string=True, permanent=True), name="compare"),  # where it was
+    path("feedback/", consent.consent, name="consent"),
     path("arena/", arena.arena, name="arena"),
     path("arena/board/", arena.board, name="arena_board"),
     path("arena/start/", arena.start, name="start_battle"),
@@ -22,6 +23,7 @@ urlpatterns = [
     path("requests/<str:public_id>/stop", acts.stop, name="stop"),
     path("requests/<str:public_id>/keep", acts.keep, name="keep"),
     path("messages/<str:public_id>/regenerate", acts.regenerate, name="regenerate"),
+    path("messages/<str:public_id>/judge", acts.judge, name="judge"),
     path("messages/<str:public_id>/edit", acts.edit, name="edit"),
     path("embed/answers/<str:ticket>/", events.events_of_embed, name="embed_events"),
     path("embed/<str:public_id>/", embedding.page, name="embed"),

@@ -20,7 +20,7 @@ from store.catalog import naming
 from store.errors import NotFound
 from store.generation import admission, settlement, streams
 from store.generation.models import Request
-from store.playground import conversations, parameters
+from store.playground import conversations, feedback, parameters
 from store.playground.models import Conversation, Message
 from store.playground.views import tries
 from store.playground.views.edge import act, asking, wants_json
@@ -54,6 +54,14 @@ def regenerate(request: HttpRequest, public_id: str) -> HttpResponse:
     answer = conversations.find_message(public_id, **who(request))
     own = parameters.read(request.POST.dict(), answer.conversation.version)
     return _asked(request, conversations.regenerate(answer, parameters=own, **who(request)))
+
+
+@act
+def judge(request: HttpRequest, public_id: str) -> HttpResponse:
+    """What who asked thinks of an answer: liked, disliked, or neither any more."""
+    answer = conversations.find_message(public_id, **who(request))
+    feedback.judge(answer, liked={"yes": True, "no": False}.get(request.POST.get("liked", "")))
+    return JsonResponse({"shared": feedback.has_agreed(request.user)})
 
 
 @asking

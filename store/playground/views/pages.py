@@ -24,7 +24,7 @@ from store.billing import access
 from store.catalog import naming
 from store.catalog.models import Listing, Version
 from store.generation.errors import SignInNeeded
-from store.playground import conversations, parameters, sharing
+from store.playground import conversations, feedback, parameters, sharing
 from store.playground.models import Conversation, Share
 from store.playground.views import refused
 from store.playground.views.edge import require_text
@@ -135,6 +135,7 @@ def _due(request: HttpRequest, version: Version) -> dict[str, Any]:
 def _composer(request: HttpRequest, version: Version, own: dict[str, Any]) -> dict[str, Any]:
     return {
         **_due(request, version),
+        "has_agreed": feedback.has_agreed(request.user),
         "version": version,
         "listing": version.listing,
         "settings": parameters.shown(version, own),
