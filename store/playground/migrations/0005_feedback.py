@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('catalog', '0015_monthly_access'),
         ('jobs', '0007_model_folders'),
-        ('playground', '0003_shares'),
+        ('playground', '0004_embeds'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
