@@ -50,6 +50,10 @@ class AttentionWeights(Reader):
         self._queries.append(queries[:, self._head].float().cpu())
         self._keys.append(keys[:, self._head // group].float().cpu())
 
+    @property
+    def is_finite(self) -> bool:
+        return all(bool(part.isfinite().all()) for part in (*self._queries, *self._keys))
+
     def told(self) -> Attended:
         rows = [[round(weight, DECIMALS) for weight in row[: at + 1]] for at, row in enumerate(self.weights().tolist())]
         tokens = [self._tokenizer.vocabulary.text_of(token) for token in self._prompt]
