@@ -151,7 +151,13 @@ class EngineCore:
     @property
     def has_room(self) -> bool:
         """Whether another request should be given to the engine now. One more is refused only at twice that number."""
-        return len(self._scheduler.waiting) + len(self._loading) < self.options.max_waiting
+        return self._waiting < self.options.max_waiting
+
+    @property
+    def _waiting(self) -> int:
+        """Requests of which nothing runs; the further choices of one that runs are not among them."""
+        waiting, running = ({sequence.id for sequence in them} for them in (self._scheduler.waiting, self._scheduler.running))
+        return len(waiting - running) + len(self._loading)
 
     # ------------------------------------------------------------ requests in and out
 
@@ -162,7 +168,7 @@ class EngineCore:
         fetches it, looked at beside the running batch too, and only when the adapter is not here yet; what is wrong with either
         comes as the request's Finished. `reader` is shown the prompt's hidden states.
         """
-        if len(self._scheduler.waiting) + len(self._loading) >= 2 * self.options.max_waiting:
+        if self._waiting >= 2 * self.options.max_waiting:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")

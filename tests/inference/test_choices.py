@@ -116,3 +116,13 @@ def test_the_log_probabilities_of_a_prompt_come_once_for_all_choices(folder: Pat
     assert isinstance(answer.reader, PromptLogprobs)
     assert len(answer.reader.values) == outcome.started.prompt_tokens - 1
     assert [[found.token for found in branch.logprobs] for branch in answer.branches] == [branch.tokens for branch in answer.branches]
+
+
+def test_choices_that_wait_for_a_place_are_no_further_requests(folder: Path) -> None:
+    engine = an_engine(folder, max_running=4, max_waiting=2)
+    for _ in range(3):
+        engine.submit(a_request(n=4))
+    engine.step()
+
+    assert (engine.stats()["running"], engine.stats()["waiting"], engine.has_room) == (4, 8, True)
+    assert [outcome.finished.reason for outcome in run(engine, a_request())] == [FinishReason.LENGTH]
