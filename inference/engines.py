@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,7 @@ class EngineHouse:
     options: dict[str, Any] = field(default_factory=dict)  # of EngineOptions, for every engine
     vllm: VllmChoice = field(default_factory=VllmChoice)  # bases whose engines ask a vLLM server
     threads: int = 0  # of an engine's computations; 0: torch decides
-    held_at_most: int = 32  # requests an engine is given at once
+    held_at_most: int = 48  # requests an engine is given at once: those that run and, for it to choose from, some that wait
     batch_at_most: int = 16  # requests of batches that it is given besides: they take nobody's place
     idle_s: float = 900.0  # an engine without requests for so long is unloaded
     hung_after_s: float = HUNG_AFTER_S  # an engine that has said nothing for so long is killed
@@ -109,12 +110,15 @@ class Engines:
             engine.tell(do="submit", request=request.to_json())
 
     def _next(self, engine: HeldEngine) -> GenerationRequest | None:
-        """Who of the waiting has its turn: the first interactive one, and behind those the first of a batch."""
+        """Who of the waiting has its turn: an interactive one, and behind those one of a batch.
+
+        Of several the one whose tenant has the fewest requests with the engine, and of those the first.
+        """
         for priority in (Priority.INTERACTIVE, Priority.BATCH):
-            if self._has_room(engine, priority):
-                found = next((request for request in engine.waiting.values() if request.priority == priority), None)
-                if found is not None:
-                    return found
+            waiting = [request for request in engine.waiting.values() if request.priority == priority]
+            if waiting and self._has_room(engine, priority):
+                held = Counter(request.tenant for request in engine.given.values() if request.priority == priority)
+                return min(waiting, key=lambda request: held[request.tenant])
         return None
 
     def _has_room(self, engine: HeldEngine, priority: Priority = Priority.INTERACTIVE) -> bool:

@@ -86,9 +86,9 @@ def claim_key(request: str, attempt: int) -> str:
     return f"requests:{request}:claim:{attempt}"
 
 
-def inflight_key(base: str) -> str:
-    """Sorted set of admitted requests of a base -> unix time after which they no longer count."""
-    return f"bases:{base}:inflight"
+def inflight_key(base: str, tenant: str = "") -> str:
+    """Sorted set of admitted requests of a base, or of those of one tenant -> unix time after which they no longer count."""
+    return f"bases:{base}:inflight" + (tenant and f":{tenant}")
 
 
 def progress_key(job: str) -> str:

@@ -61,6 +61,11 @@ class Request(models.Model):
         return self.public_id
 
     @property
+    def tenant(self) -> str:
+        """Whose it is, as workers are told."""
+        return self.user.public_id if self.user else self.visitor
+
+    @property
     def cause(self) -> str:
         """Names its reservation and its transaction."""
         return f"generation:{self.public_id}"

@@ -52,7 +52,7 @@ def finish(event: Finished) -> bool:
 
 def finish_for_good(event: Finished) -> bool:
     """As `finish`, and never tried again: for what the store itself ends."""
-    request = Request.objects.select_related("version__listing").filter(public_id=event.request).first()
+    request = Request.objects.select_related("version__listing", "user").filter(public_id=event.request).first()
     if request is None or event.attempt < request.attempt:
         log.info("settlement ignored", generation=event.request, attempt=event.attempt)
         return False
@@ -103,13 +103,13 @@ def _settle(request: Request, cost_micro: int, usage: dict[str, int]) -> None:
 def _give_place_back(request: Request) -> None:
     artifact = request.version.weights().artifact
     if artifact is not None:
-        places.give_back(artifact.digest, request.public_id)
+        places.give_back(artifact.digest, request.tenant, request.public_id)
 
 
 def void_stale(limit: int = 500) -> int:
     """Voids up to `limit` requests whose settlement did not come in time: never charged. How many."""
     stale = Request.objects.filter(state=Request.State.ADMITTED, deadline_at__lt=timezone.now() - GRACE)
-    return sum(_void(request) for request in stale.select_related("version__listing").order_by("deadline_at")[:limit])
+    return sum(_void(request) for request in stale.select_related("version__listing", "user").order_by("deadline_at")[:limit])
 
 
 def _void(request: Request) -> bool:

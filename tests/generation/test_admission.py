@@ -19,7 +19,7 @@ from store.catalog.listings import set_prices
 from store.catalog.models import Version
 from store.catalog.naming import UnknownModel
 from store.errors import TooMany
-from store.generation import dispatch, places
+from store.generation import dispatch, places, settlement
 from store.generation.admission import admit
 from store.generation.errors import BadMessages, BadSampling, NoWorker, Overloaded, SignInNeeded, TriesUsedUp
 from store.generation.models import Request
@@ -189,6 +189,23 @@ def test_of_many_that_ask_at_once_only_as_many_begin_as_a_base_has_places(settin
 
     assert (begun.count(True), waits) == (3, [2.0] * 9)
     assert Request.objects.count() == places_taken(version) == len(workplace.waiting()) == 3
+
+
+def test_who_asks_for_much_leaves_places_for_others(
+    version: Version, begun: Begun, settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    settings.MAX_INFLIGHT_PER_BASE = 4
+    for _ in range(3):
+        begun(user=None, visitor="vis_many")
+
+    refused(Overloaded, version, visitor="vis_many")
+
+    another = begun(user=None, visitor="vis_few")
+    assert places_taken(version) == 4
+    with django_capture_on_commit_callbacks(execute=True):
+        settlement.finish_for_good(settlement.unanswered(another.public_id, attempt=1))
+    begun(user=None, visitor="vis_few")
+    refused(Overloaded, version, visitor="vis_few")
 
 
 def test_a_priced_gpt_asks_a_visitor_to_sign_in(version: Version) -> None:

@@ -91,6 +91,21 @@ def test_choices_and_log_probabilities_are_streamed_side_by_side(shared, bases: 
         assert [delta.get("reason") for delta in of_choice] == [None] * (len(of_choice) - 1) + ["length"]
 
 
+def test_who_asks_once_waits_for_few_of_those_who_asked_before(shared, bases: list[str], reader: Reader) -> None:
+    engines, sent = shared
+    before = len(sent)
+    many = [replace(a_request(bases[0], max_tokens=40 + number), tenant="many") for number in range(60)]
+    once = replace(a_request(bases[0], max_tokens=40), tenant="once")
+
+    for request in [*many, once]:
+        engines.submit(request)
+
+    for request in [*many, once]:
+        assert reader.last(request)["reason"] == "length"
+    ended = wait_until(lambda: len(sent) == before + 61 and [event["request"] for event in sent[before:]])
+    assert ended.index(once.id) < 45  # 32 run at once: it began with the first that was over
+
+
 def test_an_engine_beats_and_says_what_its_worker_holds(shared, bases: list[str], reader: Reader) -> None:
     engines, _ = shared
     request = a_request(bases[0])
