@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as an engine process has it; read when torch is imported
 
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.precision import usual_dtype
 from inference.protocol import Delta, Finished, GenerationRequest
 from inference.sampling_params import SamplingParams

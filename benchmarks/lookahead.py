@@ -17,7 +17,8 @@ import torch
 
 from benchmarks.peers.ours import check_native
 from benchmarks.workload import TEXT
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.protocol import Delta, Finished, GenerationRequest
 from inference.sampling_params import SamplingParams
 

@@ -21,7 +21,7 @@ from benchmarks.workload import text_tokens
 from inference.attention import Piece
 from inference.cache import block_count
 from inference.checkpoint import load_gpt
-from inference.engine import DTYPES
+from inference.engine_options import DTYPES
 from inference.native import fastest_runner, library
 from inference.runner import Runner, TorchRunner
 

@@ -14,7 +14,7 @@ _HOMES = {
     "Grammar": "inference.sampling_params",
     "SamplingParams": "inference.sampling_params",
     "EngineCore": "inference.engine",
-    "EngineOptions": "inference.engine",
+    "EngineOptions": "inference.engine_options",
     "RequestRefused": "inference.engine",
     "GPT": "inference.model",
     "GPTConfig": "inference.config",

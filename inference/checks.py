@@ -21,7 +21,8 @@ from inference import evaluation, trial
 from inference.artifacts import CHUNK_BYTES, ArtifactCorrupt, ArtifactMissing
 from inference.checkpoint import CheckpointError, check
 from inference.config import GPTConfig, UnsupportedModel
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.job_process import JobError
 from inference.lora import Adapter
 from inference.lora_settings import AdapterError

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent import futures
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from inference.attended import AttentionWeights, attended_prompt, watched_by
 from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
-from inference.footprint import ADAPTER_BYTES, STACK_BYTES, give_back_freed_memory
+from inference.engine_options import DTYPES, EngineOptions
+from inference.footprint import give_back_freed_memory
 from inference.grammar import GrammarRefused, GrammarTooSlow
 from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
@@ -50,33 +50,11 @@ from inference.sampling import Sampler
 from inference.scheduler import Chunk, Scheduler, Sequence
 from inference.tokenizer import Tokenizer
 
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "int8": torch.int8}
 RATE_OVER_S = 10.0
 BATCH_BESIDE_ON_CPU = 2
 LOOK_FOR_LOADED_EVERY_S = 0.01  # when there is nothing else to do
 
 Event = Started | Delta | Attended | Finished
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Sizes and numbers of an engine."""
-
-    dtype: str = "bfloat16"  # or "float32" or "int8": what the matrices are kept in
-    device: str = "cpu"
-    cache_tokens: int = 16_384  # that the block pool holds, for all requests together
-    max_batch_tokens: int = 128  # computed in one step: half a second of SmolLM2-135M on one core, which others wait for
-    batch_beside: int | None = None  # of those for batch requests, in a step that people wait for; None: 2 on a processor, else all
-    max_running: int = 32
-    max_waiting: int = 32  # from here on the engine says that it has no room
-    adapter_bytes: int = ADAPTER_BYTES  # of adapters kept in memory
-    stack_bytes: int = STACK_BYTES  # of the copies of them that torch computes with; the C++ path needs none
-    lookahead: int = 8  # tokens guessed and checked in one step of a single stream; 0: none
-    name: str = "engine"
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
 
 
 class EngineCore:

@@ -290,7 +290,8 @@ def load(order: Order, output: Output) -> Any:
 def own_engine(order: Order, render: Render) -> Any:
     import torch
 
-    from inference.engine import EngineCore, EngineOptions
+    from inference.engine import EngineCore
+    from inference.engine_options import EngineOptions
     from inference.grammar import GrammarRefused
 
     device = order.options.get("device", "cpu")

@@ -26,7 +26,8 @@ import torch
 
 from inference import intervals, suites
 from inference.config import GPTConfig
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.footprint import cache_token_bytes
 from inference.job_process import JobError
 from inference.library import Engine

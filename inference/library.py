@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from inference.answers import Answer, Branch
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.prompts import RequestRefused
 from inference.protocol import Attended, Delta, FailureCode, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob

@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.peers.lines import serve
 from benchmarks.peers.ours import check_native
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.protocol import Delta, Finished, FinishReason, GenerationRequest, Priority
 from inference.sampling_params import SamplingParams
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from inference.checkpoint import load_gpt
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.model import GPT
 from inference.protocol import Delta, Finished, GenerationRequest, Started
 from inference.runner import Runner

@@ -12,7 +12,8 @@ from torch import nn
 from inference.attention import CausalAttention
 from inference.checkpoint import load_gpt
 from inference.config import GPTConfig
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.evaluation import paragraphs
 from inference.model import GPT
 from inference.protocol import Finished, FinishReason, GenerationRequest

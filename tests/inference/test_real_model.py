@@ -13,7 +13,8 @@ import transformers
 
 from inference import Engine, SamplingParams, suites
 from inference.checkpoint import load_gpt
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.measuring import Measuring, Subject
 from inference.metrics import measured
 from inference.model import GPT

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from inference import renderer as renderer_module
-from inference.engine import EngineCore, EngineOptions
+from inference.engine import EngineCore
+from inference.engine_options import EngineOptions
 from inference.prompts import RequestRefused
 from inference.protocol import FailureCode
 from inference.renderer import LATE_S, WITHIN_S, Renderer

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from inference.engine import EngineCore, EngineOptions, RequestRefused
+from inference.engine import EngineCore, RequestRefused
+from inference.engine_options import EngineOptions
 from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest
 from inference.sampling_params import SamplingParams
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
