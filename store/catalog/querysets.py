@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Case, Exists, F, OuterRef, Q, When
 
 from store.accounts.models import Membership
 
@@ -36,6 +36,12 @@ class ListingQuerySet(models.QuerySet["Listing"]):
         if user and user.is_authenticated:
             return self.filter(everybody | Exists(Membership.objects.filter(user=user, publisher=OuterRef("publisher"))))
         return self.filter(everybody)
+
+    def with_base_digest(self) -> ListingQuerySet:
+        """`base_digest`: of the weights whose engine answers for the current version, as `Version.weights` finds them."""
+        one, two, three = ("current_version", "current_version__base", "current_version__base__base")
+        found = [When(**{f"{version}__kind": "weights"}, then=F(f"{version}__artifact__digest")) for version in (one, two, three)]
+        return self.annotate(base_digest=Case(*found))
 
     def for_cards(self) -> ListingQuerySet:
         """With everything a card or a row of a list shows, in a constant number of queries."""

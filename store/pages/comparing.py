@@ -20,6 +20,7 @@ from store.billing import access, prices
 from store.catalog import licences, naming
 from store.catalog.errors import VersionWithdrawn
 from store.catalog.models import Listing, ListingText, Measurement, Version
+from store.generation import precision
 from store.jobs import suites
 from store.pages import measured
 from store.pages.figures import money, number, offer, parameter_count
@@ -213,9 +214,14 @@ def _limits(sides: Sequence[Side]) -> list[Row]:
     longest = [min(settings.MAX_COMPLETION_TOKENS, context or settings.MAX_COMPLETION_TOKENS) for context in contexts]
     return [
         Row(_("Context"), [Cell(_tokens(context) if context else NONE) for context in contexts]),
+        Row(_("Served in"), [Cell(_served(side.version)) for side in sides]),
         Row(_("Longest answer"), [Cell(_tokens(tokens)) for tokens in longest]),
         Row(_("Works in"), [Cell(", ".join(map(language_name, side.version.listing.languages)) or NONE) for side in sides]),
     ]
+
+
+def _served(version: Version) -> str:
+    return ", ".join(map(str, precision.in_words(precision.of(version)))) or _("not served yet")
 
 
 def _tokens(count: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from store.accounts.models import User
@@ -15,7 +14,7 @@ from store.billing import prices
 from store.billing.prices import Price
 from store.catalog import downloads
 from store.catalog.models import Listing, Version
-from store.generation import workers
+from store.generation import precision
 from store.moderation.models import Submission
 from store.pages import alternatives, collections, following, front, indexing, lineage, measured, snippets, structured
 from store.pages.cards import views as cards
@@ -23,12 +22,6 @@ from store.pages.version_history import versions_for
 from store.ratings import pages as ratings
 
 VERSIONS = 20
-PRECISIONS = {
-    "float32": _("32-bit weights (float32)"),
-    "bfloat16": _("16-bit weights (bfloat16)"),
-    "int8": _("8-bit weights (int8)"),
-    "vllm": _("the precision of a vLLM server"),
-}
 
 
 @require_safe
@@ -56,13 +49,14 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     site, price = indexing.site_of(request), context["price"]
     context["structured"] = structured.of_listing(site, found, context["text"], version, price, context["summary"])
     if version is not None:
-        root = version.weights()
+        root, served = version.weights(), precision.of(version)
         context |= {
             "bars": measured.bars(version),
             "more_measured": len(version.measurements.all()),
             "speed": measured.speed(version),
             "root": root,
-            "precisions": _precisions(root),
+            "precisions": precision.in_words(served),
+            "memory": _memory(root, served),
             "price_parts": _price_parts(version),
             "approved_at": version.released_at,
             "lineage": lineage.of(version),
@@ -75,10 +69,10 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     return render(request, "pages/listing.html", context)
 
 
-def _precisions(root: Version) -> list[Any]:
-    """In which numbers the engines compute with the weights now, in words."""
-    served = workers.precisions(root.artifact.digest) if root.artifact else []
-    return [PRECISIONS.get(dtype, dtype) for dtype in served]
+def _memory(root: Version, served: list[str]) -> list[tuple[str, int]]:
+    """What an engine takes for these weights, in bytes by dtype: as they are served, or in all there are while that is not known."""
+    known = root.facts.get("memory_bytes", {})
+    return [(dtype, known[dtype]) for dtype in [dtype for dtype in served if dtype in known] or known]
 
 
 def _price_parts(version: Version) -> list[tuple[Listing, Price]]:

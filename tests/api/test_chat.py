@@ -360,6 +360,10 @@ def test_models_are_listed_and_found_by_name_and_pin(client: openai.OpenAI, mode
     assert sorted(entry.id for entry in client.models.list()) == ["acme/poet", f"{making.Listing.objects.get(slug='base').full_name}"]
     found = client.models.retrieve(f"{model}@1.0.0")  # the client percent-encodes the slash
     assert (found.id, found.owned_by, found.object) == ("acme/poet@1.0.0", "acme", "model")
+    base = making.Listing.objects.get(slug="base").current_version.artifact.digest
+    valkey().zadd(protocol.precision_key(base), {"int8": time.time()})
+    assert [entry.precisions for entry in client.models.list()] == [["int8"], ["int8"]]
+    assert (found.precisions, client.models.retrieve(model).precisions) == ([], ["int8"])
     with pytest.raises(openai.NotFoundError) as missing:
         client.models.retrieve("acme/novelist")
     assert missing.value.code == "model_not_found"

@@ -330,7 +330,7 @@ def test_a_listing_page_says_in_which_precision_its_base_is_served(client: Clien
     served = protocol.precision_key(base.artifact.digest)
     page = f"/en/gpts/{listing.full_name}/"
 
-    assert "Served in" not in client.get(page).text
+    assert "not served yet" in client.get(page).text
     valkey().zadd(served, {"float32": now - 3600, "bfloat16": now - 7200})
     assert "32-bit weights (float32)" in client.get(page).text  # by nobody now, and by these last
     valkey().zadd(served, {"int8": now})
@@ -339,6 +339,20 @@ def test_a_listing_page_says_in_which_precision_its_base_is_served(client: Clien
     assert "(float32)" not in text
     valkey().zadd(served, {"vllm": now})
     assert "the precision of a vLLM server" in client.get(page).text
+    assert "the precision of a vLLM server" in client.get(f"/en/compare/?gpt={listing.full_name}").text
+    assert "the precision of a vLLM server" in client.get(f"/en/chat/new/?model={listing.full_name}").text
+
+
+def test_a_listing_page_says_how_much_memory_its_base_takes(client: Client, base: Version) -> None:
+    listing = fill(base, 1)[0]
+    base.facts["memory_bytes"] = {"float32": 3 * 2**30, "int8": 2**30}
+    base.save()
+    page = f"/en/gpts/{listing.full_name}/"
+
+    assert "<div>3.0\xa0GB in float32</div><div>1.0\xa0GB in int8</div>" in client.get(page).text
+    assert base.artifact is not None
+    valkey().zadd(protocol.precision_key(base.artifact.digest), {"int8": time.time()})
+    assert "<dd><div>1.0\xa0GB in int8</div></dd>" in client.get(page).text
 
 
 def test_markup_in_what_publishers_write_stays_text(client: Client, base: Version) -> None:

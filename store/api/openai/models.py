@@ -15,10 +15,11 @@ from store.api.openai.deprecation import deprecation_headers
 from store.api.openai.shapes import MODEL, MODEL_LIST, errors
 from store.catalog import naming
 from store.catalog.models import Listing
+from store.generation import precision
 
 
-def _model(name: str, publisher: str, created: Any) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": int(created.timestamp()), "owned_by": publisher}
+def _model(name: str, publisher: str, created: Any, precisions: list[str]) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(created.timestamp()), "owned_by": publisher, "precisions": precisions}
 
 
 class Models(APIView):
@@ -32,9 +33,13 @@ class Models(APIView):
         responses={200: MODEL_LIST, **errors(401)},
     )
     def get(self, request: Request) -> Response:
-        listed = Listing.objects.listed().order_by("-published_at", "-pk")
-        rows = listed.values_list("publisher__slug", "slug", "published_at", "created_at")
-        data = [_model(f"{publisher}/{slug}", publisher, published or created) for publisher, slug, published, created in rows]
+        listed = Listing.objects.listed().with_base_digest().order_by("-published_at", "-pk")
+        rows = list(listed.values_list("publisher__slug", "slug", "published_at", "created_at", "base_digest"))
+        served = precision.of_bases([base for *_listing, base in rows if base])
+        data = [
+            _model(f"{publisher}/{slug}", publisher, published or created, served.get(base, []))
+            for publisher, slug, published, created, base in rows
+        ]
         return Response({"object": "list", "data": data})
 
 
@@ -51,5 +56,5 @@ class Model(APIView):
     )
     def get(self, request: Request, model: str) -> Response:
         version = naming.resolve(model, request.user)
-        named = _model(model, version.listing.publisher.slug, version.released_at or version.created_at)
+        named = _model(model, version.listing.publisher.slug, version.released_at or version.created_at, precision.of(version))
         return Response(named, headers=deprecation_headers(version))

@@ -30,7 +30,19 @@ ERROR = _object(
         )
     }
 )
-MODEL = _object({"id": _TEXT, "object": {"enum": ["model"]}, "created": _TIME, "owned_by": _TEXT})
+MODEL = _object(
+    {
+        "id": _TEXT,
+        "object": {"enum": ["model"]},
+        "created": _TIME,
+        "owned_by": _TEXT,
+        "precisions": {
+            "type": "array",
+            "items": {"enum": ["float32", "bfloat16", "int8", "vllm"]},
+            "description": _("In which its weights are served; empty while no worker has loaded them yet"),
+        },
+    }
+)
 MODEL_LIST = _object({"object": {"enum": ["list"]}, "data": {"type": "array", "items": MODEL}})
 USAGE = _object(
     {

@@ -23,6 +23,7 @@ from store.accounts.visitors import visitor_of
 from store.billing import access
 from store.catalog import naming
 from store.catalog.models import Listing, Version
+from store.generation import precision
 from store.generation.errors import SignInNeeded
 from store.playground import conversations, feedback, parameters, sharing
 from store.playground.models import Conversation, Share
@@ -141,6 +142,7 @@ def _composer(request: HttpRequest, version: Version, own: dict[str, Any]) -> di
         "settings": parameters.shown(version, own),
         "seed": own.get("seed", ""),
         "stop": (own.get("stop") or [""])[0],
+        "precisions": precision.in_words(precision.of(version)),
         "context_length": version.weights().facts.get("context_length"),
         "written": request.GET.get("text", "")[: settings.MAX_PROMPT_CHARS],  # before they signed up
     }
