@@ -19,6 +19,7 @@ _HOMES = {
     "GPT": "inference.model",
     "GPTConfig": "inference.config",
     "Tokenizer": "inference.tokenizer",
+    "outlook": "inference.footprint",
 }
 
 

@@ -1,4 +1,4 @@
-"""`python -m inference generate|train|pretrain|evaluate|attention`: a model folder used once from a terminal, without a store.
+"""`python -m inference describe|generate|train|pretrain|evaluate|attention`: a model folder used once from a terminal, without a store.
 
 Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work, `inference.desk`
 that of training.
@@ -44,7 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description="Use a GPT model once, without a store.")
-    acts = parser.add_subparsers(dest="act", required=True, metavar="generate|train|pretrain|evaluate|attention")
+    acts = parser.add_subparsers(dest="act", required=True, metavar="describe|generate|train|pretrain|evaluate|attention")
+    _add_describe(
+        acts.add_parser(
+            "describe",
+            help="size, context and memory before anything is loaded",
+            description="What is known of a model from its files: parameters, context, and the memory that serving it takes.",
+        )
+    )
     _add_generate(acts.add_parser("generate", help="answer prompts", description="Answers prompts; one answer is shown as it is made."))
     _add_train(
         acts.add_parser(
@@ -71,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def _add_describe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("--json", action="store_true", help="as one JSON object, the memory in bytes")
 
 
 def _add_attention(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inference import desk, packaged, terminal_suites
-from inference.checkpoint import CheckpointError
+from inference.checkpoint import CheckpointError, described
 from inference.config import GPTConfig, UnsupportedModel
 from inference.datasets import UnusableDataset
 from inference.engine import RequestRefused
@@ -35,8 +35,10 @@ UNUSABLE = (
 
 def run(options: argparse.Namespace) -> None:
     """Raises one of UNUSABLE."""
-    options.device = device_of(options.device)
-    acts = {"generate": generate, "train": desk.train, "pretrain": desk.pretrain, "evaluate": evaluate, "attention": attention}
+    if "device" in options:
+        options.device = device_of(options.device)
+    acts = {"describe": describe, "generate": generate, "evaluate": evaluate, "attention": attention}
+    acts |= {"train": desk.train, "pretrain": desk.pretrain}
     acts[options.act](options)
 
 
@@ -44,6 +46,20 @@ def _adapter(options: argparse.Namespace) -> Path | None:
     if options.adapter is not None and not Path(options.adapter).is_dir():
         raise WrongInput(f"there is no adapter folder {options.adapter!r}")
     return None if options.adapter is None else Path(options.adapter)
+
+
+# ---------------------------------------------------------------- describe
+
+
+def describe(options: argparse.Namespace) -> None:
+    found = described(folder_of(options.model))
+    if options.json:
+        print(json.dumps(found))
+        return
+    memory = ", ".join(f"{size_bytes / 2**20:,.0f} MB in {dtype}" for dtype, size_bytes in found["memory_bytes"].items())
+    print(f"{found['architecture']}: {found['parameter_count']:,} parameters, kept in {found['dtype']}")
+    print(f"context: {found['context_length']:,} tokens")
+    print(f"memory of an engine: {memory}")
 
 
 # ---------------------------------------------------------------- generate

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import Engine, SamplingParams
+from inference import Engine, SamplingParams, outlook
 from inference.__main__ import main
 from tests.inference.tiny import tiny_adapter, tiny_base
 
@@ -47,6 +47,17 @@ except SystemExit as left:
 
         assert done.stdout.splitlines()[-1] == expected
         assert "usage: python -m inference" in done.stdout + done.stderr
+
+
+def test_a_model_is_described_before_it_is_loaded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert main(["describe", str(folder), "--json"]) == 0
+
+    known = json.loads(capsys.readouterr().out)
+    assert {name: known[name] for name in outlook(folder)} == outlook(folder)
+    assert f"LlamaForCausalLM: {known['parameter_count']:,} parameters, kept in float32\ncontext: 2,048 tokens\n" in said
+    assert f"{known['memory_bytes']['int8'] / 2**20:,.0f} MB in int8" in said
 
 
 def test_one_prompt_is_answered_on_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
