@@ -1,7 +1,8 @@
 """What computes an engine's steps: a model together with the keys and values of its block pool.
 
-The scheduler decides which tokens a step computes; a runner computes them. There are two: this one in torch, for every
-device, and `inference.native` for processors with a compiler at hand. They give the same numbers.
+The scheduler decides which tokens a step computes; a runner computes them. There are three: this one in torch, for every device;
+`inference.flash_runner`, which is this one with one attention kernel for the whole step, on CUDA; and `inference.native`, for processors
+with a compiler at hand. They give the same numbers.
 """
 
 from __future__ import annotations

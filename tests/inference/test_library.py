@@ -287,6 +287,18 @@ def test_log_probabilities_of_the_prompt_are_whole_whatever_was_cached_or_cut(fo
     assert all(output.prompt_logprobs is None and output.logprobs is None for output in plain)
 
 
+def test_of_a_prompt_no_more_than_64_rows_of_logits_are_there_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine.load(folder, dtype="float32", cache_tokens=1024, max_batch_tokens=256) as engine:
+        runner, rows = engine._core._runner, []
+        whole = runner.logits
+        monkeypatch.setattr(runner, "logits", lambda hidden: rows.append(len(hidden)) or whole(hidden))
+
+        (output,) = engine.generate([[7] * 200], SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=3))
+
+    assert len(output.prompt_logprobs or []) == 199
+    assert rows == [64, 64, 64, 7, 1]  # the last is the answer's
+
+
 def test_a_continuation_is_scored_by_the_sum_of_its_tokens(engine: Engine, theirs: transformers.PreTrainedModel) -> None:
     scores = engine.score("The capital of France is", [" Paris", " a city", "."])
 
