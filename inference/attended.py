@@ -39,10 +39,6 @@ class AttentionWeights(Reader):
         self._queries: list[Tensor] = []
         self._keys: list[Tensor] = []
 
-    @property
-    def is_finite(self) -> bool:
-        return all(bool(part.isfinite().all()) for part in (*self._queries, *self._keys))
-
     def look(self, queries: Tensor, keys: Tensor, start: int) -> None:
         if start == 0:
             self._queries, self._keys = [], []

@@ -33,7 +33,7 @@ class Models(APIView):
         responses={200: MODEL_LIST, **errors(401)},
     )
     def get(self, request: Request) -> Response:
-        listed = Listing.objects.listed().with_base_digest().order_by("-published_at", "-pk")
+        listed: Any = Listing.objects.listed().with_base_digest().order_by("-published_at", "-pk")
         rows = list(listed.values_list("publisher__slug", "slug", "published_at", "created_at", "base_digest"))
         served = precision.of_bases([base for *_listing, base in rows if base])
         data = [

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('billing', '0006_monthly_access'),
-        ('generation', '0003_arena'),
+        ('generation', '0002_recent_use'),
     ]
 
     operations = [
