@@ -168,4 +168,4 @@ def _continued(request: HttpRequest) -> list[Conversation]:
     mine = Conversation.objects.filter(user=request.user, version__in=Version.objects.usable_by(request.user).values("pk")).order_by(
         "-updated_at"
     )
-    return list(mine.select_related("version__listing__publisher")[:CONTINUED])
+    return list(mine.select_related("version__listing__publisher", "version__listing__live_revision")[:CONTINUED])
