@@ -25,7 +25,10 @@ from store.pages.templatetags.ui import bcp47
 KEYS_PER_PART = 2_500  # each in every language, so 5,000 addresses: a tenth of what the protocol allows
 KEPT_S = 3_600
 CODES = [code for code, _name in settings.LANGUAGES]
-PAGES = ("home", "explore", "leaderboards", "developers", "about", "policy")
+PAGES = (
+    *("home", "explore", "leaderboards", "developers", "about", "policy"),
+    *("learn_gpt", "learn_choosing", "learn_quality", "learn_risks", "learn_publishing"),
+)
 PRIVATE = ("account", "inbox", "wallet", "studio", "batches", "review", "operations", "chat", "following", "collections")
 _OPEN = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _NAMESPACES = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9" xmlns:xhtml="http://www.w3.org/1999/xhtml"'

@@ -28,6 +28,7 @@ INDEXED = {  # view: the one parameter that makes a page of its own
     "playground:arena_board": "use_case",
     "pages:developers": "",
     "pages:about": "",
+    **dict.fromkeys(("pages:learn_gpt", "pages:learn_choosing", "pages:learn_quality", "pages:learn_risks", "pages:learn_publishing"), ""),
     "pages:policy": "",
 }
 BY_ONE_PARAMETER_ONLY = frozenset({"pages:explore"})  # with any other one it is a search result

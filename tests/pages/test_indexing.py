@@ -80,6 +80,7 @@ def test_ratings_are_told_only_where_there_are_some(client: Client, listing: Lis
     ("path", "is_indexed"),
     [
         ("explore/", True),
+        ("learn/risks/", True),
         ("explore/?use_case=chat", True),
         ("explore/?use_case=nonsense", False),
         ("explore/?use_case=chat&sort=new", False),
