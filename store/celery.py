@@ -63,6 +63,7 @@ def _configuration() -> dict[str, Any]:
             "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},
+            "send-weekly-digests": {"task": "store.notifications.send_digests", "schedule": 3600.0, "options": {"expires": 3600}},
             "look-for-proofs-again": {"task": "store.accounts.look_again", "schedule": 600.0, "options": {"expires": 600}},
             "end-monthly-access": {"task": "store.billing.end_access", "schedule": 60.0, "options": {"expires": 60}},
             "void-expired-reservations": {"task": "store.billing.void_expired", "schedule": 60.0, "options": {"expires": 60}},

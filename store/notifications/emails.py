@@ -33,7 +33,7 @@ def send(notification: Notification) -> bool:
     if not waiting.update(emailed_at=timezone.now()):
         return False
     user = notification.user
-    if not (user.is_active and user.email and preferences.wants(user, notification.kind)):
+    if not (user.is_active and user.email and preferences.wants(user, notification.kind)) or preferences.is_weekly(user):
         return False
     try:
         compose(notification).send()

@@ -76,3 +76,13 @@ class EmailOptOut(models.Model):
 
     def __str__(self) -> str:
         return f"no {self.topic} for {self.user_id}"
+
+
+class WeeklyDigest(models.Model):
+    """A person wants one e-mail a week in place of one for each message."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="weekly_digest")
+    told_until = models.DateTimeField(db_index=True)  # what was said later is in the next one
+
+    def __str__(self) -> str:
+        return f"{self.user_id} until {self.told_until:%Y-%m-%d}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from store.notifications import emails
+from store.notifications import digests, emails
 from store.notifications.models import Notification
 
 
@@ -20,3 +20,9 @@ def send_unsent() -> None:
     """Send what a lost task or a mail server that was away left unsent."""
     for notification in emails.unsent().select_related("user")[:200]:
         emails.send(notification)
+
+
+@shared_task(name="store.notifications.send_digests")
+def send_digests() -> None:
+    """Send the weekly e-mails that are due."""
+    digests.send_due()

@@ -59,9 +59,12 @@ def mark_all_read(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit_preferences(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)
-    form = PreferencesForm(request.POST if request.method == "POST" else None, initial={"topics": preferences.wanted(request.user)})
+    rhythm = "weekly" if preferences.is_weekly(request.user) else "each"
+    initial = {"topics": preferences.wanted(request.user), "rhythm": rhythm}
+    form = PreferencesForm(request.POST if request.method == "POST" else None, initial=initial)
     if request.method == "POST" and form.is_valid():
         preferences.choose(request.user, form.cleaned_data["topics"])
+        preferences.choose_rhythm(request.user, weekly=form.cleaned_data["rhythm"] == "weekly")
         notices.success(request, _("Saved."))
         return redirect("notifications:preferences")
     return render(request, "notifications/preferences.html", {"form": form}, status=422 if form.errors else 200)
@@ -76,4 +79,4 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     done = request.method == "POST"
     if done:
         preferences.stop(user, topic)
-    return render(request, "notifications/unsubscribe.html", {"topic": topic.label, "done": done})
+    return render(request, "notifications/unsubscribe.html", {"topic": preferences.label(topic), "done": done})
