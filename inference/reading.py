@@ -36,7 +36,7 @@ class Reader:
 
     @property
     def is_finite(self) -> bool:
-        """Whether what was read are numbers."""
+        """Whether what was read are numbers. Asked where no answer is made, whose logits would show it."""
         return True
 
     def read(self, hidden: Tensor, start: int) -> None:
