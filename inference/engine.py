@@ -22,7 +22,7 @@ from torch import Tensor
 
 from inference.adapters import AdapterStore, Hold, Source
 from inference.answers import Answer, Branch, branches_of, ended
-from inference.attended import AttentionWeights, attended_prompt, watched_by
+from inference.attended import watched_by
 from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
@@ -33,10 +33,11 @@ from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
-from inference.prompts import Render, RequestRefused, own_tokens, prompt_of, sampling_of
+from inference.prompts import Render, RequestRefused, own_tokens, sampling_of
 from inference.protocol import (
     Attended,
     Delta,
+    Embedded,
     FailureCode,
     Finished,
     FinishReason,
@@ -44,7 +45,8 @@ from inference.protocol import (
     Priority,
     Started,
 )
-from inference.reading import PromptLogprobs, Reader, token_logprobs
+from inference.readers import prompt_read, reader_of
+from inference.reading import Reader, token_logprobs
 from inference.runner import Runner, TorchRunner
 from inference.sampling import Sampler
 from inference.scheduler import Chunk, Scheduler, Sequence
@@ -54,7 +56,7 @@ RATE_OVER_S = 10.0
 BATCH_BESIDE_ON_CPU = 2
 LOOK_FOR_LOADED_EVERY_S = 0.01  # when there is nothing else to do
 
-Event = Started | Delta | Attended | Finished
+Event = Started | Delta | Attended | Embedded | Finished
 
 
 class EngineCore:
@@ -152,11 +154,10 @@ class EngineCore:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
         params = sampling_of(request, vocab_size=self.config.vocab_size)
         prompt = self.prompt(request)
-        if reader is None and request.attention is not None:
-            reader = AttentionWeights(prompt, self.tokenizer, self.config, asked=request.attention)
-        elif reader is None and params.prompt_logprobs is not None:
-            reader = PromptLogprobs(prompt, self._runner.logits, top=params.prompt_logprobs)
-        scope = Scope(request.adapter, request.version, request.tenant, own_tokens(request, prompt, self._render), cached=reader is None)
+        if reader is None:
+            reader = reader_of(request, prompt, params, tokenizer=self.tokenizer, config=self.config, logits=self._runner.logits)
+        own = own_tokens(request, prompt, self._render) if reader is None else 0
+        scope = Scope(request.adapter, request.version, request.tenant, own, cached=reader is None)
         blocks = SequenceBlocks(self._pool, scope)
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
@@ -183,9 +184,8 @@ class EngineCore:
 
     def prompt(self, request: GenerationRequest) -> list[int]:
         """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
-        if request.attention is not None:
-            return attended_prompt(request, self.tokenizer)
-        return prompt_of(request, self._render, vocab_size=self.config.vocab_size, context_length=self.context_length)
+        sizes = {"vocab_size": self.config.vocab_size, "context_length": self.context_length}
+        return prompt_read(request, self._render, tokenizer=self.tokenizer, **sizes)
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """Ends a request at once and releases what it holds; its Finished comes from the next step. Unknown ids are ignored."""

@@ -23,10 +23,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from inference.answers import Answer, Branch
-from inference.engine import EngineCore
+from inference.engine import EngineCore, Event
 from inference.engine_options import EngineOptions
 from inference.prompts import RequestRefused
-from inference.protocol import Attended, Delta, FailureCode, Finished, FinishReason, GenerationRequest, Started, Usage
+from inference.protocol import Attended, Delta, FailureCode, Finished, FinishReason, GenerationRequest, Usage
 from inference.reading import MeanPool, PromptLogprobs, Reader, TokenLogprob
 from inference.sampling_params import SamplingParams
 from inference.tokenizer import Tokenizer
@@ -98,7 +98,7 @@ class _Run:
     attended: Attended | None = None
     finished: Finished | None = None
 
-    def note(self, event: Started | Delta | Attended | Finished) -> None:
+    def note(self, event: Event) -> None:
         if isinstance(event, Delta):
             self.deltas.append(event)
         elif isinstance(event, Attended):

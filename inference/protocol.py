@@ -145,14 +145,16 @@ class GenerationRequest(Message):
     attention: dict[str, int] | None = (
         None  # {"layer", "head"}, from 0: no answer, but how the tokens of the last message look at each other
     )
+    embedding: dict[str, int | None] | None = None  # {"dimensions"}: no answer, but a vector of the last message's text
     attempt: int = 1
     priority: str = Priority.INTERACTIVE
     leased: bool = True  # False: runs to its end though nobody reads
     trace: str = ""  # the web request's id, for the logs
 
     def to_json(self) -> dict[str, Any]:
-        """Without `tools` and `attention` where there are none: a worker from before there were any reads it."""
-        return {name: value for name, value in super().to_json().items() if name not in ("tools", "attention") or value is not None}
+        """Without the fields that came later where they say nothing: a worker from before there were any reads it."""
+        later = ("tools", "attention", "embedding")
+        return {name: value for name, value in super().to_json().items() if name not in later or value is not None}
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,14 @@ class Attended(Message):
     layers: int  # that the model has
     heads: int
     type: str = "attended"
+
+
+@dataclass(frozen=True)
+class Embedded(Message):
+    """The vector of a text, of length 1, before the Finished of a request for it."""
+
+    vector: str  # float32, little-endian, in base64
+    type: str = "embedded"
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ A request with a reader computes its whole prompt, since a cached prefix has no 
 
 from __future__ import annotations
 
-import math
+import base64
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from inference.protocol import Attended
+from inference.protocol import Attended, Embedded
 from inference.runner import Watched
 
 ROWS_AT_ONCE = 64  # whose logits are in memory together
@@ -52,7 +53,7 @@ class Reader:
             queries, keys = watched.seen[self.layer]
             self.look(queries[rows], keys[rows], start)
 
-    def told(self) -> Attended | None:
+    def told(self) -> Attended | Embedded | None:
         """What those who asked are told when the prompt is read."""
         return None
 
@@ -68,10 +69,6 @@ class PromptLogprobs(Reader):
         self._logits = logits
         self._top = top
         self.values: list[TokenLogprob] = []  # of the prompt's second token and those behind it
-
-    @property
-    def is_finite(self) -> bool:
-        return all(math.isfinite(found.logprob) for found in self.values)
 
     def read(self, hidden: Tensor, start: int) -> None:
         del self.values[start:]
@@ -105,6 +102,18 @@ class MeanPool(Reader):
         """The mean's first `dimensions`, of length 1."""
         mean = (self._total / max(self._count, 1))[:dimensions]
         return (mean / mean.norm().clamp(min=1e-12)).tolist()
+
+
+class Embedding(MeanPool):
+    """A mean that is told to who asked for it."""
+
+    def __init__(self, dimensions: int | None) -> None:
+        super().__init__()
+        self._dimensions = dimensions
+
+    def told(self) -> Embedded:
+        vector = self.vector(self._dimensions)
+        return Embedded(base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode())
 
 
 def token_logprobs(logits: Tensor, tokens: Sequence[int], tops: Sequence[int]) -> list[TokenLogprob]:

@@ -135,8 +135,9 @@ class VllmEngine:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
-        if request.attention is not None:
-            raise RequestRefused(FailureCode.INVALID_PARAMETER, "A vLLM server does not tell its attention.", {"param": "attention"})
+        for name in ("attention", "embedding"):
+            if getattr(request, name) is not None:
+                raise RequestRefused(FailureCode.INVALID_PARAMETER, f"A vLLM server is not asked for {name}.", {"param": name})
         params = sampling_of(request, vocab_size=self.config.vocab_size)
         check_known(params)
         prompt = prompt_of(request, self._render, vocab_size=self.config.vocab_size, context_length=self.context_length)

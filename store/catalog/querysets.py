@@ -17,6 +17,12 @@ def _is_reviewer(user: Any) -> bool:
     return bool(user and user.is_authenticated and (user.is_superuser or user.has_perm("moderation.review")))
 
 
+def base_digest() -> Case:
+    """Of listings: the artifact of the weights whose engine answers for the current version, as `Version.weights` finds them."""
+    versions = ("current_version", "current_version__base", "current_version__base__base")
+    return Case(*(When(**{f"{version}__kind": "weights"}, then=F(f"{version}__artifact__digest")) for version in versions))
+
+
 class ListingQuerySet(models.QuerySet["Listing"]):
     def listed(self) -> ListingQuerySet:
         """What explore, home and /v1/models show to everyone."""
@@ -36,12 +42,6 @@ class ListingQuerySet(models.QuerySet["Listing"]):
         if user and user.is_authenticated:
             return self.filter(everybody | Exists(Membership.objects.filter(user=user, publisher=OuterRef("publisher"))))
         return self.filter(everybody)
-
-    def with_base_digest(self) -> ListingQuerySet:
-        """`base_digest`: of the weights whose engine answers for the current version, as `Version.weights` finds them."""
-        one, two, three = ("current_version", "current_version__base", "current_version__base__base")
-        found = [When(**{f"{version}__kind": "weights"}, then=F(f"{version}__artifact__digest")) for version in (one, two, three)]
-        return self.annotate(base_digest=Case(*found))
 
     def for_cards(self) -> ListingQuerySet:
         """With everything a card or a row of a list shows, in a constant number of queries."""

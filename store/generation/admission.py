@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import redis.exceptions
 import structlog
@@ -29,6 +29,16 @@ from store.generation.errors import NoWorker, SignInNeeded, TriesUsedUp
 from store.generation.models import Request
 from store.valkey import client
 
+
+class Who(TypedDict, total=False):
+    """Who asks, and where."""
+
+    user: Required[User | Any]
+    visitor: str
+    api_key: ApiKey | None
+    source: Required[Request.Source]
+
+
 SETTLED_WITHIN = timedelta(minutes=15)  # after its deadline a reservation that nobody settled is void
 DAY_S = 86_400
 
@@ -39,23 +49,31 @@ def admit(
     messages: Any,
     sampling: SamplingParams | Mapping[str, Any],
     tools: list[dict[str, Any]] | None = None,
-    user: User | Any,
-    visitor: str = "",
-    api_key: ApiKey | None = None,
-    source: Request.Source,
+    **who: Unpack[Who],
 ) -> Request:
     """The admitted request, whose events can be read from now on. Nothing is written when it raises.
 
     tools: functions that the model is told of; that it may call them is up to the sampling's grammar.
     Raises UnknownModel, BadMessages, BadSampling, TooMany and its kinds, SignInNeeded, InsufficientCredit, NoWorker.
     """
+    return admit_order(version, partial(ordered, messages=messages, sampling=sampling, tools=tools), **who)
+
+
+def admit_order(
+    version: Version,
+    ordering: Callable[..., GenerationRequest],
+    *,
+    user: User | Any,
+    visitor: str = "",
+    api_key: ApiKey | None = None,
+    source: Request.Source,
+) -> Request:
+    """As `admit`, for whatever `ordering` makes of the version and a request's public id, tenant and deadline."""
     person = user if isinstance(user, User) else None
     if not Version.objects.usable_by(user).filter(pk=version.pk).exists():
         raise UnknownModel(param="model")
     request_id, deadline = new_public_id("req"), time.time() + settings.GENERATION_TIMEOUT_S
-    tenant = person.public_id if person else visitor
-    asked = {"messages": messages, "sampling": sampling, "tools": tools}
-    order = ordered(version, request=request_id, tenant=tenant, deadline=deadline, **asked)
+    order = ordering(version, request=request_id, tenant=person.public_id if person else visitor, deadline=deadline)
     due, covering = access.due(version, person)
     if not due.price.is_free and person is None:
         raise SignInNeeded

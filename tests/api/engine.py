@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,20 @@ def says(*pieces: str, reason: str = protocol.FinishReason.STOP) -> Script:
             yield protocol.Delta(text=piece, tokens=number)
         usage = protocol.Usage(prompt_tokens=7, completion_tokens=len(pieces), cached_tokens=2).to_json()
         yield protocol.Finished(request=order.id, reason=reason, usage=usage, attempt=order.attempt)
+
+    return script
+
+
+def embeds(*numbers: float) -> Script:
+    """Tells this vector, of a text of as many tokens as it has letters."""
+
+    def script(order: protocol.GenerationRequest) -> Iterator[protocol.Message]:
+        assert order.embedding is not None
+        yield protocol.Started(engine=NAME, attempt=order.attempt, prompt_tokens=len(order.messages[0]["content"]))
+        kept = numbers[: order.embedding["dimensions"]]
+        yield protocol.Embedded(vector=base64.b64encode(struct.pack(f"<{len(kept)}f", *kept)).decode())
+        usage = protocol.Usage(prompt_tokens=len(order.messages[0]["content"])).to_json()
+        yield protocol.Finished(request=order.id, reason=protocol.FinishReason.STOP, usage=usage, attempt=order.attempt)
 
     return script
 

@@ -87,6 +87,10 @@ def chat(name: Callable[[World, str], str], rows: Rows) -> Question:
     return Question(rows, body=lambda world, state: {"model": name(world, state), "messages": hello, "max_tokens": 8})
 
 
+def embedding(name: Callable[[World, str], str], rows: Rows) -> Question:
+    return Question(rows, body=lambda world, state: {"model": name(world, state), "input": "Hello!"})
+
+
 def thing(argument: str, name: str) -> Callable[[World, str], dict[str, Any]]:
     """What belongs to the role "user"."""
     return lambda world, state: {argument: world.things[name]}
@@ -102,6 +106,10 @@ TABLE: dict[str, tuple[Question, ...]] = {
     "openai:chat_completions": (
         chat(by_name, ANSWERED_BY_NAME),
         chat(by_id, ANSWERED_BY_VERSION),
+    ),
+    "openai:embeddings": (
+        embedding(by_name, ANSWERED_BY_NAME),
+        embedding(by_id, ANSWERED_BY_VERSION),
     ),
     "openai:files": (Question(always(row(200))),),
     "openai:file": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import torch
 import transformers
 
 from inference.engine import EngineCore
+from inference.library import Engine
 from inference.prompts import RequestRefused
 from inference.protocol import FailureCode, Finished, FinishReason, GenerationRequest, Priority, Started
 from tests.inference.asking import PROMPTS, Outcome, a_request, an_engine, finish, outcomes, run, texts
@@ -383,3 +386,17 @@ def test_the_protocol_comes_without_torch() -> None:
     code = "import sys, inference.protocol; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_request_for_a_vector_gets_what_the_library_computes(folder: Path) -> None:
+    engine = an_engine(folder)
+    with Engine(an_engine(folder)) as library:
+        expected = library.embed(["Tell me " * 20], dimensions=8)[0]
+
+    engine.submit(a_request("Tell me " * 20, embedding={"dimensions": 8}))
+    started, told, finished = (event for _, event in finish(engine))
+
+    assert struct.unpack("<8f", base64.b64decode(told.vector)) == pytest.approx(expected, abs=1e-6)
+    assert finished.usage == {"prompt_tokens": started.prompt_tokens, "completion_tokens": 0, "cached_tokens": 0}
+    with pytest.raises(RequestRefused, match="dimensions must be a whole number from 1 to 64"):
+        engine.submit(a_request("Hello!", embedding={"dimensions": 65}))

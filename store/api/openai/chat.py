@@ -70,7 +70,7 @@ def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
                 source=Request.Source.API,
             )
         finally:
-            request.answer_headers = _rate_headers(key.user) | said  # type: ignore[attr-defined]
+            request.answer_headers = rate_headers(key.user) | said  # type: ignore[attr-defined]
     finally:
         if not connection.in_atomic_block:
             connection.close()
@@ -78,7 +78,7 @@ def _begin(request: HttpRequest) -> tuple[Request, Answer, ChatParameters]:
     return asked, Answer(request=asked.public_id, model=parameters.model, fingerprint=fingerprint, created=int(time.time())), parameters
 
 
-def _rate_headers(user: User) -> dict[str, str]:
+def rate_headers(user: User) -> dict[str, str]:
     """What this person has left of the generations of a minute."""
     left = ratelimit.take(f"generation:user:{user.pk}", limit=settings.REQUESTS_PER_MINUTE, per_s=60, cost=0)
     full_in_s = (left.limit - left.remaining) * 60 / left.limit

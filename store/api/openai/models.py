@@ -15,6 +15,7 @@ from store.api.openai.deprecation import deprecation_headers
 from store.api.openai.shapes import MODEL, MODEL_LIST, errors
 from store.catalog import naming
 from store.catalog.models import Listing
+from store.catalog.querysets import base_digest
 from store.generation import precision
 
 
@@ -33,7 +34,7 @@ class Models(APIView):
         responses={200: MODEL_LIST, **errors(401)},
     )
     def get(self, request: Request) -> Response:
-        listed: Any = Listing.objects.listed().with_base_digest().order_by("-published_at", "-pk")
+        listed = Listing.objects.listed().annotate(base_digest=base_digest()).order_by("-published_at", "-pk")
         rows = list(listed.values_list("publisher__slug", "slug", "published_at", "created_at", "base_digest"))
         served = precision.of_bases([base for *_listing, base in rows if base])
         data = [

@@ -71,6 +71,27 @@ LOGPROBS = _object(
         "Of the model's own distribution: before logit_bias, penalties, temperature and what top_k, top_p and min_p leave out."
     ),
 }
+EMBEDDINGS = _object(
+    {
+        "object": {"enum": ["list"]},
+        "data": {
+            "type": "array",
+            "items": _object(
+                {
+                    "object": {"enum": ["embedding"]},
+                    "index": _COUNT,
+                    "embedding": {
+                        "type": "array",
+                        "items": {"type": "number"},
+                        "description": _("With encoding_format base64: a text that holds little-endian float32"),
+                    },
+                }
+            ),
+        },
+        "model": _TEXT,
+        "usage": _object({"prompt_tokens": _COUNT, "total_tokens": _COUNT}),
+    }
+)
 COMPLETION = _object(
     {
         "id": _TEXT,
