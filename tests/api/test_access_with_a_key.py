@@ -132,6 +132,9 @@ TABLE: dict[str, tuple[Question, ...]] = {
 }
 
 
+TOLD = {"openai:chat_completions": '"content": "Hello there"', "openai:embeddings": '"embedding": [0.6'}
+
+
 @pytest.fixture
 def world(db: None, settings: Any) -> World:
     settings.MAX_INFLIGHT_PER_BASE = settings.REQUESTS_PER_MINUTE = 10_000
@@ -180,7 +183,7 @@ def _mismatches(world: World, name: str, question: Question, state: str) -> dict
             wrong[holder] = (expected, response.status_code, said[:200])
         if response.status_code >= 400 and Request.objects.count() > begun:
             wrong[f"{holder} begins a generation"] = response.status_code
-        if question.body and response.status_code == 200 and '"content": "Hello there"' not in said:
+        if question.body and response.status_code == 200 and TOLD[name] not in said:
             wrong[f"{holder} is told"] = said[:200]
         if any(f"{access.secret(hidden)} instructions" in said for hidden in STATES):
             wrong[f"{holder} reads instructions"] = said[:200]

@@ -307,7 +307,7 @@ def test_prices_are_kept_with_who_changed_them() -> None:
     assert (listing.input_price_micro, listing.output_price_micro) == (100, 400)
     entry = AuditEntry.objects.filter(action="listing.price").get()
     assert (entry.actor, entry.target) == (owner, listing.public_id)
-    assert entry.detail["new"] == {"input_price_micro": 100, "output_price_micro": 400}
+    assert entry.detail["new"] == {"input_price_micro": 100, "output_price_micro": 400, "monthly_price_micro": 0, "monthly_tokens": 0}
 
 
 def test_claims_change_only_before_the_first_approval() -> None:

@@ -113,6 +113,8 @@ async def _vector(asked: Request) -> tuple[str, dict[str, int]]:
             if failure := failure_of(event, rule=""):
                 failure.param = "input" if failure.param == "messages" else failure.param
                 raise failure
+            if not vector:
+                raise RuntimeError(f"the stream of {asked.public_id} told no vector: its worker is older than the store")
             return vector, event["usage"]
     raise RuntimeError(f"the stream of {asked.public_id} had no end")  # `read` always ends with one
 
