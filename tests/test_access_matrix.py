@@ -271,6 +271,11 @@ TABLE: dict[str, Entry] = {
     "pages:take_out": Entry(
         act=ACT_MINE, path=lambda w, state: {**thing("collection")(w, state), "listing": w.listing("released").public_id}
     ),
+    "pages:arrange": Entry(
+        act=ACT_MINE,
+        path=lambda w, state: {**thing("collection")(w, state), "listing": w.listing("released").public_id},
+        body=fixed(note="Why"),
+    ),
     "pages:collect": Entry(act=FOLLOWABLE, path=of_listing, body=fixed(name="New")),
     "pages:following": Entry(SIGNED_IN),
     "pages:stop_following": Entry(act=ACT_MINE, path=thing("follow")),

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from store.accounts.admin import AppendOnlyAdmin
 from store.catalog import search
-from store.catalog.models import Ancestry, Artifact, Listing, ListingRevision, ListingText, Measurement, Tag, UseCase, Version
+from store.catalog.models import Ancestry, Artifact, Collection, Listing, ListingRevision, ListingText, Measurement, Tag, UseCase, Version
 
 
 class ReadOnlyInline(admin.TabularInline):
@@ -95,6 +95,29 @@ class ListingAdmin(admin.ModelAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         search.refresh(form.instance)
+
+
+@admin.register(Collection)
+class CollectionAdmin(admin.ModelAdmin):
+    """Staff may feature what a person shares; everything else in it is that person's."""
+
+    list_display = ("name", "public_id", "user", "is_public", "featured", "created_at")
+    list_filter = ("is_public",)
+    list_editable = ("featured",)
+    search_fields = ("public_id", "name", "user__username")
+    list_select_related = ("user",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(is_public=True)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [field.name for field in Collection._meta.fields if field.name != "featured"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(ListingRevision)

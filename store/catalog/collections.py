@@ -86,6 +86,29 @@ def take_out(user: User, public_id: str, listing_id: str) -> None:
         raise NotFound
 
 
+def annotate(user: User, public_id: str, listing_id: str, *, note: str) -> None:
+    """Says why it is in the collection. Raises NotFound and what a text that can't be kept raises."""
+    note = " ".join(clean_text(note, param="note", limit=CollectionItem.NOTE_CHARS).split())
+    own = CollectionItem.objects.filter(collection__user=user, collection__public_id=public_id)
+    if not own.filter(listing__public_id=listing_id).update(note=note):
+        raise NotFound
+
+
+def move(user: User, public_id: str, listing_id: str, *, by: int) -> None:
+    """Moves it one place towards the beginning (-1) or the end (1). Raises NotFound."""
+    with transaction.atomic():
+        if not Collection.objects.select_for_update().filter(user=user, public_id=public_id).exists():
+            raise NotFound
+        items = list(CollectionItem.objects.filter(collection__public_id=public_id).select_related("listing"))
+        at = next((number for number, item in enumerate(items) if item.listing.public_id == listing_id), None)
+        if at is None:
+            raise NotFound
+        items.insert(min(max(at + by, 0), len(items)), items.pop(at))
+        for place, item in enumerate(items, 1):
+            item.place = place
+        CollectionItem.objects.bulk_update(items, ["place"])
+
+
 def _cleaned(name: str, about: str) -> dict[str, str]:
     name = " ".join(clean_text(name, param="name", limit=Collection.NAME_CHARS).split())
     if not name:

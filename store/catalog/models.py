@@ -479,6 +479,9 @@ class Collection(models.Model):
     name = models.CharField(_("name"), max_length=NAME_CHARS)
     about = models.CharField(_("what it is for"), max_length=ABOUT_CHARS, blank=True)
     is_public = models.BooleanField(_("whoever has the address can see it"), default=False)
+    featured = models.PositiveSmallIntegerField(
+        default=0, help_text="0: not featured; else its place on the home page, while it is shared."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -490,12 +493,16 @@ class Collection(models.Model):
 
 
 class CollectionItem(models.Model):
+    NOTE_CHARS = 200
+
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="items")
     listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="+")
+    place = models.IntegerField(default=0)  # among the others, the lowest first; equal ones the newest first
+    note = models.CharField(_("why it is here"), max_length=NOTE_CHARS, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        ordering = ["-id"]
+        ordering = ["place", "-id"]
         constraints = [models.UniqueConstraint(fields=["collection", "listing"], name="one_item_per_collection_and_listing")]
 
     def __str__(self) -> str:

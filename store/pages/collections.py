@@ -97,6 +97,7 @@ def _shown(request: HttpRequest, found: Collection, form: CollectionForm | None)
         "collection": found,
         "is_mine": is_mine,
         "listings": listings,
+        "items": [(items[listing.pk], listing) for listing in listings],
         "gone": [item.listing for pk, item in items.items() if pk not in loaded] if is_mine else [],
         "compared": [listing.full_name for listing in listings if listing.current_version][:4],
         "form": form or CollectionForm(initial=initial),
@@ -118,6 +119,19 @@ def delete(request: HttpRequest, public_id: str) -> HttpResponse:
 def take_out(request: HttpRequest, public_id: str, listing: str) -> HttpResponse:
     assert isinstance(request.user, User)
     acts.take_out(request.user, public_id, listing)
+    return redirect("pages:collection", public_id)
+
+
+@login_required
+@require_POST
+def arrange(request: HttpRequest, public_id: str, listing: str) -> HttpResponse:
+    """Moves one of its GPTs, or keeps why it is there."""
+    assert isinstance(request.user, User)
+    by = {"up": -1, "down": 1}.get(request.POST.get("move", ""), 0)
+    if by:
+        acts.move(request.user, public_id, listing, by=by)
+    else:
+        acts.annotate(request.user, public_id, listing, note=request.POST.get("note", ""))
     return redirect("pages:collection", public_id)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.core.cache import cache
-from django.db import connection
-from django.db.models import QuerySet, prefetch_related_objects
+from django.db import connection, models
+from django.db.models import OuterRef, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -24,7 +24,7 @@ from django.utils.translation import get_language
 from store.accounts.models import User
 from store.billing import prices
 from store.catalog import search
-from store.catalog.models import Listing, SearchEntry, UseCase, Version
+from store.catalog.models import Collection, CollectionItem, Listing, SearchEntry, UseCase, Version
 from store.catalog.search import Count
 from store.errors import AWAY
 from store.generation.models import Request
@@ -34,7 +34,7 @@ from store.playground.models import Conversation
 
 log = structlog.get_logger(__name__)
 
-FEATURED, RANKED, EXAMPLES, CONTINUED = 6, 5, 4, 3
+FEATURED, RANKED, EXAMPLES, CONTINUED, COLLECTIONS = 6, 5, 4, 3, 6
 POPULAR = 24  # looked through for what is free to try and for an example of each use case
 TREND_DAYS = 7
 TREND_COUNTED = 1_000  # answers of one listing that are counted
@@ -97,7 +97,7 @@ def _shelves() -> dict[str, Any]:
         if (fact := search.fact("use", use_case.slug)) in counts
     ]
     newest = with_measurements(search.find(sort="new", use_cases=use_cases).page(size=RANKED).listings)
-    shown = {"featured": featured, "uses": uses, "trending": _trending(), "newest": newest}
+    shown = {"collections": _collections(), "featured": featured, "uses": uses, "trending": _trending(), "newest": newest}
     return {
         "html": render_to_string("pages/home_shelves.html", shown),
         "examples": [[use_case.slug, use_case.name] for use_case in use_cases if search.fact("use", use_case.slug) in counts][:EXAMPLES],
@@ -106,6 +106,14 @@ def _shelves() -> dict[str, Any]:
         "model": example.full_name if example else "",
         "training": training.public_id if training else "",
     }
+
+
+def _collections() -> list[Collection]:
+    """What people share and the staff chose, each with how many listed GPTs are in it, as `size`."""
+    listed = CollectionItem.objects.filter(collection=OuterRef("pk"), listing__in=Listing.objects.listed())
+    sizes = listed.order_by().values("collection").annotate(size=models.Count("pk")).values("size")
+    chosen = Collection.objects.filter(featured__gt=0, is_public=True).annotate(size=models.Subquery(sizes))
+    return list(chosen.filter(size__gt=0).order_by("featured", "-pk")[:COLLECTIONS])
 
 
 def _page_key(request: HttpRequest) -> str:

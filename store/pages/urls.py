@@ -54,6 +54,7 @@ urlpatterns = [
     path("collections/", collections.mine, name="collections"),
     path("collections/<str:public_id>/", collections.collection, name="collection"),
     path("collections/<str:public_id>/delete/", collections.delete, name="delete_collection"),
+    path("collections/<str:public_id>/arrange/<str:listing>/", collections.arrange, name="arrange"),
     path("collections/<str:public_id>/take-out/<str:listing>/", collections.take_out, name="take_out"),
     path("gpts/<str:publisher>/<str:slug>/collect/", collections.collect, name="collect"),
     path("following/", following.following, name="following"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -158,3 +159,40 @@ def test_a_full_collection_costs_as_many_queries_as_a_small_one(ann: User, base:
         counts.append(len(queries))
 
     assert counts[0] == counts[1]
+
+
+def test_its_owner_orders_it_and_says_why_each_is_there(base: Version, ann: User) -> None:
+    first, second, third = (making.make_prompt(base).listing for _ in range(3))
+    made = collection_of(ann, first, second, third, is_public=True)
+    address, mine = f"/en/collections/{made.public_id}/", client_of(ann)
+
+    def order() -> list[Listing]:
+        return [item.listing for item in made.items.select_related("listing__publisher")]
+
+    assert order() == [third, second, first]
+    mine.post(f"{address}arrange/{first.public_id}/", {"move": "up"})
+    assert order() == [third, first, second]
+    mine.post(f"{address}arrange/{third.public_id}/", {"move": "down"})
+    assert order() == [first, third, second]
+    mine.post(f"{address}arrange/{first.public_id}/", {"move": "up"})  # it is there already
+    mine.post(f"{address}arrange/{third.public_id}/", {"note": " The best   at letters. "})
+    assert order() == [first, third, second]
+    assert '<p class="note">The best at letters.</p>' in Client().get(address).text
+    assert mine.post(f"{address}arrange/{third.public_id}/", {"note": "a" * 201}).status_code == 400
+    assert client_of(making.make_user()).post(f"{address}arrange/{first.public_id}/", {"move": "down"}).status_code == 404
+    assert order() == [first, third, second]
+
+
+def test_home_shows_what_staff_features_while_it_is_shared(base: Version, ann: User) -> None:
+    made = collection_of(ann, making.make_prompt(base).listing, name="Letters that work", is_public=True)
+    empty = collection_of(ann, name="Nothing yet", is_public=True)
+    Collection.objects.filter(pk__in=[made.pk, empty.pk]).update(featured=1)
+
+    def home() -> str:
+        cache.clear()
+        return Client().get("/en/").text
+
+    assert "Letters that work" in home()
+    assert "Nothing yet" not in home()
+    Collection.objects.filter(pk=made.pk).update(is_public=False)
+    assert "Letters that work" not in home()
