@@ -182,7 +182,7 @@ def _make_access(user: User) -> dict[str, str]:
     """A month of a GPT of a publisher that nobody here belongs to."""
     asks = {"input_price_micro": 1, "output_price_micro": 1, "monthly_price_micro": 1, "monthly_tokens": 100_000}
     sold, bought = (making.make_base(slug=f"{name}-by-the-month", **asks).listing for name in ("sold", "bought"))
-    return {"sold listing": sold.public_id, "access": access.buy(user, bought, price_micro=1).public_id}
+    return {"sold listing": sold.public_id, "access": access.buy(user, bought, price_micro=1, tokens=100_000).public_id}
 
 
 def _make_battle(user: User, version: Version) -> str:

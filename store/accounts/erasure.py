@@ -109,7 +109,7 @@ def _leave_publishers(user: User) -> None:
     for publisher in Publisher.objects.filter(memberships__user=user):
         if not publisher.memberships.exclude(user=user).exists():
             slug = publisher.public_id.lower().replace("_", "-")  # nobody can have taken it
-            nothing = {"about": "", "domain": "", "verified_at": None}
+            nothing = {"about": "", "domain": "", "verified_at": None, "skeleton": "", "folded_skeleton": ""}
             Publisher.objects.filter(pk=publisher.pk).update(slug=slug, name=slug, **nothing)
 
 

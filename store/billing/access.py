@@ -7,6 +7,7 @@ holds again. Nothing renews itself unless its buyer says so, and then at no othe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -29,10 +30,14 @@ REFUND_WITHIN = timedelta(days=2)
 REFUND_UP_TO_PERCENT = 5  # of the tokens
 
 
-def buy(user: User, listing: Listing, *, price_micro: int) -> Access:
+_in_use: list[Callable[[Access], bool]] = []
+
+
+def buy(user: User, listing: Listing, *, price_micro: int, tokens: int) -> Access:
     """Charges the wallet and begins access now; who has access already is charged nothing and gets what they have.
 
-    `price_micro` is what the buyer was shown. Raises AccessNotOffered, InsufficientCredit, and Conflict when the price is another by now.
+    `price_micro` and `tokens` are what the buyer was shown. Raises AccessNotOffered, InsufficientCredit, and Conflict when either is
+    another by now.
     """
     with transaction.atomic():
         wallet = ledger.wallet_of(user)
@@ -45,7 +50,7 @@ def buy(user: User, listing: Listing, *, price_micro: int) -> Access:
             raise AccessNotOffered
         if now.publisher.role_of(user) is not None:
             raise AccessNotOffered(_("You belong to its publisher, so it asks nothing of you."))
-        if now.monthly_price_micro != price_micro:
+        if (now.monthly_price_micro, now.monthly_tokens) != (price_micro, tokens):
             raise Conflict(_("Its price has changed meanwhile. Look at it again before you pay."))
         return _charge(user, now, version)
 
@@ -88,6 +93,12 @@ def due(version: Version, person: User | None) -> tuple[Due, Access | None]:
     return Due(sum(parts.values(), Price()), parts), held
 
 
+def hold(access: Access) -> None:
+    """Before something begins that it pays for: until the transaction ends it is not given back. Raises Conflict when it was meanwhile."""
+    if not Access.objects.filter(pk=access.pk, refunded_at=None).update(refunded_at=None):
+        raise Conflict(_("Your 30 days of it have just been given back. Ask again."))
+
+
 def count(access_id: int, tokens: int) -> None:
     """Of a use that it covered. What was admitted before the tokens were used up is covered whole."""
     Access.objects.filter(pk=access_id).update(tokens_used=F("tokens_used") + tokens)
@@ -102,16 +113,27 @@ def set_renewal(user: User, public_id: str, *, renews: bool) -> None:
 # ---------------------------------------------------------------- giving back
 
 
+def keep_while(function: Callable[[Access], bool]) -> None:
+    """Nothing is given back while `function(access)` holds: something is under way that it pays for."""
+    if function not in _in_use:
+        _in_use.append(function)
+
+
 def refundable_micro(access: Access, now: datetime | None = None) -> int:
-    """All of it soon after it was bought and while it is hardly used; for the days left when the GPT was taken down; else nothing."""
+    """All of it soon after it was bought and while it is hardly used, once for each GPT; for the days and tokens left when the GPT was
+    taken down; else nothing.
+    """
     now = now or timezone.now()
     if access.refunded_at is not None or now >= access.ends_at:
         return 0
-    if now - access.starts_at <= REFUND_WITHIN and access.tokens_used * 100 <= access.tokens * REFUND_UP_TO_PERCENT:
+    is_new = now - access.starts_at <= REFUND_WITHIN and access.tokens_used * 100 <= access.tokens * REFUND_UP_TO_PERCENT
+    if is_new and not Access.objects.filter(user=access.user_id, listing=access.listing_id, refunded_at__isnull=False).exists():
         return access.price_micro
     version = access.listing.current_version
     if version is None or not Version.objects.available().filter(pk=version.pk).exists():
-        return access.price_micro * ((access.ends_at - now) // timedelta(days=1)) // PERIOD.days
+        for_days = access.price_micro * ((access.ends_at - now) // timedelta(days=1)) // PERIOD.days
+        for_tokens = access.price_micro * max(access.tokens - access.tokens_used, 0) // access.tokens
+        return min(for_days, for_tokens)
     return 0
 
 
@@ -121,6 +143,8 @@ def refund(user: User, public_id: str) -> Transaction:
         access = Access.objects.select_for_update(of=("self",)).filter(user=user, public_id=public_id).first()
         if access is None:
             raise NotFound
+        if any(function(access) for function in _in_use):
+            raise NoRefund(_("An answer is under way that it pays for. Try again when it has ended."))
         amount_micro = refundable_micro(access)
         if not amount_micro or not Access.objects.filter(pk=access.pk, refunded_at=None).update(refunded_at=timezone.now(), renews=False):
             raise NoRefund
@@ -159,7 +183,7 @@ def _renewed(access: Access) -> bool:
     """At the price that was agreed, or not at all."""
     try:
         with transaction.atomic():
-            again = buy(access.user, access.listing, price_micro=access.price_micro)
+            again = buy(access.user, access.listing, price_micro=access.price_micro, tokens=access.tokens)
             Access.objects.filter(pk=again.pk).update(renews=True)
     except DomainError:
         return False

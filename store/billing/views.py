@@ -47,9 +47,10 @@ def buy_access(request: HttpRequest, public_id: str) -> HttpResponse:
         raise NotFound
     trouble, status = "", 200
     if request.method == "POST":
-        shown = request.POST.get("price_micro", "")
+        shown = {name: request.POST.get(name, "") for name in ("price_micro", "tokens")}
+        numbers = {name: int(said) if said.isascii() and said.isdigit() and len(said) < 12 else 0 for name, said in shown.items()}
         try:
-            access.buy(request.user, listing, price_micro=int(shown) if shown.isascii() and shown.isdigit() and len(shown) < 12 else 0)
+            access.buy(request.user, listing, **numbers)
         except DomainError as error:
             trouble, status = str(error), error.status
         else:

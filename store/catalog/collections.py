@@ -51,7 +51,9 @@ def edit(user: User, public_id: str, *, name: str, about: str, is_public: bool) 
     fields = _cleaned(name, about)
     try:
         with transaction.atomic():
-            if not Collection.objects.filter(user=user, public_id=public_id).update(is_public=is_public, **fields):
+            mine = Collection.objects.filter(user=user, public_id=public_id)
+            mine.exclude(name=fields["name"], about=fields["about"]).update(featured=0)  # staff chose it as it read
+            if not mine.update(is_public=is_public, **fields):
                 raise NotFound
     except IntegrityError as error:
         raise NameInUse(param="name") from error

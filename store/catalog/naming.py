@@ -60,8 +60,8 @@ def _moved(name: str) -> str:
 
 
 def _refusal(name: str, user: Any) -> DomainError:
-    name = _moved(name) or name
-    meant = _meaning(name) if 0 < len(name) <= MAX_NAME_CHARS and "\0" not in name else Q(pk=None)
+    now = _moved(name) or name  # said to nobody who may not reach it
+    meant = _meaning(now) if 0 < len(now) <= MAX_NAME_CHARS and "\0" not in now else Q(pk=None)
     withdrawn = Version.objects.filter(meant, state=Version.State.YANKED, released_at__isnull=False)
     found = withdrawn.filter(listing__in=Listing.objects.reachable_by(user)).select_related("listing__publisher").first()
     if found is None:

@@ -80,6 +80,8 @@ def admit_order(
     require_worker()
     with places.taken_for(order), transaction.atomic():
         _within_limits(person, visitor)  # behind the other refusals: what is not begun uses up no try
+        if covering is not None:
+            access.hold(covering)
         request = Request.objects.create(
             public_id=request_id,
             version=version,

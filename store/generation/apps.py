@@ -7,7 +7,9 @@ class GenerationConfig(AppConfig):
 
     def ready(self) -> None:
         from store.accounts import personal_data
-        from store.generation import personal
+        from store.billing import access
+        from store.generation import personal, settlement
 
         personal_data.declare(*personal.HOLDINGS)
         personal_data.waits_for(personal.is_under_way)
+        access.keep_while(settlement.is_paid_by)

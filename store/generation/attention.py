@@ -1,6 +1,6 @@
 """How the tokens of a reader's sentence look at each other, asked of whoever holds a model.
 
-It is no generation: nobody pays, and neither row nor sentence is kept. Its place in flight lapses with its deadline.
+It is no generation: nobody pays, and neither row nor sentence is kept. Its place in flight is given back when it has ended.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import structlog
+from asgiref.sync import sync_to_async
 from django.utils.translation import gettext as _
 
 from inference.protocol import MAX_ATTENDED_TOKENS, Attended, FailureCode, FinishReason, GenerationRequest
@@ -30,8 +31,8 @@ class NotAttended(DomainError):
     code = "not_attended"
 
 
-def ask(version: Version, *, text: str, layer: int, head: int, network: str) -> str:
-    """The public id of what is under way; `layer` and `head` count from 0. Raises TooMany and its kinds, NoWorker."""
+def ask(version: Version, *, text: str, layer: int, head: int, network: str) -> GenerationRequest:
+    """What is under way; `layer` and `head` count from 0. Raises TooMany and its kinds, NoWorker."""
     admission.require_worker()
     ratelimit.require(f"attention:{network}", limit=PER_MINUTE, per_s=60)
     base = version.weights()
@@ -40,7 +41,7 @@ def ask(version: Version, *, text: str, layer: int, head: int, network: str) -> 
         id=new_public_id("req"),
         base=base.artifact.digest,
         version=version.public_id,
-        tenant="",
+        tenant=network,
         messages=[{"role": "user", "content": text}],
         sampling=SamplingParams(max_tokens=1).to_json(),
         deadline=time.time() + WITHIN_S,
@@ -49,17 +50,20 @@ def ask(version: Version, *, text: str, layer: int, head: int, network: str) -> 
     )
     with places.taken_for(order):
         dispatch.send(order)
-    return order.id
+    return order
 
 
-async def collect(request_id: str) -> Attended:
+async def collect(order: GenerationRequest) -> Attended:
     """What came of it. Raises NotAttended."""
     found: dict[str, Any] | None = None
-    async for _entry, event in streams.read(request_id):
-        if event["type"] == "attended":
-            found = event
-        elif event["type"] == "finished" and (found is None or event["reason"] != FinishReason.STOP):
-            raise NotAttended(_why(event))
+    try:
+        async for _entry, event in streams.read(order.id):
+            if event["type"] == "attended":
+                found = event
+            elif event["type"] == "finished" and (found is None or event["reason"] != FinishReason.STOP):
+                raise NotAttended(_why(event))
+    finally:
+        await sync_to_async(places.give_back)(order.base, order.tenant, order.id)
     assert found is not None  # a stream ends with a finished event
     return Attended.from_json(found)
 

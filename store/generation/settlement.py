@@ -10,7 +10,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from inference.protocol import FailureCode, Finished, FinishReason, Usage
-from store.billing import access, ledger, prices
+from store.billing import access as monthly
+from store.billing import ledger, prices
+from store.billing.models import Access
 from store.catalog import search
 from store.generation import dispatch, places
 from store.generation.models import Request
@@ -81,7 +83,7 @@ def finish_for_good(event: Finished) -> bool:
             return False
         _settle(request, cost_micro, usage)
         if request.access_id is not None and state != Request.State.FAILED:
-            access.count(request.access_id, usage["prompt_tokens"] + usage["completion_tokens"])
+            monthly.count(request.access_id, usage["prompt_tokens"] + usage["completion_tokens"])
         if state == Request.State.FINISHED and request.source != Request.Source.ARENA:  # the store chose that one, not a person
             search.used(request.version.listing_id)
         request.refresh_from_db()
@@ -89,6 +91,11 @@ def finish_for_good(event: Finished) -> bool:
             function(request, event)
         transaction.on_commit(lambda: _give_place_back(request))
     return True
+
+
+def is_paid_by(access: Access) -> bool:
+    """Whether an answer is under way that the access pays for."""
+    return Request.objects.filter(access=access, state=Request.State.ADMITTED).exists()  # what is overdue is voided
 
 
 def _settle(request: Request, cost_micro: int, usage: dict[str, int]) -> None:

@@ -20,7 +20,7 @@ from store.jobs.outcomes import end, note, requeue
 
 MAX_ATTEMPTS = 3
 HOPELESS = frozenset(
-    {"data_invalid", "data_unusable", "suite_invalid", "suite_unusable", "nothing_to_measure", "folder_unusable"}
+    {"data_invalid", "data_unusable", "data_withdrawn", "suite_invalid", "suite_unusable", "nothing_to_measure", "folder_unusable"}
 )  # error codes that another attempt cannot mend
 
 _beginning: list[Callable[[User, Job], None]] = []

@@ -70,6 +70,7 @@ FAILURES: dict[str, str | Promise] = {
         "error_count",
     ),
     "data_unusable": _("The file can't be trained on. Correct it and start again."),
+    "data_withdrawn": _("Somebody whose words are in the data took back their leave to use them. Make the data set anew and start again."),
     "predecessor_failed": _("The check of the data could not be run. Try again."),
     "worker_lost": _("The worker that ran it stopped answering, %(attempts)s times. Try again, it goes on from the last checkpoint."),
     "process_died": _("The process that ran it ended without a result, perhaps for want of memory. Try again or choose smaller settings."),

@@ -97,10 +97,10 @@ def _attended(request: HttpRequest, model: Version | None, asked: dict[str, Any]
     if model is None:
         raise NoWorker
     where = {"layer": asked["layer"] - 1, "head": asked["head"] - 1}
-    request_id = attention.ask(model, text=asked["text"], network=network_of(request), **where)
+    order = attention.ask(model, text=asked["text"], network=network_of(request), **where)
     if not connection.in_atomic_block:
         connection.close()
-    return Figure.of(async_to_sync(attention.collect)(request_id))
+    return Figure.of(async_to_sync(attention.collect)(order))
 
 
 def _model(user: Any) -> Version | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 
@@ -24,4 +24,4 @@ class MovedMiddleware(MiddlewareMixin):
             return None
         url = reverse(match.view_name, kwargs=match.kwargs | {"publisher": listing.publisher.slug, "slug": listing.slug})
         query = request.META.get("QUERY_STRING", "")
-        return HttpResponsePermanentRedirect(f"{url}?{query}" if query else url)
+        return HttpResponseRedirect(f"{url}?{query}" if query else url)

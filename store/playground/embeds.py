@@ -131,7 +131,7 @@ def ask(embed: Embed, *, visitor: str, messages: str) -> Request:
     """`messages` is JSON, as in the API: what was said, the question last. Raises InvalidEmbed, EmbedUsedUp and whatever `admit` raises."""
     version = naming.resolve(embed.listing.full_name, AnonymousUser())
     said = _read(messages)
-    allowance = _allowance(embed) | {"cost": MOST_ANSWER_TOKENS + reading.most_prompt_tokens(version, said)}
+    allowance = _allowance(embed) | {"cost": MOST_ANSWER_TOKENS + reading.most_prompt_tokens(version, reading.complete(version, said)[0])}
     try:
         ratelimit.require(**allowance)
     except TooMany as error:

@@ -21,7 +21,7 @@ from store.accounts.publishers import require_role
 from store.catalog import artifacts
 from store.catalog.models import Listing, Version
 from store.errors import DomainError
-from store.jobs import files
+from store.jobs import files, withdrawing
 from store.jobs.models import Job, UploadedFile
 from store.playground import feedback
 from store.playground.feedback import Preference
@@ -40,8 +40,8 @@ def make(user: User, listing: Listing) -> PreferenceSet:
     if not found.preferences or not found.may_show_texts:
         raise NoPreferences
     name = f"preferences-{listing.slug}-{timezone.localtime():%Y%m%d-%H%M%S}.jsonl"
-    file = files.save(user, listing.publisher, name=name, stream=_written(found.preferences), purpose=UploadedFile.Purpose.FINETUNE)
-    with transaction.atomic():
+    with transaction.atomic():  # with the file: without its pairs nobody could be taken out of it
+        file = files.save(user, listing.publisher, name=name, stream=_written(found.preferences), purpose=UploadedFile.Purpose.FINETUNE)
         made = PreferenceSet.objects.create(listing=listing, file=file, digests=[file.sha256], created_by=user)
         PreferencePair.objects.bulk_create(
             PreferencePair(set=made, user_id=its.question.user_id, chosen=its.chosen, rejected=its.rejected) for its in found.preferences
@@ -104,6 +104,7 @@ def _take_out(pairs: models.QuerySet[PreferencePair]) -> None:
 
 
 def _write_anew(its: PreferenceSet) -> None:
+    withdrawing.withdraw(its.file.publisher_id, its.digests)
     left = [
         preference for pair in its.pairs.select_related("chosen__conversation", "rejected") if (preference := _of_pair(pair)) is not None
     ]

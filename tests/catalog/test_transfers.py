@@ -74,7 +74,7 @@ def test_its_old_address_finds_it_for_programs_and_people(client: Client, giver:
 
     assert naming.resolve("old-house/poet", None) == naming.resolve("old-house/poet@1.0.0", None) == version
     sent_on = client.get("/zh-hans/gpts/old-house/poet/versions/?x=1")
-    assert (sent_on.status_code, sent_on.url) == (301, "/zh-hans/gpts/new-house/poet/versions/?x=1")
+    assert (sent_on.status_code, sent_on.url) == (302, "/zh-hans/gpts/new-house/poet/versions/?x=1")
     assert client.get("/api/listings/old-house/poet").json()["name"] == "new-house/poet"
     with pytest.raises(NameTaken):
         making.make_listing(version.listing.publisher, "poet")

@@ -174,7 +174,7 @@ def _pages_of_terms(owner: User, live: Version) -> dict[str, str]:
     ledger.grant(None, owner, 10_000_000, cause=f"grant:months:{owner.pk}")
     asks = {"input_price_micro": 100_000, "output_price_micro": 100_000, "monthly_price_micro": 4_000_000, "monthly_tokens": 2_000_000}
     sold, bought = (making.make_prompt(live.weights(), making.make_listing(**asks)).listing for _ in range(2))
-    access.buy(owner, bought, price_micro=4_000_000)
+    access.buy(owner, bought, price_micro=4_000_000, tokens=2_000_000)
     making.confirm_address(owner)
     offered = transfers.offer(making.owner_of(sold.publisher), sold, to=live.listing.publisher.slug)
     transfers.offer(owner, live.listing, to=sold.publisher.slug)

@@ -20,7 +20,7 @@ def test_a_covered_chat_costs_nothing_and_is_counted(visitor: Browser, engine: S
     gpt = making.make_prompt(making.make_base(), making.make_listing(making.make_publisher(slug="acme"), slug="poet", **asks)).listing
     buyer = making.make_user()
     ledger.grant(None, buyer, 50, cause="grant:access")
-    access.buy(buyer, gpt, price_micro=50)
+    access.buy(buyer, gpt, price_micro=50, tokens=100_000)
     visitor.sign_in(buyer)
     engine.script = says("A", " verse")
 

@@ -17,6 +17,8 @@ from store.catalog import artifacts
 from store.catalog.models import Listing, Version
 from store.errors import NotAllowed
 from store.generation.models import Request
+from store.jobs import dispatch
+from store.jobs.errors import NotRetriable
 from store.jobs.models import Job, UploadedFile
 from store.playground import conversations, feedback, preference_sets
 from store.playground.models import Conversation, Message, PreferencePair, PreferenceSet
@@ -230,7 +232,7 @@ def test_the_page_tells_what_learned_from_a_set_also_after_it_was_written_anew(
     first, *_ = three_people(version)
     made = preference_sets.make(owner, listing)
     params = {"file": made.file.sha256, "settings": {}}
-    job = Job.objects.create(kind=Job.Kind.FINETUNE, publisher=listing.publisher, params=params)
+    job = Job.objects.create(kind=Job.Kind.FINETUNE, publisher=listing.publisher, params=params, state=Job.State.SUCCEEDED)
     stranger = Job.objects.create(kind=Job.Kind.FINETUNE, publisher=making.make_publisher(), params=params)
     preference_sets.withdraw(first)
     made.refresh_from_db()
@@ -240,6 +242,26 @@ def test_the_page_tells_what_learned_from_a_set_also_after_it_was_written_anew(
     page = client.get(f"/en/studio/gpts/{listing.full_name}/feedback/").text
     assert job.public_id in page
     assert stranger.public_id not in page
+
+
+def test_what_was_withdrawn_is_not_trained_on_later(version: Version, listing: Listing, owner: User) -> None:
+    first, *_ = three_people(version)
+    made = preference_sets.make(owner, listing)
+    fields: dict[str, Any] = {"kind": Job.Kind.FINETUNE, "publisher": listing.publisher, "created_by": owner}
+    params = {"file": made.file.sha256, "settings": {}}
+    waits, over, trains = (Job.objects.create(**fields, params=params, state=state) for state in ("queued", "cancelled", "running"))
+
+    preference_sets.withdraw(first)
+
+    for job in (waits, over, trains):
+        job.refresh_from_db()
+    assert [(job.state, job.error_code, bool(job.params["file"])) for job in (waits, over, trains)] == [
+        ("failed", "data_withdrawn", False),
+        ("cancelled", "data_withdrawn", False),
+        ("running", "", True),
+    ]
+    with pytest.raises(NotRetriable):
+        dispatch.retry(owner, over)
 
 
 # ---------------------------------------------------------------- agreeing and judging

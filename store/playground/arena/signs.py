@@ -21,10 +21,10 @@ HASTY_VOTES, HASTY_WINDOW = 20, timedelta(minutes=10)  # of one person, who can'
 
 
 def gives_a_name_away(battle: Battle) -> bool:
-    """Whether one of the answers holds the name of one of both GPTs or of its publisher, written as it is."""
+    """Whether one of the answers holds the name of one of both GPTs or of its publisher, in letters of any size."""
     said = f"{battle.answer_a}\n{battle.answer_b}"
     names = {name for version in (battle.version_a, battle.version_b) for name in _names(version)}
-    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) for name in names)
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said, re.IGNORECASE) for name in names)
 
 
 def _names(version: Version) -> set[str]:
