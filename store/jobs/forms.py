@@ -43,7 +43,9 @@ class FileForm(RefusableForm):
     # Kept by no browser: what it would fill in when one comes back would stand for a file that nobody sees.
     upload = forms.CharField(required=False, max_length=40, widget=forms.HiddenInput(attrs={"autocomplete": "off"}))
 
-    piece_bytes = staticmethod(piece_bytes)
+    @property
+    def piece_bytes(self) -> int:
+        return piece_bytes(settings.MAX_UPLOAD_BYTES)
 
     def __init__(self, *args: Any, user: User, begun: Upload | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import IO, Any, BinaryIO
 
-from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile as SentFile
 from django.db import transaction
 from django.db.models import QuerySet, Sum
@@ -39,9 +38,9 @@ USUAL_PIECE_BYTES = 4 * 1024 * 1024
 Check = Callable[[IO[bytes]], None]
 
 
-def piece_bytes() -> int:
-    """What the pages send at once: little is lost with one, and no file that may be brought has more than half of MAX_PIECES."""
-    return max(USUAL_PIECE_BYTES, -(-max(settings.MAX_UPLOAD_BYTES, settings.MODEL_FILE_BYTES) * 2 // MAX_PIECES))
+def piece_bytes(most_bytes: int) -> int:
+    """What the pages send at once of files of at most so many bytes: little is lost with one, and none has more than half of MAX_PIECES."""
+    return max(USUAL_PIECE_BYTES, -(-most_bytes * 2 // MAX_PIECES))
 
 
 def begin(user: User, publisher: Publisher | None, *, name: str, purpose: str, length_bytes: int, metadata: str = "") -> Upload:

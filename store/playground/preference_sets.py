@@ -104,7 +104,7 @@ def _take_out(pairs: models.QuerySet[PreferencePair]) -> None:
 
 
 def _write_anew(its: PreferenceSet) -> None:
-    withdrawing.withdraw(its.file.publisher_id, its.digests)
+    withdrawing.withdraw(its.file.publisher, its.digests)
     left = [
         preference for pair in its.pairs.select_related("chosen__conversation", "rejected") if (preference := _of_pair(pair)) is not None
     ]

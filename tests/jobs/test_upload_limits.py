@@ -66,11 +66,9 @@ def test_an_upload_of_crumbs_ends_before_it_costs_more_than_a_file(scene: Scene,
 
 
 @pytest.mark.parametrize("limit", [64 * 1024**2, 10 * 1024**3])
-def test_no_file_that_may_be_brought_has_too_many_pieces(limit: int, settings: Any) -> None:
-    settings.MAX_UPLOAD_BYTES = limit
-
-    assert uploads.piece_bytes() >= 4 * 1024**2
-    assert limit / uploads.piece_bytes() <= uploads.MAX_PIECES / 2
+def test_no_file_that_may_be_brought_has_too_many_pieces(limit: int) -> None:
+    assert uploads.piece_bytes(limit) >= 4 * 1024**2
+    assert limit / uploads.piece_bytes(limit) <= uploads.MAX_PIECES / 2
 
 
 def test_who_asks_too_often_is_told_when_to_come_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

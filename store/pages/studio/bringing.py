@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
@@ -141,6 +142,6 @@ def _context(here: ModelFolder, **more: Any) -> dict[str, Any]:
         "problems": [problem for problem in problems if isinstance(problem, dict)],
         "failure": failure(job.error_code, job.error, job.error_detail) if job and job.state == job.State.FAILED else "",
         "percent": int(100 * job.done) if job else 0,
-        "piece_bytes": piece_bytes(),
+        "piece_bytes": piece_bytes(settings.MODEL_FILE_BYTES),
         **more,
     }
