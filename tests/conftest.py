@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import time
@@ -91,6 +92,13 @@ def _meets_the_database(item: pytest.Item) -> bool:
     if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
         return True
     return issubclass(getattr(item, "cls", None) or object, SimpleTestCase)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives as long as the process: to visit it again and again took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)

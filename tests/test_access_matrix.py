@@ -481,7 +481,9 @@ TABLE: dict[str, Entry] = {
     "batches:download": Entry(MINE, path=results_of_batch),
     "billing:wallet": Entry(SIGNED_IN),
     "billing:receipt": Entry(MINE, path=thing("receipt")),
-    "billing:access": Entry(SIGNED_IN, always(row(302, visitor=LOGIN)), path=thing("sold listing"), body=fixed(price_micro=1), given=rich),
+    "billing:access": Entry(
+        SIGNED_IN, always(row(302, visitor=LOGIN)), path=thing("sold listing"), body=fixed(price_micro=1, tokens=100_000), given=rich
+    ),
     "billing:renewal": Entry(act=ACT_MINE, path=thing("access")),
     "billing:refund": Entry(act=ACT_MINE, path=thing("access")),
     "billing:earnings": Entry(EDITORS, path=publisher),
@@ -552,6 +554,7 @@ TABLE: dict[str, Entry] = {
     "openai:models": Entry(NO_KEY),
     "openai:model": Entry(NO_KEY, path=fixed(model="lab/gpt-released")),
     "openai:chat_completions": Entry(act=NO_KEY, body=fixed(model="lab/gpt-released")),
+    "openai:embeddings": Entry(act=NO_KEY, body=fixed(model="lab/gpt-released")),
     "openai:files": Entry(NO_KEY, NO_KEY),
     "openai:file": Entry(NO_KEY, path=thing("file of requests", "file")),
     "openai:file_content": Entry(NO_KEY, path=thing("file of requests", "file")),
