@@ -80,10 +80,12 @@ journeys: install-test
 soak: install-test
 	@SOAK_KILLS=$${SOAK_KILLS:-60} $(VENV)/bin/pytest -n 0 -m soak tests/journeys/test_job_faults.py
 
-# The tests that touch the database, once more on a real PostgreSQL that the tests start themselves.
+# The tests that touch the database, once more on a real PostgreSQL that the tests start themselves; but for a thousand rows again and again,
+# which are about the number of queries.
 pytest-postgresql: install-test
 	@TEST_POSTGRESQL=1 OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not real_model" \
-	  tests/accounts tests/batches tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings
+	  tests/accounts tests/batches tests/billing tests/catalog tests/generation tests/jobs tests/moderation tests/notifications tests/playground tests/ratings \
+	  --ignore tests/jobs/test_thousand_jobs.py
 
 # Of the stories, those that together meet every process and every kind of write, on PostgreSQL.
 journeys-postgresql: install-test
