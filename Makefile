@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
+unexport PYTHONDONTWRITEBYTECODE # some images set it: the processes of a run would each compile every module again
+
 VENV := .venv
 PY := $(VENV)/bin/python
 FOUND_PYTHON := $(firstword $(foreach name,$(PYTHON) python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))

@@ -124,7 +124,8 @@ def _share(name: str, default: float) -> float:
 
 settings = WorkerSettings.from_environment()
 
-app = Celery("inference", include=["inference.tasks"], fixups=[])  # no Django, whatever the environment says
+# No Django, whatever the environment says; and whoever only imports this keeps their own application's tasks.
+app = Celery("inference", include=["inference.tasks"], fixups=[], set_as_current=False)
 app.conf.update(
     broker_url=settings.broker_url,
     result_backend=settings.redis_url,  # only for the store's answers to a job's questions
