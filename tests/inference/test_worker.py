@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, current_app
 from django.conf import settings
 from kombu import Connection, Exchange, Queue
 
@@ -250,6 +250,13 @@ def test_what_a_worker_took_and_did_not_begin_goes_back_to_its_queue(valkey: str
         assert reader.llen(LOAD_QUEUE) == 0
 
     assert reader.llen(LOAD_QUEUE) == 1
+
+
+def test_whoever_imports_the_worker_keeps_their_own_broker(valkey: str) -> None:
+    from inference.worker import app
+
+    assert current_app._get_current_object() is not app
+    assert current_app.conf.broker_url == valkey
 
 
 def test_the_broker_refused_the_worker_nothing(valkey: str) -> None:
