@@ -8,10 +8,15 @@ import openai
 import pytest
 
 from inference import protocol
+from store.billing.models import Reservation
+from store.catalog.models import Version
 from store.generation.models import Request
+from store.generation.tasks import finished as settled
 from tests import making
 from tests.api.conftest import Caller
 from tests.api.engine import ScriptedEngine, embeds, fails
+from tests.generation.test_admission import credited, priced
+from tests.generation.test_settlement import wallet
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,6 +45,27 @@ def test_each_text_gets_a_vector_and_is_metered(client: openai.OpenAI, engine: S
     assert [len(order.messages) for order in orders.values()] == [1, 1]  # without the version's instructions
     assert {order.tenant for order in engine.orders} == {caller.user.public_id}
     assert Request.objects.filter(user=caller.user, source=Request.Source.API).count() == 3
+
+
+def test_what_is_read_is_paid_at_the_price_of_input_and_nobody_reads_without_credit(
+    client: openai.OpenAI, engine: ScriptedEngine, model: str, caller: Caller
+) -> None:
+    engine.script = embeds(0.6, 0.8)
+    priced(Version.objects.get(listing__slug="poet"))
+
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.embeddings.create(model=model, input=["Hello", "Hi"])
+    assert (refused.value.status_code, refused.value.code) == (402, "insufficient_credit")
+    assert (engine.orders, Request.objects.count(), Reservation.objects.count()) == ([], 0, 0)
+
+    credited(caller.user)
+    client.embeddings.create(model=model, input=["Hello", "Hi"])
+    for event in engine.finished:
+        settled(event.to_json())
+
+    asked = Request.objects.order_by("prompt_tokens")
+    assert [(one.prompt_tokens, one.completion_tokens, one.cost_micro) for one in asked] == [(2, 0, 2), (5, 0, 5)]
+    assert wallet(caller.user) == (1_000_000 - 7, 0)
 
 
 @pytest.mark.parametrize(
