@@ -10,11 +10,11 @@ from torch import Tensor
 
 from inference.attention import visible
 from inference.config import GPTConfig
-from inference.prompts import RequestRefused
+from inference.prompts import Encoder, RequestRefused
 from inference.protocol import MAX_ATTENDED_TOKENS, Attended, FailureCode, GenerationRequest
 from inference.reading import Reader
 from inference.runner import Watched
-from inference.tokenizer import Tokenizer, TokenizerError
+from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
 DECIMALS = 4
 
@@ -65,11 +65,11 @@ class AttentionWeights(Reader):
         return scores.masked_fill(~seen, -math.inf).softmax(dim=-1)
 
 
-def attended_prompt(request: GenerationRequest, tokenizer: Tokenizer) -> list[int]:
+def attended_prompt(request: GenerationRequest, encoder: Encoder) -> list[int]:
     """The tokens of the last message as it stands, without a chat template. Raises RequestRefused."""
     try:
-        prompt = tokenizer.encode_plain(request.messages[-1]["content"])
-    except TokenizerError as error:
+        prompt = encoder.encode_plain(request.messages[-1]["content"])
+    except (TemplateFailed, TokenizerError) as error:
         raise RequestRefused(FailureCode.TEMPLATE_FAILED, str(error)) from error
     if not 1 <= len(prompt) <= MAX_ATTENDED_TOKENS:
         message = f"The text has {len(prompt)} tokens; attention is shown for 1 to {MAX_ATTENDED_TOKENS}."

@@ -170,7 +170,7 @@ def generates(params: Mapping[str, Any], bench: Workbench) -> Finding:
     options = EngineOptions(cache_tokens=CACHE_TOKENS, name="check")
     answers = []
     with Renderer(base) as renderer:
-        engine = EngineCore(model, bench.tokenizer(base), options, render=renderer.render)
+        engine = EngineCore(model, bench.tokenizer(base), options, encoder=renderer)
         for number, prompt in enumerate(prompts, 1):
             try:
                 answers.append(_answer(engine, _request(params, prompt), adapter, bench))

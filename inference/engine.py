@@ -11,7 +11,6 @@ An engine is used by one thread. It knows nothing of processes, queues or stream
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -33,7 +32,7 @@ from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
-from inference.prompts import Render, RequestRefused, own_tokens, sampling_of
+from inference.prompts import Encoder, Prompt, RequestRefused, sampling_of
 from inference.protocol import (
     Attended,
     Delta,
@@ -50,9 +49,9 @@ from inference.reading import Reader, token_logprobs
 from inference.runner import Runner, TorchRunner
 from inference.sampling import Sampler
 from inference.scheduler import Chunk, Scheduler, Sequence
+from inference.throughput import Throughput
 from inference.tokenizer import Tokenizer
 
-RATE_OVER_S = 10.0
 BATCH_BESIDE_ON_CPU = 2
 LOOK_FOR_LOADED_EVERY_S = 0.01  # when there is nothing else to do
 
@@ -67,17 +66,17 @@ class EngineCore:
         options: EngineOptions | None = None,
         *,
         run_with: Callable[[GPT, int], Runner] = TorchRunner,
-        render: Render | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         """`run_with` makes the runner for the model, with room for a number of blocks of BLOCK_SIZE; TorchRunner leaves the model
         as it stands.
 
-        `render` makes a conversation's prompt: the tokenizer, unless a Renderer does it in a process of its own.
+        `encoder` makes prompts: the tokenizer, unless a Renderer does it in a process of its own.
         """
         self.options = options or EngineOptions()
         self.config = model.config
         self.tokenizer = tokenizer
-        self._render = render or tokenizer.render
+        self._encoder = encoder or tokenizer
         self._runner = run_with(model, max(self.options.cache_tokens // BLOCK_SIZE, 1))
         self._runner.bound_stacks(self.options.stack_bytes)
         self._pool = BlockPool(self._runner.blocks, self._runner.block_size)
@@ -98,7 +97,7 @@ class EngineCore:
         self._arrivals = 0
         self._steps = 0
         self._guessed = self._guessed_right = 0
-        self._rate: deque[tuple[float, int]] = deque()  # (time.monotonic(), tokens generated) of the last steps
+        self._throughput = Throughput()
 
     def _batch_beside(self) -> int | None:
         """On a processor each further row of a step takes about as long as the one before it; on a GPU hardly any."""
@@ -106,11 +105,11 @@ class EngineCore:
         return BATCH_BESIDE_ON_CPU if chosen is None and self._runner.device.type == "cpu" else chosen
 
     @classmethod
-    def load(cls, folder: Path, options: EngineOptions | None = None, *, render: Render | None = None) -> EngineCore:
+    def load(cls, folder: Path, options: EngineOptions | None = None, *, encoder: Encoder | None = None) -> EngineCore:
         """An engine for the model in `folder`. Raises CheckpointError, UnsupportedModel, TokenizerError."""
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
-        engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model), render=render)
+        engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model), encoder=encoder)
         give_back_freed_memory()
         return engine
 
@@ -141,51 +140,61 @@ class EngineCore:
 
     # ------------------------------------------------------------ requests in and out
 
-    def submit(self, request: GenerationRequest, *, adapter_folder: Source | None = None, reader: Reader | None = None) -> Answer:
+    def submit(
+        self,
+        request: GenerationRequest,
+        *,
+        prompt: Prompt | None = None,
+        adapter_folder: Source | None = None,
+        reader: Reader | None = None,
+    ) -> Answer:
         """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed.
 
-        A grammar that was not met before is compiled beside the running batch. `adapter_folder` is the request's adapter or what
-        fetches it, looked at beside the running batch too, and only when the adapter is not here yet; what is wrong with either
-        comes as the request's Finished. `reader` is shown the prompt's hidden states.
+        `prompt` is what `prepare` has made of it before. A grammar that was not met before is compiled beside the running batch.
+        `adapter_folder` is the request's adapter or what fetches it, looked at beside the running batch too, and only when the
+        adapter is not here yet; what is wrong with either comes as the request's Finished. `reader` is shown the prompt's hidden states.
         """
         if self._waiting >= 2 * self.options.max_waiting:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
         params = sampling_of(request, vocab_size=self.config.vocab_size)
-        prompt = self.prompt(request)
+        prompt = prompt or self.prepare(request)
+        tokens = list(prompt.tokens)
         if reader is None:
-            reader = reader_of(request, prompt, params, tokenizer=self.tokenizer, config=self.config, logits=self._runner.logits)
-        own = own_tokens(request, prompt, self._render) if reader is None else 0
-        scope = Scope(request.adapter, request.version, request.tenant, own, cached=reader is None)
+            reader = reader_of(request, tokens, params, tokenizer=self.tokenizer, config=self.config, logits=self._runner.logits)
+        scope = Scope(request.adapter, request.version, request.tenant, prompt.own, cached=reader is None)
         blocks = SequenceBlocks(self._pool, scope)
         hold = self._hold(request, adapter_folder)
         self._arrivals += 1
-        max_tokens = max(1, min(params.max_tokens, self.context_length - len(prompt)))
-        cost = len(prompt) + params.n * max_tokens
-        first = Sequence(request.id, prompt, blocks, self._arrivals, request.priority, request.tenant, cost)
+        max_tokens = max(1, min(params.max_tokens, self.context_length - len(tokens)))
+        cost = len(tokens) + params.n * max_tokens
+        first = Sequence(request.id, tokens, blocks, self._arrivals, request.priority, request.tenant, cost)
         answer = Answer(
             request=request,
             params=params,
             branches=branches_of(first, params, self.tokenizer, lookahead=self.options.lookahead),
             max_tokens=max_tokens,
             hold=hold,
-            received_at=time.monotonic(),
+            received_at=prompt.received_at,
             reader=reader,
             rule=None if params.grammar is None else self._grammars.compile(params.grammar),
         )
         self._answers[request.id] = answer
-        self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
+        self._events.append((request.id, Started(self.options.name, request.attempt, len(tokens))))
         if answer.rule is None and (hold is None or hold.adapter is not None):
             self._begin(answer)
         else:
             self._loading[answer] = None
         return answer
 
-    def prompt(self, request: GenerationRequest) -> list[int]:
-        """The tokens the model reads. Raises RequestRefused when there are too many, or none, or wrong ones."""
+    def prepare(self, request: GenerationRequest, encoder: Encoder | None = None) -> Prompt:
+        """What the model reads. Raises RequestRefused when there are too many tokens, or none, or wrong ones.
+
+        Changes nothing, so that other threads may do it beside the steps, each with an `encoder` of its own.
+        """
         sizes = {"vocab_size": self.config.vocab_size, "context_length": self.context_length}
-        return prompt_read(request, self._render, tokenizer=self.tokenizer, **sizes)
+        return prompt_read(request, encoder or self._encoder, **sizes)
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """Ends a request at once and releases what it holds; its Finished comes from the next step. Unknown ids are ignored."""
@@ -237,7 +246,7 @@ class EngineCore:
             "steps": self._steps,
             "guessed": self._guessed,
             "guessed_right": self._guessed_right,
-            "tokens_per_s": round(self._tokens_per_s(), 1),
+            "tokens_per_s": round(self._throughput.tokens_per_s, 1),
         }
 
     # ------------------------------------------------------------ taking a request
@@ -311,7 +320,7 @@ class EngineCore:
         logits = self._runner.logits(hidden[self._tensor([row for _, _, row in ends])])
         chosen = self._sampler.choose(logits, [branch.choice for branch in branches])
         self._note_logprobs(logits, branches, chosen)
-        self._note_rate(len(ends))
+        self._throughput.note(len(ends))
         for (answer, branch, _), token in zip(ends, chosen, strict=True):
             if branch.reason is None:  # another branch may have ended all
                 self._take(answer, branch, token)
@@ -354,7 +363,7 @@ class EngineCore:
         branch.drafts.judge(len(draft), kept)
         self._guessed += len(draft)
         self._guessed_right += kept
-        self._note_rate(kept + 1)
+        self._throughput.note(kept + 1)
 
     def _fork(self, answer: Answer) -> list[Branch]:
         """Lets those branches begin that have not, all at once when the first has computed the prompt."""
@@ -487,14 +496,3 @@ class EngineCore:
 
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._runner.device)
-
-    def _note_rate(self, tokens: int) -> None:
-        now = time.monotonic()
-        self._rate.append((now, tokens))
-        while self._rate[0][0] < now - RATE_OVER_S:
-            self._rate.popleft()
-
-    def _tokens_per_s(self) -> float:
-        """Tokens generated per second over the last RATE_OVER_S."""
-        since = time.monotonic() - RATE_OVER_S
-        return sum(tokens for at, tokens in self._rate if at >= since) / RATE_OVER_S

@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ import redis.exceptions
 import structlog
 
 from inference.artifacts import ArtifactStore
-from inference.delivery import append, connect, failed, is_late
+from inference.delivery import append, connect, ended, failed, is_late
 from inference.job_process import die_with, take_standard_output
 from inference.logs import configure
 from inference.protocol import (
@@ -38,6 +39,7 @@ from inference.protocol import (
     PRECISION_TTL_S,
     FailureCode,
     Finished,
+    FinishReason,
     GenerationRequest,
     Message,
     engine_key,
@@ -48,13 +50,15 @@ from inference.protocol import (
 from inference.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from inference.prompts import Render
+    from inference.prompts import Encoder, Prompt
+    from inference.renderer import Renderer
 
 log = structlog.get_logger(__name__)
 
 UNFIT_STATUS = 4
 VALKEY_RETRY_S = 0.2
 WARM_UP_WITHIN_S = 60.0
+LOOK_AFTER_S = 0.1  # for leases and deadlines of requests that are prepared, while there is nothing else to do
 HUNG_AFTER_S = 60.0  # a loop that has not come round for so long has no heartbeat any more, and is killed
 
 
@@ -75,9 +79,10 @@ class Order(Message):
 
 @dataclass
 class Running:
-    """A request the engine holds."""
+    """A request that is prepared, or that the engine holds."""
 
     request: GenerationRequest
+    prepared: bool = False
     entries: int = 0  # appended to its stream, or waiting to be
 
 
@@ -109,9 +114,23 @@ class Output:
 
 
 class EngineLoop:
-    """Feeds an engine with what the parent sends, and the streams with what the engine makes."""
+    """Feeds an engine with what the parent sends, once it is prepared, and the streams with what the engine makes."""
 
-    def __init__(self, engine: Any, order: Order, *, orders: queue.Queue[dict[str, Any]], output: Output, valkey: redis.Redis) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        order: Order,
+        *,
+        orders: queue.Queue[dict[str, Any]],
+        output: Output,
+        valkey: redis.Redis,
+        encoders: tuple[Encoder, Encoder],
+    ) -> None:
+        """`encoders`: one that gives a request little time, and one that gives it all there is."""
+        from inference.preparation import Preparation
+
+        quick, patient = encoders
+        self._preparation = Preparation(engine.prepare, self._hand_on, quick=quick, patient=patient)
         self._engine = engine
         self._order = order
         self._orders = orders
@@ -122,7 +141,7 @@ class EngineLoop:
         self._outbox: deque[Entry] = deque()
         self._beat_at = 0.0
         self._turned_at = time.monotonic()
-        self._stats: dict[str, Any] = engine.stats()  # replaced whole, so that the heartbeat's thread may read it
+        self._stats = self._figures()  # replaced whole, so that the heartbeat's thread may read it
 
     def run(self) -> None:
         """Never returns: the process ends with its input."""
@@ -133,12 +152,16 @@ class EngineLoop:
     def turn(self) -> None:
         """Takes new orders, advances every running request by one step, writes what is new."""
         self._take_orders()
+        self._expire()
         # While Valkey is away nobody can read: no further step, so that nothing is generated unseen.
         if not self._outbox and self._engine.has_work:
             self._step()
         self._write()
         self._turned_at = time.monotonic()
-        self._stats = self._engine.stats()
+        self._stats = self._figures()
+
+    def _figures(self) -> dict[str, Any]:
+        return {**self._engine.stats(), "preparing": len(self._preparation)}
 
     def _step(self) -> None:
         for request, event in self._engine.step():
@@ -148,6 +171,7 @@ class EngineLoop:
         """Empties the queue; with nothing to do, waits for an order until the next heartbeat is due."""
         idle = not (self._engine.has_work or self._outbox)
         wait_s = max(0.0, self._beat_at + HEARTBEAT_EVERY_S - time.monotonic()) if idle else 0.0
+        wait_s = min(wait_s, LOOK_AFTER_S) if self._running else wait_s
         try:
             self._obey(self._orders.get(timeout=wait_s) if wait_s else self._orders.get_nowait())
             while True:
@@ -158,23 +182,61 @@ class EngineLoop:
     def _obey(self, order: Mapping[str, Any]) -> None:
         match order["do"]:
             case "submit":
-                self._submit(order)
+                self._prepare(GenerationRequest.from_json(order["request"]))
+            case "begin":
+                self._begin(order["request"], order["made"])
             case "cancel":
-                self._engine.cancel(order["request"])
+                self._cancel(order["request"])
 
-    def _submit(self, order: Mapping[str, Any]) -> None:
-        from inference.prompts import RequestRefused
-
-        request = GenerationRequest.from_json(order["request"])
+    def _prepare(self, request: GenerationRequest) -> None:
+        """Has its prompt made beside the steps."""
         if request.id in self._running:  # the store took this engine for dead, and an earlier attempt for lost
-            self._engine.cancel(request.id)
+            self._cancel(request.id)
             self._step()  # its last event is still that attempt's
         self._running[request.id] = Running(request)
+        with self._refusing(request):
+            self._preparation.take(request)
+
+    def _hand_on(self, request: GenerationRequest, made: Prompt | Exception) -> None:
+        """From the threads that prepare: among the orders, which wakes the loop."""
+        self._orders.put({"do": "begin", "request": request, "made": made})
+
+    def _begin(self, request: GenerationRequest, made: Prompt | Exception) -> None:
+        running = self._running.get(request.id)
+        if running is None or running.request is not request:
+            return  # it ended meanwhile
+        running.prepared = True
+        with self._refusing(request):
+            if isinstance(made, Exception):
+                raise made
+            self._engine.submit(request, prompt=made, adapter_folder=self._adapter_source(request))
+
+    def _cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
+        running = self._running.get(request_id)
+        if running is None:
+            return
+        if running.prepared:
+            self._engine.cancel(request_id, reason)
+            return
+        self._preparation.drop(running.request)
+        self._post(request_id, ended(running.request, reason).to_json())
+
+    def _expire(self) -> None:
+        """Ends those whose time is over before they are prepared; the engine ends its own."""
+        now = time.time()
+        for running in [running for running in self._running.values() if not running.prepared and running.request.deadline < now]:
+            self._cancel(running.request.id, FinishReason.DEADLINE)
+
+    @contextmanager
+    def _refusing(self, request: GenerationRequest) -> Iterator[None]:
+        """A wrong request fails alone, however wrong it is."""
+        from inference.prompts import RequestRefused
+
         try:
-            self._engine.submit(request, adapter_folder=self._adapter_source(request))
+            yield
         except RequestRefused as error:
             self._refuse(failed(request, error.code, str(error), detail=error.detail))
-        except Exception as error:  # a wrong request fails alone, however wrong it is
+        except Exception as error:
             log.exception("request not accepted", generation=request.id, request_id=request.trace)
             self._refuse(failed(request, FailureCode.INTERNAL, f"{type(error).__name__}: {error}"))
 
@@ -199,7 +261,7 @@ class EngineLoop:
         """The one round trip of a step. What could not be written stays in the outbox for the next turn."""
         if time.monotonic() - self._beat_at >= HEARTBEAT_EVERY_S:
             self._beat_at = time.monotonic()
-            self._output.say("beat", **self._engine.stats())
+            self._output.say("beat", **self._figures())
         leased = [running.request.id for running in self._running.values() if running.request.leased]
         if self._outbox or leased:
             try:
@@ -208,7 +270,7 @@ class EngineLoop:
                 log.warning("Valkey is away", engine=self._order.engine, error=repr(error))
                 time.sleep(VALKEY_RETRY_S)
                 return
-        self._output.say_room(bool(self._engine.has_room))
+        self._output.say_room(bool(self._engine.has_room) and self._preparation.has_room)
 
     def _exchange(self, leased: list[str]) -> None:
         entries = list(self._outbox)
@@ -231,7 +293,7 @@ class EngineLoop:
     def _obey_leases(self, requests: list[str], leases: list[str | None]) -> None:
         for request, lease in zip(requests, leases, strict=True):
             if lease is None or lease == CANCELLED:
-                self._engine.cancel(request)
+                self._cancel(request)
 
     # ------------------------------------------------------------ heartbeat, in its own thread
 
@@ -270,14 +332,11 @@ def read_orders(orders: TextIO) -> queue.Queue[dict[str, Any]]:
     return found
 
 
-def load(order: Order, output: Output) -> Any:
+def load(order: Order, output: Output, encoder: Renderer) -> Any:
     """The engine, or the end of the process with the reason said."""
-    from inference.renderer import Renderer
-
-    renderer = Renderer(Path(order.folder))
-    renderer.start()  # it loads beside the model
+    encoder.start()  # it loads beside the model
     try:
-        engine = (engine_beside_server if "url" in order.options else own_engine)(order, renderer.render)
+        engine = (engine_beside_server if "url" in order.options else own_engine)(order, encoder)
         warm_up(engine, order.base)
         return engine
     except Exception as error:
@@ -287,7 +346,7 @@ def load(order: Order, output: Output) -> Any:
         os._exit(UNFIT_STATUS)
 
 
-def own_engine(order: Order, render: Render) -> Any:
+def own_engine(order: Order, encoder: Encoder) -> Any:
     import torch
 
     from inference.engine import EngineCore
@@ -297,7 +356,7 @@ def own_engine(order: Order, render: Render) -> Any:
     device = order.options.get("device", "cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    engine = EngineCore.load(Path(order.folder), EngineOptions(**order.options | {"device": device}), render=render)
+    engine = EngineCore.load(Path(order.folder), EngineOptions(**order.options | {"device": device}), encoder=encoder)
     try:
         engine.prepare_grammars()
     except GrammarRefused as error:
@@ -305,15 +364,15 @@ def own_engine(order: Order, render: Render) -> Any:
     return engine
 
 
-def engine_beside_server(order: Order, render: Render) -> Any:
+def engine_beside_server(order: Order, encoder: Encoder) -> Any:
     from inference.vllm_engine import VllmEngine, VllmOptions
 
-    return VllmEngine.load(Path(order.folder), VllmOptions(**order.options), render=render)
+    return VllmEngine.load(Path(order.folder), VllmOptions(**order.options), encoder=encoder)
 
 
 def warm_up(engine: Any, base: str) -> None:
     """One token, so that what is imported and compiled at first use is not waited for by the first person who asks."""
-    from inference.prompts import RequestRefused
+    from inference.prompts import Prompt, RequestRefused
 
     request = GenerationRequest(
         id="warm-up",
@@ -325,25 +384,32 @@ def warm_up(engine: Any, base: str) -> None:
         deadline=time.time() + WARM_UP_WITHIN_S,
     )
     try:
-        engine.submit(request)
+        prompt = engine.prepare(request)
     except RequestRefused as error:
-        log.warning("engine not warmed up", base=base, reason=str(error))
+        log.warning("warmed up without a conversation", base=base, reason=str(error))
+        prompt = Prompt([0])
+    engine.submit(request, prompt=prompt)
     while engine.has_work:
         engine.step()
 
 
 def main() -> None:
+    from inference.preparation import QUICK_S
+    from inference.renderer import Renderer
+
     output = Output(take_standard_output())
     order = Order.from_json(json.loads(sys.stdin.readline()))
     die_with(order.parent)
     configure()
     orders = read_orders(sys.stdin)
     began_at = time.monotonic()
-    engine = load(order, output)
+    quick = Renderer(Path(order.folder), within_s=QUICK_S)
+    patient = Renderer(Path(order.folder))  # whose process begins with the first request that needs it
+    engine = load(order, output, quick)
     gc.collect()
     gc.freeze()  # the model's objects live as long as the process: the collector need not visit them between steps
     output.say("ready", load_s=round(time.monotonic() - began_at, 2))
-    loop = EngineLoop(engine, order, orders=orders, output=output, valkey=connect(order.redis))
+    loop = EngineLoop(engine, order, orders=orders, output=output, valkey=connect(order.redis), encoders=(quick, patient))
     try:
         loop.run()
     except BaseException:

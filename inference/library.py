@@ -154,7 +154,7 @@ class Engine:
         if params.n != 1:
             raise ValueError("a stream is of one answer: params.n must be 1")
         run = self._run(self._tokens_of(prompt), params, None if adapter is None else Path(adapter))
-        self._core.prompt(run.request)
+        self._core.prepare(run.request)
         return self._stream(run)
 
     def embed(self, texts: Sequence[Prompt], *, dimensions: int | None = None) -> list[list[float]]:
@@ -258,7 +258,7 @@ class Engine:
 
     def _answer(self, runs: list[_Run]) -> None:
         for run in runs:
-            self._core.prompt(run.request)  # refused before any other has begun
+            self._core.prepare(run.request)  # refused before any other has begun
         try:
             self._finish_all(runs)
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from inference.protocol import FailureCode, GenerationRequest
@@ -16,6 +18,25 @@ class Render(Protocol):
     """Makes the prompt for a conversation. Raises TemplateFailed."""
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]: ...
+
+
+class Encoder(Protocol):
+    """What makes tokens of conversations and texts: the model's tokenizer, or a Renderer. Raises TemplateFailed, TokenizerError."""
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]: ...
+
+    def encode_plain(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads for a request."""
+
+    tokens: list[int]
+    own: int = 0  # leading tokens that are the version's and not the user's
+    received_at: float = field(default_factory=time.monotonic)  # when it was asked for
 
 
 class RequestRefused(ValueError):

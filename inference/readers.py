@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inference.attended import AttentionWeights, attended_prompt
 from inference.config import GPTConfig
-from inference.prompts import Render, RequestRefused, prompt_of
+from inference.prompts import Encoder, Prompt, RequestRefused, own_tokens, prompt_of
 from inference.protocol import FailureCode, GenerationRequest
 from inference.reading import Embedding, PromptLogprobs, Reader
 from inference.sampling_params import SamplingParams
@@ -34,21 +34,21 @@ def reader_of(
     return None if params.prompt_logprobs is None else PromptLogprobs(prompt, logits, top=params.prompt_logprobs)
 
 
-def prompt_read(request: GenerationRequest, render: Render, *, tokenizer: Tokenizer, vocab_size: int, context_length: int) -> list[int]:
-    """The tokens the model reads, without a chat template where there is to be no answer. Raises RequestRefused."""
+def prompt_read(request: GenerationRequest, encoder: Encoder, *, vocab_size: int, context_length: int) -> Prompt:
+    """What the model reads, without a chat template where there is to be no answer. Raises RequestRefused."""
     if request.attention is not None:
-        return attended_prompt(request, tokenizer)
+        return Prompt(attended_prompt(request, encoder))
+    sizes = {"vocab_size": vocab_size, "context_length": context_length}
     if request.embedding is not None:
-        render = partial(_text_alone, tokenizer)
-    return prompt_of(request, render, vocab_size=vocab_size, context_length=context_length)
+        return Prompt(prompt_of(request, partial(_text_alone, encoder), **sizes))
+    tokens = prompt_of(request, encoder.render, **sizes)
+    return Prompt(tokens, own_tokens(request, tokens, encoder.render))
 
 
-def _text_alone(
-    tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
-) -> list[int]:
+def _text_alone(encoder: Encoder, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
     """The last message's text, as `Engine.embed` of the library reads one. Raises TemplateFailed."""
     try:
-        return tokenizer.encode(messages[-1]["content"], add_special_tokens=True)
+        return encoder.encode(messages[-1]["content"], add_special_tokens=True)
     except TokenizerError as error:
         raise TemplateFailed(str(error)) from error
 

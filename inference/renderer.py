@@ -1,12 +1,13 @@
-"""Conversations rendered by a stranger's chat template and tokenizer, in a process with little time and memory.
+"""Conversations and texts made tokens by a stranger's chat template and tokenizer, in a process with little time and memory.
 
 `python -m inference.renderer FOLDER SECONDS`, started by `Renderer`. The sandbox of Jinja bounds one range, but neither loops
-inside loops nor the length of a text, and a tokenizer's pattern may backtrack for long; in the engine's own process either would
-hold up everybody's answers. The process loads what rendering needs, no torch, and forks: the kernel ends the fork that needs too
-long, and the next is there at once.
+inside loops nor the length of a text, and a tokenizer's pattern may backtrack for long; in the engine's own process, where a thread
+cannot be ended, either would hold up everybody's answers. The process loads what this needs, no torch, and forks: the kernel ends
+the fork that needs too long, and the next is there at once.
 
-Wire form, one JSON object per line. In: {"number", "messages", "tools"}. Out: first {"ready"} or {"unfit": message}, then for each line
-{"number", "tokens"} or {"number", "refused": message}, or {"overstepped"} when the fork has died of it.
+Wire form, one JSON object per line. In: {"number", "call": a method of Tokenizer's, "arguments"}. Out: first {"ready"} or
+{"unfit": message}, then for each line {"number", "tokens"} or {"number", "refused": message}, or {"overstepped"} when the fork has died
+of it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, Self, TextIO
 from inference.job_process import take_standard_output
 from inference.tokenizer import TemplateFailed, Tokenizer, TokenizerError
 
-WITHIN_S = 2.0  # by the clock, since an engine waits for it; a conversation of 32,000 characters takes a fiftieth of it
+WITHIN_S = 2.0  # by the clock, since others wait for it; a conversation of 32,000 characters takes a fiftieth of it
 READY_WITHIN_S = 120.0  # where other processes take the processor; alone it is ready within two
 LATE_S = 1.0  # after which a process that does not even say that it overstepped is killed
 LOADING_BYTES = 3 * 1024**3  # of addresses, the libraries' included
@@ -35,8 +36,12 @@ ROOM_BYTES = 512 * 1024**2  # of addresses, beside what was loaded
 MOST_SAID = 2000  # characters of a refusal
 
 
+class TookTooMuch(TemplateFailed):
+    """Time or memory, where others may have needed less."""
+
+
 class Renderer:
-    """The process for one model folder, started when first needed. To be used by one thread."""
+    """The process for one model folder, started when first needed. To be used by one thread. A `prompts.Encoder`."""
 
     def __init__(self, folder: Path, *, within_s: float = WITHIN_S) -> None:
         self._folder = folder
@@ -71,16 +76,15 @@ class Renderer:
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
         """The prompt for a conversation, as tokens. Raises TemplateFailed, at the latest a second after the time allowed."""
-        self.start()
-        try:
-            self._await_ready()
-            return self._ask({"messages": list(messages), "tools": None if tools is None else list(tools)})
-        except TemplateFailed:
-            raise
-        except (OSError, ValueError) as error:  # silent, ended, or no JSON
-            self.close()
-            self.start()
-            raise TemplateFailed(self._too_much()) from error
+        return self._call("render", messages=list(messages), tools=None if tools is None else list(tools))
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """As the tokenizer's, but raises TemplateFailed."""
+        return self._call("encode", text=text, add_special_tokens=add_special_tokens)
+
+    def encode_plain(self, text: str) -> list[int]:
+        """As the tokenizer's, but raises TemplateFailed."""
+        return self._call("encode_plain", text=text)
 
     def close(self) -> None:
         """Ends the process. The next conversation would start another."""
@@ -91,6 +95,18 @@ class Renderer:
         self._process, self._ready = None, False
         self._received.clear()
 
+    def _call(self, method: str, **arguments: Any) -> list[int]:
+        self.start()
+        try:
+            self._await_ready()
+            return self._ask({"call": method, "arguments": arguments})
+        except TemplateFailed:
+            raise
+        except (OSError, ValueError) as error:  # silent, ended, or no JSON
+            self.close()
+            self.start()
+            raise TookTooMuch(self._too_much()) from error
+
     def _await_ready(self) -> None:
         if self._ready:
             return
@@ -100,11 +116,11 @@ class Renderer:
             raise TemplateFailed(f"The model's prompt could not be made: {said.get('unfit')}")
         self._ready = True
 
-    def _ask(self, conversation: Mapping[str, Any]) -> list[int]:
+    def _ask(self, question: Mapping[str, Any]) -> list[int]:
         until = time.monotonic() + self._within_s + LATE_S
         number = next(self._numbers)
         self._line.settimeout(self._within_s)
-        self._line.sendall(json.dumps({"number": number, **conversation}).encode() + b"\n")
+        self._line.sendall(json.dumps({"number": number, **question}).encode() + b"\n")
         while "overstepped" not in (said := self._read(until)):
             if said.get("number") != number:  # asked before
                 continue
@@ -112,7 +128,7 @@ class Renderer:
                 raise TemplateFailed(said["refused"])
             tokens: list[int] = said["tokens"]
             return tokens
-        raise TemplateFailed(self._too_much())
+        raise TookTooMuch(self._too_much())
 
     def _read(self, until: float) -> dict[str, Any]:
         """The next line of the process. Raises OSError when there is none in time or none any more."""
@@ -128,7 +144,7 @@ class Renderer:
 
     def _too_much(self) -> str:
         return (
-            "The model's chat template or tokenizer needs too much time or memory for this conversation: "
+            "The model's chat template or tokenizer needs too much time or memory for this conversation or text: "
             f"more than {self._within_s:g} seconds or {ROOM_BYTES // 1024**2} MB."
         )
 
@@ -166,8 +182,8 @@ def _serve(tokenizer: Tokenizer, output: TextIO, within_s: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, within_s)  # whose signal ends the process, whatever it does
         asked = json.loads(line)
         try:
-            answer: dict[str, Any] = {"tokens": tokenizer.render(asked["messages"], tools=asked["tools"])}
-        except TemplateFailed as error:
+            answer: dict[str, Any] = {"tokens": getattr(tokenizer, asked["call"])(**asked["arguments"])}
+        except (TemplateFailed, TokenizerError) as error:
             if isinstance(error.__cause__, MemoryError):
                 os._exit(1)
             answer = {"refused": str(error)[:MOST_SAID]}

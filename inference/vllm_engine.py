@@ -22,7 +22,7 @@ from inference.answers import ended
 from inference.config import GPTConfig
 from inference.detokenizer import Detokenizer
 from inference.lora_settings import AdapterError
-from inference.prompts import Render, RequestRefused, prompt_of, sampling_of
+from inference.prompts import Encoder, Prompt, RequestRefused, prompt_of, sampling_of
 from inference.protocol import Delta, FailureCode, Finished, FinishReason, GenerationRequest, Started, Usage
 from inference.reading import TokenLogprob
 from inference.sampling_params import SamplingParams
@@ -95,12 +95,12 @@ News = Chunk | VllmFailed | None
 
 
 class VllmEngine:
-    def __init__(self, config: GPTConfig, tokenizer: Tokenizer, options: VllmOptions, *, render: Render | None = None) -> None:
-        """`render` is as EngineCore's. Raises VllmFailed when the server does not answer."""
+    def __init__(self, config: GPTConfig, tokenizer: Tokenizer, options: VllmOptions, *, encoder: Encoder | None = None) -> None:
+        """`encoder` is as EngineCore's. Raises VllmFailed when the server does not answer."""
         self.options = options
         self.config = config
         self.tokenizer = tokenizer
-        self._render = render or tokenizer.render
+        self._encoder = encoder or tokenizer
         self._server = VllmServer(options.url, key=options.key)
         served = self._server.served()
         log.info("vLLM server found", engine=options.name, url=options.url, model=served.model, context_length=served.context_length)
@@ -115,9 +115,9 @@ class VllmEngine:
         self._closed = threading.Event()
 
     @classmethod
-    def load(cls, folder: Path, options: VllmOptions, *, render: Render | None = None) -> VllmEngine:
+    def load(cls, folder: Path, options: VllmOptions, *, encoder: Encoder | None = None) -> VllmEngine:
         """An engine for the model in `folder`, of which tokenizer and config are read here. Raises UnsupportedModel, TokenizerError too."""
-        return cls(GPTConfig.from_folder(folder), Tokenizer.from_folder(folder), options, render=render)
+        return cls(GPTConfig.from_folder(folder), Tokenizer.from_folder(folder), options, encoder=encoder)
 
     @property
     def has_work(self) -> bool:
@@ -129,31 +129,38 @@ class VllmEngine:
 
     # ------------------------------------------------------------ requests in and out
 
-    def submit(self, request: GenerationRequest, *, adapter_folder: Path | Callable[[], Path] | None = None) -> None:
+    def submit(
+        self, request: GenerationRequest, *, prompt: Prompt | None = None, adapter_folder: Path | Callable[[], Path] | None = None
+    ) -> None:
         """Takes a request; its events come from `step`. Raises RequestRefused, and then nothing has changed."""
         if len(self._answers) >= 2 * self.options.max_running:
             raise RequestRefused(FailureCode.OVERLOADED, "The engine has as many requests as it can hold.")
         if request.id in self._answers:
             raise RequestRefused(FailureCode.INTERNAL, f"The engine already works on {request.id}.")
-        for name in ("attention", "embedding"):
-            if getattr(request, name) is not None:
-                raise RequestRefused(FailureCode.INVALID_PARAMETER, f"A vLLM server is not asked for {name}.", {"param": name})
         params = sampling_of(request, vocab_size=self.config.vocab_size)
         check_known(params)
-        prompt = prompt_of(request, self._render, vocab_size=self.config.vocab_size, context_length=self.context_length)
+        prompt = prompt or self.prepare(request)
         answer = Answer(
             request=request,
             params=params,
-            prompt=prompt,
-            max_tokens=max(1, min(params.max_tokens, self.context_length - len(prompt))),
+            prompt=prompt.tokens,
+            max_tokens=max(1, min(params.max_tokens, self.context_length - len(prompt.tokens))),
             branches=[Branch(number, Detokenizer(self.tokenizer, params.stop)) for number in range(params.n)],
             completion=Completion(self._server),
-            received_at=time.monotonic(),
+            received_at=prompt.received_at,
         )
         self._answers[request.id] = answer
-        self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt))))
+        self._events.append((request.id, Started(self.options.name, request.attempt, len(prompt.tokens))))
         source = source_of(adapter_folder)
         threading.Thread(target=self._converse, args=(answer, source), name=f"vllm-{request.id}", daemon=True).start()
+
+    def prepare(self, request: GenerationRequest, encoder: Encoder | None = None) -> Prompt:
+        """As EngineCore's."""
+        for name in ("attention", "embedding"):
+            if getattr(request, name) is not None:
+                raise RequestRefused(FailureCode.INVALID_PARAMETER, f"A vLLM server is not asked for {name}.", {"param": name})
+        render, sizes = (encoder or self._encoder).render, {"vocab_size": self.config.vocab_size, "context_length": self.context_length}
+        return Prompt(prompt_of(request, render, **sizes))
 
     def cancel(self, request_id: str, reason: FinishReason = FinishReason.CANCELLED) -> None:
         """Ends a request at once, here and on the server; its Finished comes from the next step. Unknown ids are ignored."""

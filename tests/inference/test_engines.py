@@ -20,7 +20,7 @@ from inference.precision import Precision
 from inference.protocol import CANCELLED, GenerationRequest, engine_key, holders_key, lease_key, precision_key, stream_key
 from inference.sampling_params import Form, Grammar, SamplingParams
 from tests.inference.serving import Reader, a_request, engines_in, wait_until
-from tests.inference.templates import HUGE, NESTED, for_those_who_say, with_template
+from tests.inference.templates import HUGE, NESTED, for_those_who_say, with_pattern, with_template
 from tests.inference.tiny import tiny_adapter, tiny_base
 
 LONG = 1800  # tokens: long enough to be interrupted
@@ -94,16 +94,16 @@ def test_choices_and_log_probabilities_are_streamed_side_by_side(shared, bases: 
 def test_who_asks_once_waits_for_few_of_those_who_asked_before(shared, bases: list[str], reader: Reader) -> None:
     engines, sent = shared
     before = len(sent)
-    many = [replace(a_request(bases[0], max_tokens=40 + number), tenant="many") for number in range(60)]
-    once = replace(a_request(bases[0], max_tokens=40), tenant="once")
+    many = [replace(a_request(bases[0], max_tokens=20 + number), tenant="many") for number in range(100)]
+    once = replace(a_request(bases[0], max_tokens=20), tenant="once")
 
     for request in [*many, once]:
         engines.submit(request)
 
     for request in [*many, once]:
         assert reader.last(request)["reason"] == "length"
-    ended = wait_until(lambda: len(sent) == before + 61 and [event["request"] for event in sent[before:]])
-    assert ended.index(once.id) < 45  # 32 run at once: it began with the first that was over
+    ended = wait_until(lambda: len(sent) == before + 101 and [event["request"] for event in sent[before:]])
+    assert ended.index(once.id) < 50  # it began with one of the first that were over; in their order, it would be given behind the 53rd
 
 
 def test_an_engine_beats_and_says_what_its_worker_holds(shared, bases: list[str], reader: Reader) -> None:
@@ -216,20 +216,39 @@ def test_a_rule_that_would_end_its_compiler_fails_alone(shared, bases: list[str]
     assert wait_until(lambda: reader.valkey.exists(engine_key(name)))  # it beats on: what it beat before was forgotten with the test before
 
 
-def test_a_conversation_that_its_template_never_finishes_fails_alone(
+def test_a_conversation_that_its_template_never_finishes_holds_up_nobody_else_and_fails_alone(
     valkey: str, artifacts: str, cache: Path, reader: Reader, tmp_path: Path
 ) -> None:
-    base = ArtifactStore(artifacts).put_folder(with_template(tiny_base(tmp_path), for_those_who_say(loops=NESTED, huge=HUGE))).digest
-    with engines_in(cache, redis_url=valkey, artifacts=artifacts) as (engines, _):
-        good = a_request(base, max_tokens=HELD_UP)
+    base = ArtifactStore(artifacts).put_folder(hostile_base(tmp_path)).digest
+    with engines_in(cache, redis_url=valkey, artifacts=artifacts) as (engines, sent):
+        good, loops = a_request(base, max_tokens=HELD_UP), a_request(base, "loops")
         engines.submit(good)
         reader.begun(good)
-        hostile = [a_request(base, text) for text in ("loops", "huge")]
-        for request in hostile:
+        huge = replace(a_request(base, "huge"), tenant="second")
+        backtracks = replace(a_request(base, ("b" * 18 + "c") * 1500, embedding={"dimensions": None}), tenant="third")
+        late = a_request(base, deadline=time.time() + 0.3)  # behind the one that loops, being its tenant's
+        unwanted = a_request(base, leased=True)
+        patient = a_request(base)
+        others = [replace(a_request(base, embedding=embedding), tenant="other") for embedding in (None, {"dimensions": None})]
+        reader.lease(unwanted)
+        for request in (loops, huge, backtracks, late, unwanted, patient, *others):
             engines.submit(request)
 
-        assert [reader.last(request)["failure"] for request in hostile] == ["template_failed", "template_failed"]
-        assert reader.last(good)["reason"] == "length"
+        reader.lease(unwanted, CANCELLED)
+
+        assert [reader.last(request)["reason"] for request in others] == ["length", "stop"]
+        assert [reader.last(request)["reason"] for request in (good, late, unwanted)] == ["length", "deadline", "cancelled"]
+        assert [reader.last(request)["failure"] for request in (loops, huge, backtracks)] == ["template_failed"] * 3
+        assert reader.last(patient)["reason"] == "length"
+        ends = [event["request"] for event in wait_until(lambda: len(sent) == 9 and sent)]
+        assert max(ends.index(request.id) for request in (*others, late, unwanted)) < ends.index(loops.id) < ends.index(patient.id)
+        wait_until(lambda: engines.held()[base].get("preparing") == engines.held()[base]["running"] == 0, within_s=5)
+
+
+def hostile_base(folder: Path) -> Path:
+    """A model whose template and whose tokenizer's pattern take too long for some texts."""
+    base = with_template(tiny_base(folder), for_those_who_say(loops=NESTED, huge=HUGE))
+    return with_pattern(base, "(b+)+$")
 
 
 def test_an_adapter_changes_the_answer_and_a_missing_one_fails_alone(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,12 +17,12 @@ from inference.engine import EngineCore
 from inference.engine_options import EngineOptions
 from inference.prompts import RequestRefused
 from inference.protocol import FailureCode
-from inference.renderer import LATE_S, WITHIN_S, Renderer
+from inference.renderer import LATE_S, WITHIN_S, Renderer, TookTooMuch
 from inference.tokenizer import TemplateFailed, Tokenizer
 from tests.inference.asking import a_request, an_engine, finish, outcomes, run, texts
 from tests.inference.serving import wait_until
-from tests.inference.templates import HUGE, NESTED, RECURSIVE, for_those_who_say, with_template
-from tests.inference.tiny import tiny_base, write_json
+from tests.inference.templates import HUGE, NESTED, RECURSIVE, for_those_who_say, with_pattern, with_template
+from tests.inference.tiny import tiny_base
 
 ROOT = Path(__file__).parents[2]
 DOUBLED = "{% set s = namespace(t='xxxxxxxx') %}{% for i in range(40) %}{% set s.t = s.t ~ s.t %}{% endfor %}{{ s.t | length }}"
@@ -79,20 +78,21 @@ def test_what_needs_too_much_is_refused_in_time_and_the_next_conversation_is_not
 
 
 def test_a_pattern_of_the_tokenizer_that_backtracks_for_long_is_refused_in_time(tmp_path: Path) -> None:
-    folder = tiny_base(tmp_path / "model")
-    settings = json.loads((folder / "tokenizer.json").read_text())
-    split = {"type": "Split", "pattern": {"Regex": "(b+)+$"}, "behavior": "Isolated", "invert": False}
-    pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, settings["pre_tokenizer"]]}
-    write_json(folder / "tokenizer.json", settings | {"pre_tokenizer": pre_tokenizer})
-    with Renderer(folder) as renderer:
-        renderer.render(saying("Hello!"))
-        began = time.monotonic()
+    folder = with_pattern(tiny_base(tmp_path / "model"), "(b+)+$")
+    with Renderer(folder, within_s=0.5) as renderer:
+        expected = renderer.encode("Hello!"), renderer.encode_plain("<|im_end|>")
+        hostile = ("b" * 18 + "c") * 1500
 
-        with pytest.raises(TemplateFailed, match="more than 2 seconds"):
-            renderer.render(saying(("b" * 18 + "c") * 1500))
+        for ask in (lambda: renderer.render(saying(hostile)), lambda: renderer.encode(hostile)):
+            began = time.monotonic()
+            with pytest.raises(TookTooMuch, match=r"more than 0\.5 seconds"):
+                ask()
+            assert time.monotonic() - began < 0.5 + LATE_S
 
-        assert time.monotonic() - began < WITHIN_S + LATE_S
         assert renderer.render(saying("Hello!"))
+        assert (renderer.encode("Hello!"), renderer.encode_plain("<|im_end|>")) == expected
+        tokenizer = Tokenizer.from_folder(folder)
+        assert expected == (tokenizer.encode("Hello!"), tokenizer.encode_plain("<|im_end|>"))
 
 
 def test_a_process_that_was_killed_is_replaced(folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_it_loads_no_torch(folder: Path, renderer: Renderer) -> None:
 
 def test_a_hostile_conversation_fails_alone_in_an_engine(folder: Path, plain: Path, renderer: Renderer) -> None:
     expected = texts(run(an_engine(plain), a_request("rate it")))
-    engine = EngineCore.load(folder, EngineOptions(dtype="float32", cache_tokens=4096), render=renderer.render)
+    engine = EngineCore.load(folder, EngineOptions(dtype="float32", cache_tokens=4096), encoder=renderer)
     other = a_request("rate it")
     engine.submit(other)
     events = engine.step()

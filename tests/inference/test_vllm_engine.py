@@ -107,7 +107,7 @@ def test_what_is_asked_of_the_server_says_everything_it_would_otherwise_choose_i
     assert len(body.pop("cache_salt")) == 64
     assert body == {
         "model": MODEL,
-        "prompt": core.prompt(request),
+        "prompt": core.prepare(request).tokens,
         "add_special_tokens": False,
         "stream": True,
         "stream_options": {"include_usage": True},
