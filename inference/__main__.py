@@ -1,7 +1,7 @@
 """`python -m inference describe|generate|train|pretrain|evaluate|attention`: a model folder used once from a terminal, without a store.
 
-Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work, `inference.desk`
-that of training.
+Reading the command line loads no torch, so that help and refusals come at once; `inference.terminal` does the work, beside it
+`inference.terminal_training` that of training and `inference.terminal_suites` that of evaluation.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inference import desk, packaged, terminal_suites
+from inference import packaged, terminal_suites, terminal_training
 from inference.checkpoint import CheckpointError, described
 from inference.config import GPTConfig, UnsupportedModel
 from inference.datasets import UnusableDataset
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     if "device" in options:
         options.device = device_of(options.device)
     acts = {"describe": describe, "generate": generate, "evaluate": evaluate, "attention": attention}
-    acts |= {"train": desk.train, "pretrain": desk.pretrain}
+    acts |= {"train": terminal_training.train, "pretrain": terminal_training.pretrain}
     acts[options.act](options)
 
 

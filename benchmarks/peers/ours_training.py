@@ -13,11 +13,11 @@ import torch
 from benchmarks.peers.lines import serve
 from inference.artifacts import ArtifactStore
 from inference.checkpoint import load_gpt
-from inference.desk import Desk
 from inference.examples import Example
 from inference.job_process import Channel
 from inference.protocol import JobTask
 from inference.recipe import Recipe
+from inference.terminal_training import Desk
 from inference.training import Training
 
 
