@@ -1,12 +1,12 @@
 """Which tokens are computed next.
 
 There are no prefill and decode phases: a sequence has tokens whose keys and values are stored and tokens that still have
-to be computed, and every step gives each as many of those as one token budget allows. Sequences that lack a single token
-(they are answering) go before those that lack many (long prompts, computed in chunks), so that a long prompt stalls
-nobody; interactive ones go before batch ones in everything, and where each token takes its time few of batch ones are computed
-beside them; running ones go before waiting ones, and who has asked for much
-goes behind who has asked for little. When blocks run out the last in that order gives its blocks back and waits; it later
-resumes from what the prefix cache still holds.
+to be computed, and every step gives each as many of those as one token budget allows (`Scheduler.plan`). Sequences that lack
+a single token (they are answering) go before those that lack many (long prompts, computed in chunks), so that a long prompt
+stalls nobody; interactive ones go before batch ones in everything, and where each token takes its time few of batch ones are
+computed beside them; running ones go before waiting ones, and who has asked for much goes behind who has asked for little.
+When blocks run out the last in that order gives its blocks back and waits; it later resumes from what the prefix cache
+still holds.
 """
 
 from __future__ import annotations
