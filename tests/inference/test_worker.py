@@ -132,6 +132,14 @@ def base(worker: Running, tmp_path_factory: pytest.TempPathFactory) -> str:
     return ArtifactStore((worker.log.parent / "artifacts").as_uri()).put_folder(folder).digest
 
 
+@pytest.fixture
+def held_base(worker: Running, base: str) -> str:
+    """The base, once the worker holds it."""
+    worker.ask(first := a_request(base), LOAD_QUEUE)
+    worker.reader.last(first)
+    return base
+
+
 @pytest.fixture(scope="module")
 def other_base(worker: Running, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tiny_base(tmp_path_factory.mktemp("other"), seed=2)
@@ -152,30 +160,28 @@ def test_a_request_by_the_placement_queue_loads_its_base_and_is_reported_once(wo
     assert {line["event"] for line in lines if line.get("request_id") == "web-request-1"} >= {"generation begins", "delivered twice"}
 
 
-def test_a_worker_that_holds_a_base_takes_from_its_queue(worker: Running, base: str) -> None:
-    wait_until(lambda: worker.reader.valkey.zscore(holders_key(base), worker.name))
-    request = a_request(base)
+def test_a_worker_that_holds_a_base_takes_from_its_queue(worker: Running, held_base: str) -> None:
+    wait_until(lambda: worker.reader.valkey.zscore(holders_key(held_base), worker.name))
+    request = a_request(held_base)
 
-    worker.ask(request, base_queue(base))
+    worker.ask(request, base_queue(held_base))
 
     assert worker.reader.last(request)["reason"] in ("length", "stop")
 
 
-def test_a_full_base_leaves_its_requests_in_its_queue_and_holds_up_no_other(worker: Running, base: str, other_base: str) -> None:
-    worker.ask(first := a_request(base), LOAD_QUEUE)
-    worker.reader.last(first)
+def test_a_full_base_leaves_its_requests_in_its_queue_and_holds_up_no_other(worker: Running, held_base: str, other_base: str) -> None:
     (engine,) = worker.children()
     worker.ask(first := a_request(other_base), LOAD_QUEUE)
     worker.reader.last(first)
-    queue, valkey = base_queue(base), worker.reader.valkey
-    wait_until(lambda: valkey.zscore(holders_key(base), worker.name))
+    queue, valkey = base_queue(held_base), worker.reader.valkey
+    wait_until(lambda: valkey.zscore(holders_key(held_base), worker.name))
     os.kill(engine, signal.SIGSTOP)
     try:
-        asked = [a_request(base) for _ in range(2 * HELD_AT_MOST)]
+        asked = [a_request(held_base) for _ in range(2 * HELD_AT_MOST)]
         for request in asked:
             worker.ask(request, queue)
         wait_until(lambda: len(worker.claimed(asked)) == HELD_AT_MOST)
-        by_placement = [a_request(base) for _ in range(10)]  # more than the worker has threads
+        by_placement = [a_request(held_base) for _ in range(10)]  # more than the worker has threads
         for request in by_placement:
             worker.ask(request, LOAD_QUEUE)
 
@@ -191,12 +197,12 @@ def test_a_full_base_leaves_its_requests_in_its_queue_and_holds_up_no_other(work
     assert valkey.llen(queue) == 0
 
 
-def test_what_the_store_has_withdrawn_is_not_begun(worker: Running, base: str) -> None:
-    withdrawn, after = a_request(base), a_request(base)
+def test_what_the_store_has_withdrawn_is_not_begun(worker: Running, held_base: str) -> None:
+    withdrawn, after = a_request(held_base), a_request(held_base)
     worker.reader.valkey.set(claim_key(withdrawn.id, 1), "store")
 
     for request in (withdrawn, after):
-        worker.ask(request, base_queue(base))
+        worker.ask(request, base_queue(held_base))
 
     worker.reader.last(after)
     assert worker.reader.events(withdrawn) == []
