@@ -1,47 +1,60 @@
-"""A catalogue of many listings, inserted in bulk as approvals would have left them: `python -m benchmarks.catalogue_filling 100000`.
+"""A catalogue of many listings, written in bulk: `python -m benchmarks.catalogue_filling 1000000 --processes 2`.
 
-Writes to the database of the settings, which should hold nothing else. Goes on where it was broken off. Uses follow Zipf's law, a third
-is rated, a third measured beside its base, and the first approvals lie within three years.
+Writes to the database of the settings, which should hold nothing else. Goes on where it was broken off. PostgreSQL takes the rows by
+COPY from several processes, without foreign keys checked, and builds the indexes afterwards; SQLite takes them from one.
 """
 
 from __future__ import annotations
 
-import math
-import random
+import argparse
+import itertools
+import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import django
 
-CHUNK = 2_000
+CHUNK = 5_000
 BASES = 12
-PER_PUBLISHER = 40
-LICENCES = ("Apache-2.0", "MIT", "CC-BY-4.0", "GPL-3.0-only", "BSD-3-Clause")
 
 
-def main(size: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", type=int)
+    parser.add_argument("--processes", type=int, default=1, help="that make rows for PostgreSQL")
+    options = parser.parse_args()
     django.setup()
     from django.core.management import call_command
-
-    from store.catalog.models import Listing
+    from django.db import connection
 
     call_command("migrate", verbosity=0)
-    begun, there = time.monotonic(), Listing.objects.filter(publisher__slug__startswith="maker-").count()
-    if there < size:
-        _without_index()
-        makers, bases = make_ground(size)
-        for start in range(there, size, CHUNK):
-            make_listings(range(start, min(start + CHUNK, size)), makers, bases)
-            print(f"{min(start + CHUNK, size):,} of {size:,}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    begun = time.monotonic()
+    if missing := _missing(options.size):
+        make_ground(options.size)
+        with _without_indexes():
+            _fill(missing, options.processes if connection.vendor == "postgresql" else 1)
         finish()
-    print(f"{size:,} listings in {time.monotonic() - begun:.0f} s")
+    print(f"{options.size:,} listings, {time.monotonic() - begun:.0f} s")
 
 
-def make_ground(size: int) -> tuple[list[Any], list[Any]]:
+def _missing(size: int) -> list[range]:
+    """The chunks that are not there; a chunk is written in one transaction."""
+    from store.catalog.models import Listing
+
+    chunks = [range(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
+    wanted = [f"lst_many{number}" for chunk in chunks for number in (chunk[0], chunk[-1])]
+    there = set(Listing.objects.filter(public_id__in=wanted).values_list("public_id", flat=True))
+    return [chunk for chunk in chunks if not {f"lst_many{chunk[0]}", f"lst_many{chunk[-1]}"} <= there]
+
+
+def make_ground(size: int) -> None:
     """The publishers, and the versions that everything is built on."""
+    from benchmarks.catalogue_rows import PER_PUBLISHER
     from store.accounts.models import Publisher
     from store.catalog.models import Listing, ListingRevision, ListingText, Version
     from store.catalog.search import documents
@@ -60,171 +73,156 @@ def make_ground(size: int) -> tuple[list[Any], list[Any]]:
         facts = {"architecture": "LlamaForCausalLM", "parameters": 135_000_000 * 3 ** (number % 5), "context_length": 8192}
         made = {"number": "1.0.0", "kind": "weights", "state": "released", "digest": "0" * 64, "facts": facts}
         version = Version.objects.create(listing=listing, **made)
-        Listing.objects.filter(pk=listing.pk).update(live_revision=revision, current_version=version, published_at=_approved(0))
+        Listing.objects.filter(pk=listing.pk).update(live_revision=revision, current_version=version, published_at=version.created_at)
         documents.refresh(listing)
-    bases = list(Version.objects.filter(listing__publisher=owner).order_by("pk"))
-    return list(Publisher.objects.filter(slug__startswith="maker-").order_by("pk")), bases
 
 
-def make_listings(numbers: range, makers: list[Any], bases: list[Any]) -> None:
-    """One chunk, with everything a released GPT has, in one transaction."""
+def _ground() -> Any:
+    from django.utils import timezone
+
+    from benchmarks.catalogue_rows import Ground
+    from store.accounts.models import Publisher
+    from store.catalog.models import UseCase, Version
+
+    bases = Version.objects.filter(listing__publisher__slug="bases").select_related("listing__publisher").order_by("pk")
+    makers = Publisher.objects.filter(slug__startswith="maker-").order_by("pk")
+    use_cases = {use_case.slug: use_case for use_case in UseCase.objects.all()}
+    return Ground(1000, list(makers), list(bases), use_cases, timezone.now())
+
+
+def _fill(missing: list[range], processes: int) -> None:
+    from store.catalog.search import spelling
+
+    words: set[str] = set()
+    begun, done = time.monotonic(), 0
+    for new in _written(missing, processes):
+        words |= new
+        done += 1
+        print(f"{done} of {len(missing)} chunks: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    spelling.learn(words)
+
+
+def _written(missing: list[range], processes: int) -> Iterator[set[str]]:
+    if processes == 1:
+        ground = _ground()
+        yield from (_write(chunk, ground) for chunk in missing)
+        return
+    # Fresh processes, so that none has a connection of another's.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
+        yield from pool.map(_write_there, missing)
+
+
+def _begin() -> None:
+    django.setup()
+    global _here
+    _here = _ground()
+
+
+_here: Any = None
+
+
+def _write_there(chunk: range) -> set[str]:
+    return _write(chunk, _here)
+
+
+def _write(chunk: range, ground: Any) -> set[str]:
     from django.db import transaction
 
-    from benchmarks.catalogue_texts import text_of
-    from store.catalog.models import Ancestry, Listing, ListingRevision, ListingText, Measurement, SearchEntry, UseCase, Version
-    from store.catalog.search import documents
-    from store.ratings.models import RatingSummary
+    from benchmarks.catalogue_rows import rows_of
 
-    use_cases = dict(UseCase.objects.values_list("slug", "pk"))
-    texts = {number: text_of(number) for number in numbers}
+    tables: dict[Any, list[Any]] = defaultdict(list)
+    words: set[str] = set()
+    for number in chunk:
+        rows, new = rows_of(number, ground)
+        words |= new
+        for row in rows:
+            tables[type(row)].append(row)
     with transaction.atomic():
-        listings = Listing.objects.bulk_create([_listing(number, texts[number], makers) for number in numbers])
-        revisions = ListingRevision.objects.bulk_create(
-            [_revision(number, listing) for number, listing in zip(numbers, listings, strict=True)]
-        )
-        versions = Version.objects.bulk_create([_version(n, listing, bases) for n, listing in zip(numbers, listings, strict=True)])
-        for listing, revision, version in zip(listings, revisions, versions, strict=True):
-            listing.live_revision, listing.current_version = revision, version
-        _point(listings)
-        rows = [row for n, revision in zip(numbers, revisions, strict=True) for row in _texts(texts[n], revision.pk)]
-        ListingText.objects.bulk_create(rows)
-        through = Listing.use_cases.through
-        through.objects.bulk_create(
-            through(listing_id=listing.pk, usecase_id=use_cases[slug])
-            for n, listing in zip(numbers, listings, strict=True)
-            for slug in texts[n].use_cases
-        )
-        Ancestry.objects.bulk_create(Ancestry(version=version, ancestor=version.base, depth=1) for version in versions)
-        Measurement.objects.bulk_create(m for n, version in zip(numbers, versions, strict=True) for m in _measured(n, version, Measurement))
-        RatingSummary.objects.bulk_create(
-            s for n, listing in zip(numbers, listings, strict=True) for s in _rated(n, listing, RatingSummary)
-        )
-        SearchEntry.objects.bulk_create(SearchEntry(listing=listing, heat=_heat(listing)) for listing in listings)
-        documents.write([listing.pk for listing in listings])
+        for model, rows in tables.items():
+            _insert(model, rows)
+    return words
+
+
+def _insert(model: Any, rows: Iterable[Any]) -> None:
+    from django.db import connection
+
+    fields = model._meta.local_concrete_fields
+    values = ([field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields] for row in rows)
+    table, columns = model._meta.db_table, ", ".join(f'"{field.column}"' for field in fields)
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})", values)
+            return
+        cursor.execute("SET LOCAL session_replication_role = replica")  # no foreign key is looked up row by row
+        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+            for row in values:
+                copy.write_row(row)
+
+
+# ---------------------------------------------------------------- indexes
+
+
+def _tables() -> list[str]:
+    from benchmarks.catalogue_rows import Ancestry, Listing, ListingRevision, ListingText, Measurement, RatingSummary, Version
+    from store.catalog.models import SearchEntry, SearchText
+
+    models = (Ancestry, Listing, ListingRevision, ListingText, Measurement, RatingSummary, Version, SearchEntry, SearchText)
+    return [model._meta.db_table for model in (*models, Listing.use_cases.through)]
+
+
+@contextmanager
+def _without_indexes() -> Iterator[None]:
+    """Either database builds an index faster at once than row by row. What a broken run dropped is in a table, and made by the next."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        dropped = _drop_on_postgresql(cursor) if connection.vendor == "postgresql" else _drop_on_sqlite(cursor)
+        yield
+        if connection.vendor == "postgresql":
+            cursor.execute("SET maintenance_work_mem = '1GB'")
+        for made in dropped:
+            begun = time.monotonic()
+            cursor.execute(made)
+            print(f"{made[:100]}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+def _drop_on_postgresql(cursor: Any) -> list[str]:
+    cursor.execute("CREATE TABLE IF NOT EXISTS benchmark_dropped (name text PRIMARY KEY, made text)")
+    cursor.execute(
+        "INSERT INTO benchmark_dropped SELECT indexname, replace(indexdef, ' INDEX ', ' INDEX IF NOT EXISTS ') FROM pg_indexes"
+        " WHERE tablename = ANY(%s) AND indexname NOT IN (SELECT conname FROM pg_constraint) ON CONFLICT DO NOTHING",
+        [_tables()],
+    )
+    cursor.execute("SELECT name, made FROM benchmark_dropped")
+    dropped = cursor.fetchall()
+    for name, _made in dropped:
+        cursor.execute(f'DROP INDEX IF EXISTS "{name}"')
+    return [made for _name, made in dropped]
+
+
+def _drop_on_sqlite(cursor: Any) -> list[str]:
+    """The words alone: what fills their index otherwise is a trigger."""
+    cursor.execute("SELECT sql FROM sqlite_master WHERE name = 'catalog_searchtext_inserted'")
+    (made,) = itertools.chain.from_iterable(cursor.fetchall())
+    cursor.execute("DROP TRIGGER catalog_searchtext_inserted")
+    return [made, "INSERT INTO catalog_searchtext_fts(catalog_searchtext_fts) VALUES ('rebuild')"]
 
 
 def finish() -> None:
-    """Statistics, as autovacuum would have left them after a while."""
+    """Where the next rows go on, and statistics, as autovacuum would have left them after a while."""
     from django.db import connection
 
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("SET maintenance_work_mem = '512MB'")
-            cursor.execute(
-                "CREATE INDEX IF NOT EXISTS catalog_searchtext_doc ON catalog_searchtext USING gin (doc) WITH (fastupdate = off)"
-            )
-        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
-        if connection.vendor == "sqlite":
+            for table in _tables():
+                cursor.execute("SELECT pg_get_serial_sequence(%s, 'id') WHERE EXISTS (SELECT FROM information_schema.columns "
+                               "WHERE table_name = %s AND column_name = 'id')", [table, table])  # fmt: skip
+                if found := cursor.fetchone():
+                    cursor.execute(f"SELECT setval('{found[0]}', (SELECT max(id) FROM {table}))")
+        else:
             cursor.execute("INSERT INTO catalog_searchtext_fts(catalog_searchtext_fts) VALUES ('optimize')")
-
-
-def _without_index() -> None:
-    """PostgreSQL builds an index of many words faster at once than word by word."""
-    from django.db import connection
-
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("DROP INDEX IF EXISTS catalog_searchtext_doc")
-
-
-def _point(listings: list[Any]) -> None:
-    """Each listing to its live texts and its current version, in one statement."""
-    from django.db.models import OuterRef, Subquery
-
-    from store.catalog.models import Listing, ListingRevision, Version
-
-    Listing.objects.filter(pk__gte=listings[0].pk, pk__lte=listings[-1].pk).update(
-        live_revision=Subquery(ListingRevision.objects.filter(listing=OuterRef("pk")).order_by().values("pk")[:1]),
-        current_version=Subquery(Version.objects.filter(listing=OuterRef("pk")).order_by().values("pk")[:1]),
-    )
-
-
-def _approved(number: int) -> Any:
-    from django.utils import timezone
-
-    return timezone.now() - timedelta(seconds=random.Random(number).random() * 3 * 365 * 86_400)
-
-
-def _listing(number: int, text: Any, makers: list[Any]) -> Any:
-    from store.catalog.models import Listing
-
-    rng = random.Random(-number - 1)
-    price = rng.choice((0, 0, 0, 100_000, 500_000))
-    return Listing(
-        public_id=f"lst_many{number}",
-        publisher=makers[number // PER_PUBLISHER],
-        slug=text.slug,
-        visibility="public",
-        licence=rng.choice(LICENCES),
-        languages=["en", "zh"] if text.zh else ["en"],
-        input_price_micro=price,
-        output_price_micro=2 * price,
-        allow_download=rng.random() < 0.2,
-        request_count=int(1_000_000 / (1 + rng.randrange(100_000))),
-        published_at=_approved(number),
-    )
-
-
-def _revision(number: int, listing: Any) -> Any:
-    from store.catalog.models import ListingRevision
-
-    return ListingRevision(public_id=f"rev_many{number}", listing=listing, state="live")
-
-
-def _version(number: int, listing: Any, bases: list[Any]) -> Any:
-    from store.catalog.models import Version
-
-    rng = random.Random(number * 7 + 1)
-    is_prompt = rng.random() < 0.7
-    made = {"kind": "prompt", "instructions": "Answer in one sentence."} if is_prompt else {"kind": "adapter"}
-    base = bases[min(int(rng.expovariate(0.5)), BASES - 1)]
-    return Version(
-        public_id=f"ver_many{number}",
-        listing=listing,
-        number="1.0.0",
-        state="released",
-        digest="0" * 64,
-        base=base,
-        released_at=listing.published_at,
-        **made,
-    )
-
-
-def _texts(text: Any, revision_id: int) -> Iterator[Any]:
-    from store.catalog.models import ListingText
-
-    for language, values in (("en", text.en), ("zh-hans", text.zh)):
-        if values:
-            yield ListingText(revision_id=revision_id, language=language, name=values[0], summary=values[1], card=values[2])
-
-
-def _measured(number: int, version: Any, measurement: Any) -> Iterator[Any]:
-    rng = random.Random(number * 11 + 2)
-    if rng.random() < 0.33:
-        base, gain = 40 + 20 * rng.random(), rng.gauss(2, 4)
-        values = {"value": base + gain, "base_value": base, "difference_low": gain - 2, "difference_high": gain + 2, "unit": "%"}
-        yield measurement(version=version, name="answer.f1", low=base + gain - 2, high=base + gain + 2, **values)
-
-
-def _rated(number: int, listing: Any, summary: Any) -> Iterator[Any]:
-    from store.ratings.summaries import bayesian
-
-    rng = random.Random(number * 13 + 3)
-    if rng.random() < 0.33:
-        stars = [rng.choice((1, 2, 3, 4, 4, 5, 5, 5)) for _ in range(1 + int(rng.expovariate(0.1)))]
-        counts = {f"stars_{star}": stars.count(star) for star in range(1, 6)}
-        yield summary(listing=listing, count=len(stars), total=sum(stars), bayesian=bayesian(len(stars), sum(stars)), **counts)
-
-
-def _heat(listing: Any) -> float:
-    """As if one in ten of its answers were of this week."""
-    from django.utils import timezone
-
-    from store.catalog.search.ranking import heat_at
-
-    recent = listing.request_count / 10
-    return heat_at(timezone.now().timestamp()) + math.log(recent) if recent >= 1 else 0.0
+        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

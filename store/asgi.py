@@ -1,4 +1,4 @@
-"""The ASGI application: Django behind a wrapper that caps bodies before Django spools them."""
+"""The ASGI application: Django behind a wrapper that caps bodies before Django spools them, and one that keeps pages for visitors."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "store.settings")
 from django.core.asgi import get_asgi_application
 
 from store.bodies import App, BodyCap
+from store.kept_pages import KeptPages
 
-application = BodyCap(cast(App, get_asgi_application()))
+application = KeptPages(BodyCap(cast(App, get_asgi_application())))

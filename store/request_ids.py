@@ -13,12 +13,16 @@ from django.utils.deprecation import MiddlewareMixin
 _USABLE = re.compile(r"[0-9A-Za-z_.-]{8,64}")
 
 
+def usable(given: str) -> str:
+    """The caller's, when it is a harmless one; else a new one."""
+    return given if _USABLE.fullmatch(given) else uuid.uuid4().hex
+
+
 class RequestIdMiddleware(MiddlewareMixin):
     """Takes the caller's `X-Request-ID` when it is a harmless one, else makes one. Stands first, so that nothing answers without."""
 
     def process_request(self, request: HttpRequest) -> None:
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _USABLE.fullmatch(given) else uuid.uuid4().hex
+        request_id = usable(request.META.get("HTTP_X_REQUEST_ID", ""))
         request.META["HTTP_X_REQUEST_ID"] = request_id  # where the request log takes it from
         structlog.contextvars.bind_contextvars(request_id=request_id)
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from store import kept_pages
 from store.accounts import audit
 from store.accounts.models import User
 from store.accounts.publishers import require_role
@@ -30,6 +31,7 @@ def deprecate(user: User, version: Version, *, notice: str) -> None:
         current = _locked(version, State.RELEASED)
         Version.objects.filter(pk=current.pk).update(deprecated_at=current.deprecated_at or timezone.now(), notice=notice)
         audit.record(user, "version.deprecate", version.public_id, name=version.full_name, notice=notice)
+        kept_pages.outdate([version.listing.full_name])
     version.refresh_from_db()
 
 
@@ -41,6 +43,7 @@ def recommend_again(user: User, version: Version) -> None:
         if not deprecated.update(deprecated_at=None, notice=""):
             raise Conflict
         audit.record(user, "version.undeprecate", version.public_id, name=version.full_name)
+        kept_pages.outdate([version.listing.full_name])
     version.refresh_from_db()
 
 
@@ -56,6 +59,7 @@ def yank(user: User, version: Version, *, notice: str) -> None:
             raise BuiltOn
         Version.objects.filter(pk=version.pk).update(state=State.YANKED, notice=notice)
         audit.record(user, "version.yank", version.public_id, name=version.full_name, notice=notice)
+        kept_pages.outdate([version.listing.full_name])
     version.refresh_from_db()
 
 
@@ -67,6 +71,7 @@ def bring_back(user: User, version: Version) -> None:
         if not withdrawn.update(state=State.RELEASED, deprecated_at=None, notice=""):
             raise Conflict
         audit.record(user, "version.unyank", version.public_id, name=version.full_name)
+        kept_pages.outdate([version.listing.full_name])
     version.refresh_from_db()
 
 

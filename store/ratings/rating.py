@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
+from store import kept_pages
 from store.accounts import audit
 from store.accounts.models import Membership, User
 from store.accounts.publishers import require_role
@@ -61,6 +62,7 @@ def _write(user: User, listing: Listing, fields: dict[str, Any]) -> Rating:
         rating, created = Rating.objects.get_or_create(listing=listing, user=user, defaults=fields)
         if created:
             summaries.apply(listing.pk, before=None, after=rating.stars)
+            kept_pages.outdate([listing.full_name])
             _tell_publisher(rating)
             return rating
         current = Rating.objects.select_for_update().filter(pk=rating.pk).first()
@@ -73,6 +75,7 @@ def _write(user: User, listing: Listing, fields: dict[str, Any]) -> Rating:
         if current.hidden_at is None:
             before = current.stars if current.withdrawn_at is None else None
             summaries.apply(listing.pk, before=before, after=fields["stars"])
+            kept_pages.outdate([listing.full_name])
         rating.refresh_from_db()  # while it is locked: behind the commit its author may have withdrawn it
         return rating
 
@@ -93,6 +96,7 @@ def withdraw(user: User, rating: Rating) -> None:
         Rating.objects.filter(pk=current.pk).update(withdrawn_at=timezone.now())
         if current.hidden_at is None:
             summaries.apply(current.listing_id, before=current.stars, after=None)
+            kept_pages.outdate([rating.listing.full_name])
 
 
 def reply(user: User, rating: Rating, *, text: str) -> Reply:
@@ -150,6 +154,7 @@ def settle_flag(user: User, flag: Flag, *, uphold: bool) -> None:
             hidden = Rating.objects.filter(pk=rating.pk, hidden_at__isnull=True).update(hidden_at=timezone.now())
             if hidden and rating.withdrawn_at is None:
                 summaries.apply(rating.listing_id, before=rating.stars, after=None)
+                kept_pages.outdate([rating.listing.full_name])
         audit.record(user, "rating.hide" if uphold else "flag.dismiss", rating.public_id, flag=flag.public_id, reason=flag.reason)
 
 

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from store import kept_pages
 from store.catalog import licences
 from store.catalog.models import (
     Ancestry,
@@ -71,6 +72,7 @@ def outdate(listings: QuerySet[Listing]) -> None:
         entries = SearchEntry.objects.filter(listing__in=listings.values("pk"))
         _locked(entries)
         entries.update(is_stale=True)
+        kept_pages.outdate_all()
 
 
 def _locked(entries: QuerySet[SearchEntry]) -> dict[int, float]:
@@ -91,6 +93,7 @@ def recheck(listing: Listing) -> None:
         entries = SearchEntry.objects.filter(listing__in=built_on(listing).values("pk"))
         _locked(entries)
         entries.update(is_listed=Exists(now_listed))
+        kept_pages.outdate_all()
 
 
 def refresh_stale(limit: int = 2000) -> int:
@@ -140,21 +143,28 @@ def write(pks: Sequence[int]) -> None:
         # Locked before anything is read: a suspension meanwhile waits, or has been read; it is never written over.
         heats = _locked(SearchEntry.objects.filter(listing__in=pks))
         sources = _read(pks)
-        entries = [_entry(source, heats.get(pk, 0.0)) for pk, source in sources.items()]
-        texts, words = [], set()
-        for entry in entries:
-            source = sources[entry.listing_id]
-            names, lead, body = _words(source)
-            words |= {*names, *lead}
-            texts.append(SearchText(listing_id=entry.listing_id, terms=_terms(source, entry.facts, names, lead, body)))
+        entries, texts, words = [], [], set()
+        for pk, source in sources.items():
+            entry, text, its_words = made_of(source, heat=heats.get(pk, 0.0))
+            entries.append(entry)
+            texts.append(text)
+            words |= its_words
         fields = [f.attname for f in SearchEntry._meta.concrete_fields if not f.primary_key and f.name not in DYNAMIC]
         keep: dict[str, Any] = {"update_conflicts": True, "unique_fields": ["listing"]}
         SearchEntry.objects.bulk_create(entries, update_fields=fields, batch_size=SLICE, **keep)
         SearchText.objects.bulk_create(texts, update_fields=["terms"], batch_size=SLICE, **keep)
         spelling.learn(words)
+        kept_pages.outdate(f"{source.row['publisher__slug']}/{source.row['slug']}" for source in sources.values())
 
 
 # ---------------------------------------------------------------- what is said of one
+
+
+def made_of(source: Source, *, heat: float) -> tuple[SearchEntry, SearchText, set[str]]:
+    """Its rows, not saved, and the words that spelling should know."""
+    entry = _entry(source, heat)
+    names, lead, body = _words(source)
+    return entry, SearchText(listing_id=entry.listing_id, terms=_terms(source, entry.facts, names, lead, body)), {*names, *lead}
 
 
 def _words(source: Source) -> tuple[list[str], list[str], list[str]]:
@@ -233,7 +243,7 @@ def _facts(source: Source, *, price: float, rating: float, quality: float | None
 # ---------------------------------------------------------------- reading
 
 
-_LISTING = (
+OF_LISTING = (
     *("pk", "slug", "publisher__slug", "publisher__name", "licence", "languages", "current_version", "current_version__kind"),
     *("current_version__facts", "live_revision", "input_price_micro", "output_price_micro", "allow_download", "published_at"),
     "rating_summary__bayesian",
@@ -247,7 +257,7 @@ _MEASURED = ("name", "value", "base_value", "difference_low", "difference_high",
 
 def _read(pks: Sequence[int]) -> dict[int, Source]:
     """By listing; in a constant number of queries. Named columns only, so that the migration that fills the index can call it."""
-    rows = Listing.objects.filter(pk__in=pks).order_by("pk").values(*_LISTING)
+    rows = Listing.objects.filter(pk__in=pks).order_by("pk").values(*OF_LISTING)
     sources = {row["pk"]: Source(row) for row in rows}
     for listing_id in Listing.objects.listed().filter(pk__in=pks).values_list("pk", flat=True):
         sources[listing_id].is_listed = True
