@@ -53,10 +53,10 @@ def main() -> None:
     if options.measure:
         print(json.dumps(_measure(options.repeats)))
         return
-    urls = {size: _url(options.url, size) for size in options.sizes}
+    urls = {size: url_of(options.url, size) for size in options.sizes}
     for size, url in urls.items():
         if not options.as_they_are:
-            _fill(size, url)
+            fill(size, url)
     if options.only_fill:
         return
     rounds: dict[int, list[dict[str, list[float]]]] = {size: [] for size in urls}
@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _url(template: str, size: int) -> str:
+def url_of(template: str, size: int) -> str:
     return template.format(size=size) if template else f"sqlite:///{FOLDER / str(size) / 'store.sqlite3'}"
 
 
@@ -95,7 +95,7 @@ def _child(url: str, size: int, module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _fill(size: int, url: str) -> None:
+def fill(size: int, url: str) -> None:
     """Makes the catalogue unless it is there in full."""
     if url.startswith("postgres"):
         _make_database(url)

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import django
@@ -94,10 +95,9 @@ def _fill(missing: list[range], processes: int) -> None:
     from store.catalog.search import spelling
 
     words: set[str] = set()
-    begun, done = time.monotonic(), 0
-    for new in _written(missing, processes):
+    begun = time.monotonic()
+    for done, new in enumerate(_written(missing, processes), start=1):
         words |= new
-        done += 1
         print(f"{done} of {len(missing)} chunks: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     spelling.learn(words)
 
@@ -130,24 +130,27 @@ def _write(chunk: range, ground: Any) -> set[str]:
 
     from benchmarks.catalogue_rows import rows_of
 
-    tables: dict[Any, list[Any]] = defaultdict(list)
+    tables: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     words: set[str] = set()
     for number in chunk:
         rows, new = rows_of(number, ground)
         words |= new
-        for row in rows:
-            tables[type(row)].append(row)
+        for model, row in rows:
+            tables[model].append(row)
     with transaction.atomic():
         for model, rows in tables.items():
             _insert(model, rows)
     return words
 
 
-def _insert(model: Any, rows: Iterable[Any]) -> None:
+def _insert(model: Any, rows: Iterable[dict[str, Any]]) -> None:
     from django.db import connection
 
     fields = model._meta.local_concrete_fields
-    values = ([field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields] for row in rows)
+    prepared = [(field.attname, partial(field.get_db_prep_save, connection=connection)) for field in fields]
+    fresh = model()
+    defaults = {field.attname: prepare(field.pre_save(fresh, True)) for field, (_name, prepare) in zip(fields, prepared, strict=True)}
+    values = ([prepare(row[name]) if name in row else defaults[name] for name, prepare in prepared] for row in rows)
     table, columns = model._meta.db_table, ", ".join(f'"{field.column}"' for field in fields)
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -163,11 +166,20 @@ def _insert(model: Any, rows: Iterable[Any]) -> None:
 
 
 def _tables() -> list[str]:
-    from benchmarks.catalogue_rows import Ancestry, Listing, ListingRevision, ListingText, Measurement, RatingSummary, Version
-    from store.catalog.models import SearchEntry, SearchText
+    from store.catalog.models import (
+        Ancestry,
+        Listing,
+        ListingRevision,
+        ListingText,
+        Measurement,
+        SearchEntry,
+        SearchText,
+        Version,
+    )
+    from store.ratings.models import RatingSummary
 
-    models = (Ancestry, Listing, ListingRevision, ListingText, Measurement, RatingSummary, Version, SearchEntry, SearchText)
-    return [model._meta.db_table for model in (*models, Listing.use_cases.through)]
+    models = [Ancestry, Listing, ListingRevision, ListingText, Measurement, RatingSummary, Version, SearchEntry, SearchText]
+    return [model._meta.db_table for model in [*models, Listing.use_cases.through]]
 
 
 @contextmanager

@@ -13,17 +13,14 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks import catalogue
+from benchmarks.serving import served_catalogue
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "var" / "lighthouse"
@@ -37,7 +34,7 @@ PAGES = {"home": "/en/", "explore": "/en/explore/", "listing": "/en/gpts/{listin
 def main() -> None:
     options = _options()
     _install()
-    with _store(options.url) as (site, listing):
+    with nullcontext((options.url.rstrip("/"), "")) if options.url else served_catalogue(LISTINGS) as (site, listing):
         results = {
             (name, form): _ask(site + path.format(listing=options.listing or listing), flags, runs=options.runs)
             for name, path in PAGES.items()
@@ -60,76 +57,6 @@ def _install() -> None:
     TOOLS.mkdir(parents=True, exist_ok=True)
     (TOOLS / "package.json").write_text('{"private": true}\n')
     subprocess.run(["npm", "install", "--no-audit", "--no-fund", VERSION], cwd=TOOLS, check=True, stdout=sys.stderr)
-
-
-@contextmanager
-def _store(url: str) -> Iterator[tuple[str, str]]:
-    """The address of a store, and a listing in it."""
-    if url:
-        yield url.rstrip("/"), ""
-        return
-    database = catalogue._url("", LISTINGS)
-    catalogue._fill(LISTINGS, database)
-    folder, ports = catalogue.FOLDER / str(LISTINGS), [_free_port(), _free_port()]
-    site = f"http://127.0.0.1:{ports[0]}"
-    environment = {**os.environ, "DATABASE_URL": database, "VAR_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "store.settings", "DEMO": "0"}
-    environment |= {
-        "VALKEY_PORT": str(ports[1]),
-        "SITE_URL": site,
-        "PYTHONPATH": str(ROOT),
-        "LOG_LEVEL": "ERROR",
-        "PYTHONWARNINGS": "ignore",
-    }
-
-    def run(*command: str) -> list[str]:
-        return [sys.executable, *command]
-
-    subprocess.run(run("manage.py", "migrate", "-v0"), cwd=ROOT, env=environment, check=True)
-    subprocess.run(run("manage.py", "collectstatic", "--noinput", "-v0"), cwd=ROOT, env=environment, check=True)
-    found = subprocess.run(run("-c", _BEST), cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    broker = subprocess.Popen(run("-c", _BROKER), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    server = ("-m", "uvicorn", "store.asgi:application", "--port", str(ports[0]), "--log-level", "warning")
-    web = subprocess.Popen(run(*server), cwd=ROOT, env=environment)
-    try:
-        _wait_for(f"{site}/healthz")
-        yield site, found.stdout.strip()
-    finally:
-        for process in (web, broker):
-            process.terminate()
-            process.wait(timeout=20)
-
-
-_BEST = """
-import django; django.setup()
-from store.catalog.models import SearchEntry
-best = SearchEntry.objects.filter(is_listed=True).order_by("-rank").values_list("listing__publisher__slug", "listing__slug").first()
-print("/".join(best))
-"""
-_BROKER = """
-import os, django; django.setup()
-from django.conf import settings
-from store.supervision.broker import embedded_valkey
-command = [*embedded_valkey(settings.VAR_DIR / "valkey"), "--appendonly", "no"]
-os.execv(command[0], command)
-"""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def _ask(url: str, flags: list[str], *, runs: int) -> dict[str, Any]:

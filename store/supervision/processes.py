@@ -97,11 +97,16 @@ def _store_env(site: Site) -> dict[str, str]:
     return {**os.environ, "HOST": site.host, "PORT": str(site.port), "SITE_URL": site.url, **_QUIET}
 
 
-def _web(site: Site) -> ProcessSpec:
-    argv = (
-        *_python("-m", "uvicorn", "store.asgi:application", "--host", site.host, "--port", str(site.port)),
+def web_server(application: str, host: str, port: int) -> tuple[str, ...]:
+    """The command that serves an ASGI application as the store is served."""
+    return (
+        *_python("-m", "uvicorn", application, "--host", host, "--port", str(port)),
         *("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5", "--lifespan", "off"),
     )
+
+
+def _web(site: Site) -> ProcessSpec:
+    argv = web_server("store.asgi:application", site.host, site.port)
     reached = "127.0.0.1" if site.host in ("0.0.0.0", "") else site.host
     return ProcessSpec("web", argv, SERVICES, lambda: _serves(reached, site.port), _store_env(site))
 

@@ -39,7 +39,7 @@ def plain(word: str) -> str:
 
 
 def is_cjk(run: str) -> bool:
-    return _IS_CJK.match(run) is not None
+    return not run.isascii() and _IS_CJK.match(run) is not None
 
 
 def pairs(run: str) -> list[str]:
@@ -51,7 +51,10 @@ def index_terms(text: str) -> list[str]:
     """The terms under which `text` is found; the same one twice counts once."""
     terms: dict[str, None] = {}
     for run in runs(text):
-        terms |= dict.fromkeys([*pairs(run), run[-1]] if is_cjk(run) else [run])
+        if is_cjk(run):
+            terms |= dict.fromkeys([*pairs(run), run[-1]])
+        else:
+            terms[run] = None
     return list(terms)
 
 
