@@ -99,7 +99,8 @@ def fill(size: int, url: str) -> None:
     """Makes the catalogue unless it is there in full."""
     if url.startswith("postgres"):
         _make_database(url)
-    print(_child(url, size, "benchmarks.catalogue_filling", str(size)), file=sys.stderr)
+    processes = os.cpu_count() or 1 if url.startswith("postgres") else 1
+    print(_child(url, size, "benchmarks.catalogue_filling", str(size), "--processes", str(processes)), file=sys.stderr)
 
 
 def _make_database(url: str) -> None:

@@ -33,12 +33,15 @@ def main() -> None:
     from django.core.management import call_command
     from django.db import connection
 
+    from store.catalog.search import heading
+
     call_command("migrate", verbosity=0)
     begun = time.monotonic()
     if missing := _missing(options.size):
         make_ground(options.size)
         with _without_indexes():
             _fill(missing, options.processes if connection.vendor == "postgresql" else 1)
+    if heading.choose() or missing:
         finish()
     print(f"{options.size:,} listings, {time.monotonic() - begun:.0f} s")
 

@@ -61,6 +61,7 @@ def _configuration() -> dict[str, Any]:
             "announce-missed-versions": {"task": "store.catalog.announce_missed", "schedule": 60.0, "options": {"expires": 60}},
             "rate-arena": {"task": "store.playground.rate_arena", "schedule": 600.0, "options": {"expires": 600}},
             "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},
+            "choose-head-of-catalogue": {"task": "store.catalog.choose_head", "schedule": 600.0, "options": {"expires": 600}},
             "void-stale-generations": {"task": "store.generation.void_stale", "schedule": 30.0, "options": {"expires": 30}},
             "send-unsent-emails": {"task": "store.notifications.send_unsent", "schedule": 60.0, "options": {"expires": 60}},
             "send-weekly-digests": {"task": "store.notifications.send_digests", "schedule": 3600.0, "options": {"expires": 3600}},

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.core.cache import cache
 
 from store.catalog import announcing, collecting
-from store.catalog.search import documents
+from store.catalog.search import documents, heading
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,11 @@ def refresh_stale() -> int:
 def rerank() -> None:
     """The next piece of the round; whoever loses the place begins again."""
     cache.set(_PLACE, documents.rerank(after=int(cache.get(_PLACE) or 0)), timeout=None)
+
+
+@shared_task(name="store.catalog.choose_head")
+def choose_head() -> int:
+    return heading.choose()
 
 
 @shared_task(name="store.catalog.collect")

@@ -8,8 +8,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from store.catalog import listings, releases, search
-from store.catalog.models import Listing, SearchEntry, SearchText, UseCase, Version
-from store.catalog.search import documents, finding, spelling, terms
+from store.catalog.models import Listing, SearchEntry, SearchHead, SearchText, UseCase, Version
+from store.catalog.search import documents, finding, heading, spelling, terms
 from tests import making
 
 pytestmark = pytest.mark.django_db
@@ -218,7 +218,7 @@ def test_of_more_than_can_be_looked_at_the_best_come_first_and_counts_say_at_lea
     SearchEntry.objects.filter(listing__slug="gpt-0").update(rank=0.9)
     SearchEntry.objects.filter(listing__slug="gpt-5").update(rank=0.8)
     monkeypatch.setattr(finding, "CANDIDATES", 2)
-    monkeypatch.setattr(finding, "HEAD", 2)
+    monkeypatch.setattr(finding, "READ", 2)
 
     for found in (search.find(q="does"), search.find(facts=["use/write"]), search.find(q="does", facts=["use/write"])):
         assert [listing.slug for listing in found.page().listings][:2] == ["gpt-0", "gpt-5"]
@@ -311,7 +311,9 @@ def test_no_term_is_cut_by_the_database(base: Version) -> None:
 def test_a_page_with_its_counts_costs_the_same_however_many(base: Version, query: dict, django_assert_num_queries: object) -> None:
     listed(base, "gpt-first", use_cases=["chat", "write"])
     words, facts = bool(query.get("q")), query.get("facts", [])
-    expected = 1 + (4 if words else 1) + 3 + len(facts) + (0 if words or facts else 1)
+    looked_up = 5 if words else 2 if facts else 1  # the whole name, the head, three places; or the walk, and whether it is all
+    counted = len(facts) * (2 if words else 1) + (0 if words or facts else 1)
+    expected = 1 + looked_up + 3 + counted
 
     for more in (0, 12):
         for number in range(more):
@@ -333,7 +335,7 @@ def test_writing_many_costs_as_many_queries_as_writing_one(base: Version, django
     documents.write(pks)
 
     for some in (pks[:1], pks):
-        with django_assert_num_queries(13):  # type: ignore[operator]
+        with django_assert_num_queries(14):  # type: ignore[operator]
             documents.write(some)
 
 
@@ -341,3 +343,55 @@ def test_terms_of_runs() -> None:
     assert terms.index_terms("摘要工具 AI 工具") == ["摘要", "要工", "工具", "具", "ai"]
     assert list(terms.runs("a_b・ー―x")) == ["a", "b", "ー", "x"]
     assert terms.fact("licence", "GPL 3 'or later'") == "licence/GPL-3-or-later-"
+
+
+# ---------------------------------------------------------------- the head of a large catalogue
+
+
+@pytest.fixture
+def large(base: Version, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
+    """Six listings, the later the better, of which the index of words gives two at most; the head has the best three."""
+    listed_ones = [listed(base, f"gpt-{number}", use_cases=["write"]) for number in range(6)]
+    for number, listing in enumerate(listed_ones):
+        SearchEntry.objects.filter(listing=listing).update(rank=0.5 + number / 20)
+    monkeypatch.setattr(finding, "CANDIDATES", 2)
+    monkeypatch.setattr(finding, "READ", 0)
+    monkeypatch.setattr(heading, "HEAD", 3)
+    monkeypatch.setattr(heading, "SLACK", 0)
+    monkeypatch.setattr(heading, "LARGE", 7)
+    assert heading.choose() == 3
+    return listed_ones
+
+
+def test_the_best_of_many_are_found_in_the_head(large: list[Listing]) -> None:
+    found = search.find(q="does")
+
+    assert [listing.slug for listing in found.page().listings] == ["gpt-5", "gpt-4", "gpt-3"]
+    assert found.total.has_more
+
+
+def test_what_the_head_lacks_is_found_all_the_same(large: list[Listing]) -> None:
+    assert names("gpt-0")[0] == "gpt-0"
+    assert [listing.slug for listing in search.find(q="gpt").best_named(5)][:3] == ["gpt-5", "gpt-4", "gpt-3"]
+
+
+def test_the_head_follows_ranks_words_and_suspensions(large: list[Listing], base: Version) -> None:
+    SearchEntry.objects.filter(listing=large[0]).update(rank=0.9)
+    SearchEntry.objects.filter(listing=large[5]).update(rank=0.1)
+
+    assert heading.choose() == 1
+    assert [listing.slug for listing in search.find(q="does").page().listings] == ["gpt-0", "gpt-4", "gpt-3"]
+    assert heading.choose() == 0
+
+    SearchHead.objects.update(terms=" letter ")
+    search.refresh(large[4])
+    assert SearchHead.objects.get(listing=large[4]).terms == SearchText.objects.get(listing=large[4]).terms
+    listings.suspend(large[4])
+    assert "gpt-4" not in names("gpt")
+
+
+def test_a_small_catalogue_has_no_head(large: list[Listing], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heading, "LARGE", 8)
+
+    assert heading.choose() == 0
+    assert not SearchHead.objects.exists()

@@ -1,8 +1,9 @@
 """Search that finds: Chinese and English, misspelt words, synonyms of use cases; ranked, counted and paged in bounded time.
 
 terms      the normalised form of words        questions  what a person's words ask for (with synonyms and spelling)
-documents  what is kept of a listing            engines    PostgreSQL's and SQLite's way to find terms
-ranking    the formula                          finding    candidates, scores, facets, pages
+documents  what is kept of a listing            heading    the best listings of a large catalogue once more
+engines    PostgreSQL's and SQLite's ways       ranking    the formula
+           to find terms                        finding    candidates, scores, facets, pages
 """
 
 from __future__ import annotations

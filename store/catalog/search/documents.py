@@ -30,7 +30,7 @@ from store.catalog.models import (
     UseCase,
     Version,
 )
-from store.catalog.search import ranking, spelling, terms
+from store.catalog.search import heading, ranking, spelling, terms
 from store.catalog.search.ranking import Measured
 
 CARD_CHARS = 2000  # of each description that can be found
@@ -153,6 +153,7 @@ def write(pks: Sequence[int]) -> None:
         keep: dict[str, Any] = {"update_conflicts": True, "unique_fields": ["listing"]}
         SearchEntry.objects.bulk_create(entries, update_fields=fields, batch_size=SLICE, **keep)
         SearchText.objects.bulk_create(texts, update_fields=["terms"], batch_size=SLICE, **keep)
+        heading.follow({text.listing_id: text.terms for text in texts})
         spelling.learn(words)
         kept_pages.outdate(f"{source.row['publisher__slug']}/{source.row['slug']}" for source in sources.values())
 

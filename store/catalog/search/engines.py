@@ -2,7 +2,7 @@
 
 An engine turns groups of alternatives into its own language and gives the SQL of the listings that hold them. PostgreSQL looks in
 the GIN index of `catalog_searchtext.doc`, SQLite in the FTS5 table `catalog_searchtext_fts`; both know the very same terms, whose
-beginnings they find by their indexes.
+beginnings they find by their indexes. The head of a large catalogue is kept likewise in `catalog_searchhead`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from store.catalog.search import terms
 from store.catalog.search.questions import Alternative, Group, Term
 
 ENTRY = "catalog_searchentry"
+LISTING_OF_PLACE = 2**40 - 1  # the bits of a place in the head that say the listing
+PROBED = 20  # of the head, one of which is probably listed still
 
 
 class Engine(ABC):
@@ -30,6 +32,14 @@ class Engine(ABC):
     @abstractmethod
     def sql(self, columns: str) -> str:
         """SELECT `columns` of the entries `e` whose terms match; to be followed by AND, ORDER BY and LIMIT."""
+
+    @abstractmethod
+    def best_of_head(self) -> str:
+        """SELECT `listing_id` of those of the head whose terms match, the best first; its parameters are the expression and a limit."""
+
+    def head_sql(self, columns: str) -> str:
+        """The same as `sql` of those; with two parameters."""
+        return f"SELECT {columns} FROM ({self.best_of_head()}) t CROSS JOIN {ENTRY} e WHERE e.listing_id = t.listing_id"
 
     def expression(self, groups: Iterable[Group], facts: Iterable[str] = (), *, mark: str = terms.BODY) -> str:
         """All groups, with their words in the place that `mark` says, and all facts; "" when some group can't be met there."""
@@ -58,6 +68,9 @@ class PostgreSQL(Engine):
     def sql(self, columns: str) -> str:
         return f"SELECT {columns} FROM catalog_searchtext t JOIN {ENTRY} e ON e.listing_id = t.listing_id WHERE t.doc @@ %s::tsquery"
 
+    def best_of_head(self) -> str:
+        return "SELECT listing_id FROM catalog_searchhead WHERE doc @@ %s::tsquery ORDER BY place LIMIT %s"
+
 
 class SQLite(Engine):
     all_of, any_of = "AND", "OR"
@@ -72,6 +85,13 @@ class SQLite(Engine):
             "WHERE t.catalog_searchtext_fts MATCH %s"
         )
 
+    def best_of_head(self) -> str:
+        # In this very order the index has them, so it reads no more of them than are wanted.
+        return (
+            f"SELECT rowid & {LISTING_OF_PLACE} AS listing_id FROM catalog_searchhead_fts "
+            "WHERE catalog_searchhead_fts MATCH %s ORDER BY rowid LIMIT %s"
+        )
+
 
 def engine() -> Engine:
     return PostgreSQL() if connection.vendor == "postgresql" else SQLite()
@@ -82,9 +102,10 @@ def known(words: Sequence[str]) -> set[str]:
     if not words:
         return set()
     found = engine()
-    probes = [f"EXISTS ({found.sql('1')} AND e.is_listed LIMIT 1)" for _word in words]
+    probe = f"EXISTS ({found.head_sql('1')} AND e.is_listed) OR EXISTS ({found.sql('1')} AND e.is_listed LIMIT 1)"
+    terms = (found.term(word, is_prefix=True) for word in words)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(probes)}", [found.term(word, is_prefix=True) for word in words])
+        cursor.execute(f"SELECT {', '.join([probe] * len(words))}", [value for term in terms for value in (term, PROBED, term)])
         (row,) = cursor.fetchall()
     return {word for word, is_known in zip(words, row, strict=True) if is_known}
 

@@ -1,10 +1,10 @@
 """From a search to its page: candidates by their terms, scores, facets with counts, and pages by position.
 
 A search with neither words nor filters walks the index of its order, at any depth. Every other takes the listings that match, at
-most CANDIDATES for each place the words may stand in, and orders them by themselves. When more match than that, the first
-HEAD of the catalogue in the wanted order are looked through as well, so that the top of the list is right; what
-follows is then some of the rest, and every count is a least one. So nothing costs more than a fixed amount, however many
-listings there are.
+most CANDIDATES for each place the words may stand in, and orders them by themselves. When more match than that, the top of the list
+is right all the same, since the best are looked for first: words in the head of the catalogue (`heading`), filters in the first
+WALKED of the wanted order. What follows is then some of the rest, and every count is a least one. So nothing costs more than a
+fixed amount, however many listings there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import Q, QuerySet
@@ -23,12 +23,14 @@ from django.utils.translation import get_language
 from store.catalog.models import Listing, SearchEntry
 from store.catalog.search import documents, ranking, terms
 from store.catalog.search.engines import ENTRY, engine, known
-from store.catalog.search.questions import Group, Question, understand
+from store.catalog.search.questions import Alternative, Group, Question, Term, understand
 from store.catalog.search.synonyms import Synonyms
 
-CANDIDATES = 2_000  # enough to show "1,000+"; with 10,000 a million listings cost five times as much to filter
+CANDIDATES = 1_000  # enough to show "1,000+"; with 10,000 a million listings cost ten times as much to filter
 COUNTED = 1_000  # beyond it a count is shown as "1,000+"
-HEAD = 1_000
+WALKED = 4_000  # of the wanted order, by their facts
+SAMPLE = 100  # of the best are enough to count facets by in a large catalogue: "100+"
+READ = 1_000  # of the wanted order, by their words, where the head does not know them
 PART = 1_000  # candidates for each word where nothing holds all of them
 MAX_CHARS = 200  # of a question
 
@@ -78,8 +80,13 @@ class Position:
         return cls(number, int(listing)) if math.isfinite(number) else None
 
 
-@dataclass(frozen=True)
-class Candidate:
+Row = tuple[int, Any, float, str]  # listing, key of the order, rank, facts
+_PLACES = ((ranking.IN_NAME, terms.NAME), (ranking.IN_LEAD, terms.LEAD), (ranking.ANYWHERE, terms.BODY))
+
+
+class Candidate(NamedTuple):
+    """Ordered as it stands: by key, then by listing."""
+
     key: float | str
     listing_id: int
     facts: str
@@ -116,15 +123,9 @@ class Counted:
     facts: Counter[str]
 
     @classmethod
-    def of(cls, groups: Iterable[tuple[str, int]], *, is_least: bool = False) -> Counted:
-        """From how many candidates have the very same facts."""
-        facts: Counter[str] = Counter()
-        candidates = 0
-        for text, number in groups:
-            candidates += number
-            for fact in text.split():
-                facts[fact] += number
-        return cls(candidates, is_least or candidates > CANDIDATES, facts)
+    def of(cls, facts: Sequence[str], *, is_least: bool) -> Counted:
+        """From the facts of each candidate."""
+        return cls(len(facts), is_least, Counter(" ".join(facts).split()))
 
 
 @dataclass
@@ -159,8 +160,14 @@ class Found:
     def best_named(self, limit: int) -> list[Listing]:
         """The best of those with all the words in their names; for suggestions."""
         best: dict[int, Candidate] = {}
-        self._take(best, ranking.IN_NAME, terms.NAME)
-        ids = [row.listing_id for row in sorted(best.values(), key=lambda row: (row.key, row.listing_id), reverse=True)[:limit]]
+        if self.question.groups:
+            self._add(best, ranking.EXACT, self._fetch(self._whole_name, CANDIDATES))
+            expression = self._expression(terms.NAME)
+            for _text, rows in self._fetch_head([(ranking.IN_NAME, expression)], limit):
+                self._add(best, ranking.IN_NAME, rows)
+            if len(best) < limit:
+                self._add(best, ranking.IN_NAME, self._fetch(expression, CANDIDATES))
+        ids = [row.listing_id for row in sorted(best.values(), reverse=True)[:limit]]
         listed = Listing.objects.listed().select_related("publisher", "live_revision", "current_version")
         loaded = {listing.pk: listing for listing in listed.filter(pk__in=ids).prefetch_related("live_revision__texts")}
         return [loaded[pk] for pk in ids if pk in loaded]
@@ -186,24 +193,22 @@ class Found:
         is_falling = _order(self.search.sort)[1]
         mark = (position.key, position.listing_id)
         if is_falling:
-            return [row for row in self._ordered if (row.key, row.listing_id) < mark]
-        return [row for row in self._ordered if (row.key, row.listing_id) > mark]
+            return [row for row in self._ordered if row[:2] < mark]
+        return [row for row in self._ordered if row[:2] > mark]
 
     @cached_property
     def _ordered(self) -> list[Candidate]:
         is_falling = _order(self.search.sort)[1]
-        return sorted(self._candidates, key=lambda row: (row.key, row.listing_id), reverse=is_falling)
+        return sorted(self._candidates, reverse=is_falling)
 
     @cached_property
     def _candidates(self) -> list[Candidate]:
         """Every listing once, at its best place."""
         if self.question.is_unreadable:
             return []
-        best: dict[int, Candidate] = {}
-        for text, mark in self._places():
-            self._is_cut = self._take(best, text, mark)
-            if self._is_cut:
-                break
+        if not self.question.groups:
+            return [Candidate(key, listing_id, facts) for listing_id, key, _rank, facts in self._by_facts()]
+        best = self._by_score() if self.search.sort == "best" else self._by_words()
         if not best and len(self.question.groups) > 1:
             self._is_in_part = True
             for candidate in self._in_part():
@@ -218,44 +223,82 @@ class Found:
         """Whether no listing holds all the words, and those are shown that hold some."""
         return bool(self._candidates) and self._is_in_part
 
-    def _places(self) -> list[tuple[float, str]]:
-        if not self.question.groups:
-            return [(0.0, terms.BODY)]
-        return [(ranking.IN_NAME, terms.NAME), (ranking.IN_LEAD, terms.LEAD), (ranking.ANYWHERE, terms.BODY)]
+    def _by_facts(self) -> list[Row]:
+        """Those that match of the first of the wanted order, and others where they are too few."""
+        first = self._walked(self.search.facts, self.search.sort)
+        if len(first) > CANDIDATES or not self._is_large:
+            self._is_cut = len(first) > CANDIDATES
+            return first
+        others = self._fetch(self._expression(), CANDIDATES + 1)
+        self._is_cut = len(others) > CANDIDATES
+        return list({row[0]: row for row in [*first, *others]}.values())
 
-    def _take(self, best: dict[int, Candidate], text: float, mark: str) -> bool:
-        """Adds the listings that match there; whether there were more than could be taken."""
-        expression = engine().expression(self.question.groups, self.search.facts, mark=mark)
-        if not expression:
-            return False
-        rows = self._fetch(expression, CANDIDATES + 1)
-        is_cut = len(rows) > CANDIDATES
-        if is_cut:
-            rows = [*self._head(mark), *rows[:CANDIDATES]]
-        whole = self._named_exactly() if mark == terms.NAME and rows else set()
+    def _by_words(self) -> dict[int, Candidate]:
+        """In an order to which the place of the words says nothing."""
+        rows = self._fetch(self._expression(), CANDIDATES + 1)
+        self._is_cut = len(rows) > CANDIDATES
+        best: dict[int, Candidate] = {}
+        self._add(best, 0.0, [*(self._read_through(terms.BODY) if self._is_cut else []), *rows])
+        return best
+
+    def _by_score(self) -> dict[int, Candidate]:
+        best: dict[int, Candidate] = {}
+        self._add(best, ranking.EXACT, self._fetch(self._whole_name, CANDIDATES))
+        of_head = self._fetch_head([(text, self._expression(mark)) for text, mark in _PLACES], CANDIDATES + 1)
+        for text, rows in of_head:
+            self._add(best, text, rows)
+        self._is_cut = len(best) > CANDIDATES
+        for text, mark in _PLACES:
+            if not self._is_cut:
+                rows = self._fetch(self._expression(mark), CANDIDATES + 1)
+                self._is_cut = len(rows) > CANDIDATES
+                self._add(best, text, [*(self._read_through(mark) if self._is_cut and not of_head else []), *rows])
+        return best
+
+    def _add(self, best: dict[int, Candidate], text: float, rows: Iterable[Row]) -> None:
+        by_score = self.search.sort == "best"
         for listing_id, key, rank, facts in rows:
             if listing_id not in best:
-                fit = ranking.EXACT if listing_id in whole else text
-                best[listing_id] = Candidate(self._key(key, rank, fit), listing_id, facts)
-        return is_cut
+                best[listing_id] = Candidate(_score(text, rank) if by_score else key, listing_id, facts)
 
-    def _key(self, key: float | str, rank: float, text: float) -> float | str:
-        by_score = self.search.sort == "best" and self.question.groups
-        return round(ranking.score_of(text, rank), 6) if by_score else key
+    # ---------------------------------------------------------------- rows of the database
 
-    def _named_exactly(self) -> set[int]:
-        return {row[0] for row in self._fetch(engine().term(documents.whole_name(self.search.q), is_prefix=False), CANDIDATES)}
+    def _expression(self, mark: str = terms.BODY) -> str:
+        return engine().expression(self.question.groups, self.search.facts, mark=mark)
 
-    def _fetch(self, expression: str, limit: int) -> list[tuple[Any, ...]]:
-        column = _order(self.search.sort)[0]
-        sql = engine().sql(f"e.listing_id, e.{column}, e.rank, e.facts")
-        return _rows(f"{sql} AND e.is_listed LIMIT {limit}", [expression])
+    @property
+    def _whole_name(self) -> str:
+        return engine().expression([_exactly(documents.whole_name(self.search.q))], self.search.facts)
 
-    def _head(self, mark: str) -> list[tuple[Any, ...]]:
-        """What matches of the first HEAD listings in the wanted order, looked at one by one."""
+    @property
+    def _columns(self) -> str:
+        return f"e.listing_id, e.{_order(self.search.sort)[0]}, e.rank, e.facts"
+
+    def _fetch(self, expression: str, limit: int) -> list[Row]:
+        return _rows(f"{engine().sql(self._columns)} AND e.is_listed LIMIT {limit}", [expression]) if expression else []
+
+    def _fetch_head(self, expressions: Sequence[tuple[float, str]], limit: int) -> list[tuple[float, list[Row]]]:
+        """For each of them that can be met, with what belongs to it, what matches of the head. One query."""
+        asked = [(text, expression) for text, expression in expressions if expression]
+        one = f"SELECT %s, part.* FROM ({engine().head_sql(self._columns)} AND e.is_listed) part"
+        parameters = [value for at, (_text, expression) in enumerate(asked) for value in (at, expression, limit)]
+        rows = _rows(" UNION ALL ".join([one] * len(asked)), parameters) if asked else []
+        return [(text, found) for at, (text, _expression) in enumerate(asked) if (found := [row[1:] for row in rows if row[0] == at])]
+
+    def _walked(self, facts: Sequence[str], sort: str) -> list[Row]:
+        """What matches of the first WALKED listings in that order, at most CANDIDATES and one."""
+        column, is_falling = _order(sort)
+        down = "DESC" if is_falling else "ASC"
+        order = f"ORDER BY {column} {down}, listing_id {down}"
+        first = f"SELECT listing_id, {column}, rank, facts FROM {ENTRY} WHERE is_listed {order} LIMIT {WALKED}"
+        holds = " AND ".join(["facts LIKE %s"] * len(facts)) or "TRUE"
+        return _rows(f"SELECT * FROM ({first}) walked WHERE {holds} LIMIT {CANDIDATES + 1}", [f"% {fact} %" for fact in facts])
+
+    def _read_through(self, mark: str) -> list[Row]:
+        """What matches of the first READ listings in the wanted order, looked at one by one."""
         column, is_falling = _order(self.search.sort)
         sign = "-" if is_falling else ""
-        first = SearchEntry.objects.filter(is_listed=True).order_by(f"{sign}{column}", f"{sign}listing").values("listing")[:HEAD]
+        first = SearchEntry.objects.filter(is_listed=True).order_by(f"{sign}{column}", f"{sign}listing").values("listing")[:READ]
         matching = SearchEntry.objects.filter(listing__in=first)
         for fact in self.search.facts:
             matching = matching.filter(facts__contains=f" {fact} ")
@@ -266,8 +309,7 @@ class Found:
     def _in_part(self) -> Iterable[Candidate]:
         """Listings that hold some of the words, by how many: one query for all of them."""
         found = engine()
-        column = _order(self.search.sort)[0]
-        one = f"SELECT * FROM ({found.sql(f'e.listing_id, e.{column}, e.rank, e.facts')} AND e.is_listed LIMIT {PART}) part"
+        one = f"SELECT * FROM ({found.sql(self._columns)} AND e.is_listed LIMIT {PART}) part"
         expressions = [found.expression([group], self.search.facts, mark=terms.LEAD) for group in self.question.groups]
         held: Counter[int] = Counter()
         rows = {}
@@ -278,7 +320,7 @@ class Found:
             rows[row[0]] = row
         for listing_id, key, rank, facts in rows.values():
             text = ranking.IN_PART * held[listing_id] / len(expressions)
-            yield Candidate(self._key(key, rank, text), listing_id, facts)
+            yield Candidate(_score(text, rank) if self.search.sort == "best" else key, listing_id, facts)
 
     # ---------------------------------------------------------------- counts
 
@@ -299,17 +341,30 @@ class Found:
 
     def _count(self, search: Search) -> Counted:
         if search == self.search and not self._is_everything:
-            groups: Iterable[tuple[str, int]] = Counter(row.facts for row in self._candidates).items()
-            return Counted.of(groups, is_least=self._is_cut)
+            return Counted.of([row.facts for row in self._candidates], is_least=self._is_cut)
         if self.question.is_unreadable:
-            return Counted.of([])
-        if not search.facts and not self.question.groups:
-            inner, parameters = f"SELECT facts FROM {ENTRY} WHERE is_listed ORDER BY rank DESC, listing_id DESC LIMIT %s", []
+            return Counted.of([], is_least=False)
+        some, is_least = self._sample(search)
+        return Counted.of(some, is_least=is_least)
+
+    def _sample(self, search: Search) -> tuple[list[str], bool]:
+        """The facts of those that match, and whether there may be more: of the best alone where they are enough to count by."""
+        expression = engine().expression(self.question.groups, search.facts)
+        if self.question.groups:
+            best = [row[0] for row in _rows(f"{engine().head_sql('e.facts')} AND e.is_listed", [expression, CANDIDATES + 1])]
         else:
-            inner = f"{engine().sql('e.facts')} AND e.is_listed LIMIT %s"
-            parameters = [engine().expression(self.question.groups, search.facts)]
-        rows = _rows(f"SELECT facts, COUNT(*) FROM ({inner}) counted GROUP BY facts", [*parameters, CANDIDATES + 1])
-        return Counted.of([(facts, number) for facts, number in rows])
+            best = [row[3] for row in self._walked(search.facts, "best")]
+            if not search.facts or len(best) > CANDIDATES or not self._is_large:
+                return best, len(best) > CANDIDATES
+        if len(best) >= SAMPLE:
+            return best, True
+        every = [row[0] for row in _rows(f"{engine().sql('e.facts')} AND e.is_listed LIMIT {CANDIDATES + 1}", [expression])]
+        return every, len(every) > CANDIDATES
+
+    @cached_property
+    def _is_large(self) -> bool:
+        """Whether there are listings beyond those that are walked."""
+        return SearchEntry.objects.filter(is_listed=True)[WALKED : WALKED + 1].exists()
 
 
 def is_position(text: str, sort: str) -> bool:
@@ -330,6 +385,14 @@ def _order(sort: str) -> tuple[str, bool]:
     if column == "name":
         column = "name_zh" if (get_language() or "").startswith("zh") else "name_en"
     return column, is_falling
+
+
+def _score(text: float, rank: float) -> float:
+    return round(ranking.score_of(text, rank), 6)
+
+
+def _exactly(term: str) -> Group:
+    return (Alternative((Term(term, is_prefix=False),)),)
 
 
 def _contains(group: Group, mark: str) -> Q:
