@@ -227,6 +227,7 @@ VISITOR_TRIES_PER_DAY = env.int("VISITOR_TRIES_PER_DAY", 30)
 VISITOR_TRIES_PER_NETWORK = env.int("VISITOR_TRIES_PER_NETWORK", 300)  # a day, of all visitors from one network address
 SHARES_PER_DAY = env.int("SHARES_PER_DAY", 50)  # conversations that one person shares by link
 ARENA_BATTLES_PER_DAY = env.int("ARENA_BATTLES_PER_DAY", 100)  # of one person
+ARENA_LEAST_CONTENDERS = env.int("ARENA_LEAST_CONTENDERS", 4)  # that could answer a question: with fewer its asker knows the two
 REQUESTS_PER_MINUTE = env.int("REQUESTS_PER_MINUTE", 60)  # generations per person and minute
 FEEDBACK_LEAST_PEOPLE = env.int("FEEDBACK_LEAST_PEOPLE", 3)  # whose feedback a publisher is shown texts of, at least
 FIGURE_MODEL = env.str("FIGURE_MODEL", "")  # whose attention is shown to readers; empty: the free weights used most

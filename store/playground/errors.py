@@ -34,7 +34,7 @@ class Withdrawn(NotFound):
 
 class NoContenders(Conflict):
     code = "no_contenders"
-    message = _("There are not two GPTs by different publishers that could meet here now. Try another use case, or come back later.")
+    message = _("Too few GPTs could meet here now for you not to know which two they are. Try another use case, or come back later.")
 
 
 class NotComplete(Conflict):

@@ -93,6 +93,7 @@ class Battle(models.Model):
     class Doubt(models.TextChoices):
         NAMED = "named", _("an answer gives a name away")
         REPEATED = "repeated", _("the same was asked of the same two before")
+        ENOUGH = "enough", _("you have voted as often on one of the two as counts")
         BURST = "burst", _("too many alike in a short time")
 
     public_id = PublicIdField("btl")

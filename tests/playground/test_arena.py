@@ -35,6 +35,11 @@ pytestmark = pytest.mark.django_db
 LONG = "Which of the two is the better one for a letter to my landlord?"
 
 
+@pytest.fixture(autouse=True)
+def _a_small_store(settings: LazySettings) -> None:
+    settings.ARENA_LEAST_CONTENDERS = 2
+
+
 @pytest.fixture
 def base() -> Version:
     """Unlisted, so that it meets nobody."""
@@ -103,6 +108,18 @@ def test_a_use_case_and_a_language_are_kept_to_where_there_are_enough(base: Vers
     assert paired(voter, language="fr", use_case="write") < {"zh-1", "zh-2", "en-1"}
     with pytest.raises(NoContenders):
         paired(voter, use_case="code")
+
+
+def test_nobody_meets_where_who_asks_would_know_the_two(base: Version, voter: User, settings: LazySettings) -> None:
+    settings.ARENA_LEAST_CONTENDERS = 3
+    for slug, languages in (("zh-1", ["zh"]), ("zh-2", ["zh"])):
+        contender(base, slug, languages=languages)
+
+    with pytest.raises(NoContenders):
+        paired(voter)
+    contender(base, "en-1")
+
+    assert {frozenset(paired(voter, language="zh", seed=seed)) for seed in range(20)} > {frozenset({"zh-1", "zh-2"})}
 
 
 def test_a_price_or_a_suspension_since_the_index_was_written_keeps_a_gpt_out(base: Version, voter: User) -> None:
@@ -210,6 +227,7 @@ def test_an_answer_that_gives_a_name_away_makes_no_vote(base: Version, voter: Us
 
     assert doubt_of(fought(voter, one, two, answers=("I am Wordsmith 7.", "Hi."))) == "named"
     assert doubt_of(fought(voter, one, two, answers=("Hi.", "By house-of-two/two, with love"))) == "named"
+    assert doubt_of(fought(making.make_user(), one, two, answers=("I am WORDSMITH 7.", "Hi."))) == "named"
     assert doubt_of(fought(voter, one, two, answers=("A wordsmith writes.", "One, two, three: Wordsmith 77"))) == ""
 
 
@@ -235,7 +253,19 @@ def test_many_new_accounts_for_one_gpt_at_once_are_all_doubted(base: Version, vo
     assert Counter(Battle.objects.values_list("doubt", flat=True)) == {"burst": signs.BURST_VOTES, "": 1}
 
 
-def test_who_votes_faster_than_anybody_reads_is_doubted(base: Version, voter: User) -> None:
+def test_one_persons_votes_on_a_gpt_count_a_few_times_and_then_others_are_drawn(base: Version, voter: User) -> None:
+    one, two, three, four = (contender(base, slug) for slug in ("one", "two", "three", "four"))
+    voted(voter, one, two, "b", times=signs.VOTES_PER_VERSION - 1)
+
+    assert doubt_of(fought(voter, one, three)) == ""
+    assert doubt_of(fought(voter, four, one)) == "enough"
+    assert doubt_of(fought(voter, two, four)) == ""
+    assert doubt_of(fought(making.make_user(date_joined=voter.date_joined), one, two)) == ""
+    assert {frozenset(paired(voter, seed=seed)) for seed in range(9)} == {frozenset({"three", "four"})}
+
+
+def test_who_votes_faster_than_anybody_reads_is_doubted(base: Version, voter: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signs, "VOTES_PER_VERSION", 100)
     one, two = contender(base, "one"), contender(base, "two")
     for _ in range(signs.HASTY_VOTES - 1):
         battles.vote(fought(voter, one, two), choice="tie")

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from django.conf import LazySettings
 
 from store.accounts.models import User
 from store.catalog.models import Listing, Version
@@ -22,7 +23,8 @@ START = "/en/chat/arena/start/"
 
 
 @pytest.fixture(autouse=True)
-def contenders() -> list[Version]:
+def contenders(settings: LazySettings) -> list[Version]:
+    settings.ARENA_LEAST_CONTENDERS = 2
     base = making.make_base(slug="base")
     Listing.objects.filter(pk=base.listing_id).update(visibility="unlisted")
     return [making.make_prompt(base, making.make_listing(making.make_publisher(slug=f"house-of-{name}"), slug=name)) for name in ("p", "q")]

@@ -2,19 +2,22 @@
 
 Only free ones, because nobody should pay for the answer of a GPT they did not choose. Never two of one publisher, who could
 have one of theirs lose to another. The contenders are the best of the catalogue as explore ranks it, so that votes are not
-spread over a million listings; they share a use case and, where there are enough, the language of who asks.
+spread over a million listings; they share a use case and, where there are enough, the language of who asks. Where fewer than
+`settings.ARENA_LEAST_CONTENDERS` could meet, nobody does: who asks would know the two, which is what a blind vote is without.
 """
 
 from __future__ import annotations
 
 import random
 
+from django.conf import settings
+
 from store.accounts.models import User
 from store.billing import prices
 from store.catalog import naming, search
 from store.catalog.models import Listing, UseCase, Version
 from store.errors import NotFound
-from store.playground.arena import standings
+from store.playground.arena import signs, standings
 from store.playground.errors import NoContenders
 
 CONTENDERS = 100
@@ -24,10 +27,20 @@ _RANDOM = random.SystemRandom()
 def choose(user: User, *, use_case: UseCase | None, language: str, rng: random.Random = _RANDOM) -> tuple[Version, Version]:
     """Two versions in random order, with their lineage loaded. Raises NoContenders."""
     listings = _contenders(user, use_case)
+    if len(listings) < settings.ARENA_LEAST_CONTENDERS:
+        raise NoContenders
+    used_up = signs.used_up(user.pk)  # votes on these would not count
+    speaking = {listing.pk for listing in listings if _speaks(listing, language)}
+    if len(speaking) < settings.ARENA_LEAST_CONTENDERS:
+        speaking = set()
     votes = standings.vote_counts([listing.current_version_id for listing in listings])
     turns = {listing.pk: _turn(votes.get(listing.current_version_id, 0), rng) for listing in listings}
     waiting: list[Version] = []
-    for listing in sorted(listings, key=lambda listing: (not _speaks(listing, language), turns[listing.pk])):
+
+    def order(listing: Listing) -> tuple[bool, bool, float]:
+        return listing.current_version_id in used_up, listing.pk not in speaking, turns[listing.pk]
+
+    for listing in sorted(listings, key=order):
         if (version := _free(listing, user)) is None:
             continue
         if (other := next((other for other in waiting if _may_meet(other.listing, listing)), None)) is not None:

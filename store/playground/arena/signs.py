@@ -1,4 +1,5 @@
-"""Which votes do not count: an answer gave a name away, a question was asked before, or many alike came in a short time.
+"""Which votes do not count: an answer gave a name away, a question was asked before, one person said enough of one GPT, or many
+alike came in a short time.
 
 A vote that is doubted stays where it is, with the reason, and is left out of the ratings; its voter is told.
 """
@@ -6,6 +7,7 @@ A vote that is doubted stays where it is, with the reason, and is left out of th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import timedelta
 
 from django.db.models import Q, QuerySet
@@ -17,6 +19,7 @@ Doubt = Battle.Doubt
 SHORTEST_NAME = 4  # characters; a shorter one stands in answers by chance
 BURST_VOTES, BURST_WINDOW = 10, timedelta(hours=1)  # for one GPT, by
 NEW_ACCOUNT = timedelta(days=1)  # accounts that are no older
+VOTES_PER_VERSION = 5  # that count of one person's: a rating is not to be one person's opinion, however long they go on
 HASTY_VOTES, HASTY_WINDOW = 20, timedelta(minutes=10)  # of one person, who can't have read so much
 
 
@@ -38,12 +41,22 @@ def look_at(battle: Battle) -> None:
     """Doubts the vote, and those that it makes doubtful. Call it behind its commit: of votes at once, the last sees all."""
     if not battle.doubt and _before(battle).exists():
         _doubt(Battle.objects.filter(pk=battle.pk), Doubt.REPEATED)
+    if used_up(battle.user_id, but=battle) & {battle.version_a_id, battle.version_b_id}:
+        _doubt(Battle.objects.filter(pk=battle.pk), Doubt.ENOUGH)
     hasty = _voted(battle, HASTY_WINDOW).filter(user=battle.user_id)
     if hasty.count() >= HASTY_VOTES:
         _doubt(hasty, Doubt.BURST)
     burst = _burst(battle)
     if burst.count() >= BURST_VOTES:
         _doubt(burst, Doubt.BURST)
+
+
+def used_up(user_id: int, *, but: Battle | None = None) -> set[int]:
+    """The versions on which as many votes of this person count, `but` one left out, as can."""
+    votes = Battle.objects.filter(user=user_id, doubt="").exclude(vote="")
+    votes = votes.exclude(pk=but.pk) if but else votes
+    counted = Counter(version for pair in votes.values_list("version_a", "version_b") for version in pair)
+    return {version for version, number in counted.items() if number >= VOTES_PER_VERSION}
 
 
 def _before(battle: Battle) -> QuerySet[Battle]:

@@ -26,7 +26,7 @@ from store.generation import settlement, streams
 from store.generation.errors import SignInNeeded
 from store.generation.models import Request
 from store.playground import meters
-from store.playground.arena import battles, standings
+from store.playground.arena import battles, signs, standings
 from store.playground.meters import Meter
 from store.playground.models import Battle, Standing
 from store.playground.views.edge import act, asking, wants_json
@@ -158,5 +158,6 @@ def board(request: HttpRequest) -> HttpResponse:
         "unknown": bool(asked) and chosen is None,
         "board": standings.board(chosen),
         "fewest": standings.FEWEST_VOTES,
+        "most": signs.VOTES_PER_VERSION,
     }
     return render(request, "playground/arena_board.html", context)
