@@ -1,8 +1,12 @@
-"""A person's own lists of GPTs: made, changed, filled and shared by them alone."""
+"""A person's own lists of GPTs: made, changed, filled and shared by them alone.
+
+Staff feature a shared one on home as it was when they looked. Whatever changes what it says or holds ends that; its order alone does not.
+"""
 
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from store.accounts.models import User
@@ -52,7 +56,7 @@ def edit(user: User, public_id: str, *, name: str, about: str, is_public: bool) 
     try:
         with transaction.atomic():
             mine = Collection.objects.filter(user=user, public_id=public_id)
-            mine.exclude(name=fields["name"], about=fields["about"]).update(featured=0)  # staff chose it as it read
+            _end_featuring(mine.exclude(name=fields["name"], about=fields["about"]))
             if not mine.update(is_public=is_public, **fields):
                 raise NotFound
     except IntegrityError as error:
@@ -78,22 +82,29 @@ def put(user: User, public_id: str, listing: Listing) -> Collection:
         if items.count() >= MOST_ITEMS:
             raise CollectionFull
         CollectionItem.objects.create(collection=collection, listing=listing)
+        _end_featuring(Collection.objects.filter(pk=collection.pk))
     return collection
 
 
 def take_out(user: User, public_id: str, listing_id: str) -> None:
     """`listing_id`: its public id, which also finds what was taken down meanwhile."""
-    own = CollectionItem.objects.filter(collection__user=user, collection__public_id=public_id)
-    if not own.filter(listing__public_id=listing_id).delete()[0]:
-        raise NotFound
+    mine = Collection.objects.filter(user=user, public_id=public_id)
+    with transaction.atomic():
+        if not CollectionItem.objects.filter(collection__in=mine, listing__public_id=listing_id).delete()[0]:
+            raise NotFound
+        _end_featuring(mine)
 
 
 def annotate(user: User, public_id: str, listing_id: str, *, note: str) -> None:
     """Says why it is in the collection. Raises NotFound and what a text that can't be kept raises."""
     note = " ".join(clean_text(note, param="note", limit=CollectionItem.NOTE_CHARS).split())
-    own = CollectionItem.objects.filter(collection__user=user, collection__public_id=public_id)
-    if not own.filter(listing__public_id=listing_id).update(note=note):
-        raise NotFound
+    mine = Collection.objects.filter(user=user, public_id=public_id)
+    own = CollectionItem.objects.filter(collection__in=mine, listing__public_id=listing_id)
+    with transaction.atomic():
+        if own.exclude(note=note).update(note=note):
+            _end_featuring(mine)
+        elif not own.exists():
+            raise NotFound
 
 
 def move(user: User, public_id: str, listing_id: str, *, by: int) -> None:
@@ -109,6 +120,10 @@ def move(user: User, public_id: str, listing_id: str, *, by: int) -> None:
         for place, item in enumerate(items, 1):
             item.place = place
         CollectionItem.objects.bulk_update(items, ["place"])
+
+
+def _end_featuring(collections: QuerySet[Collection]) -> None:
+    collections.exclude(featured=0).update(featured=0)
 
 
 def _cleaned(name: str, about: str) -> dict[str, str]:

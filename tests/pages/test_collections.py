@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.cache import cache
 from django.db import connection
@@ -196,3 +198,26 @@ def test_home_shows_what_staff_features_while_it_is_shared(base: Version, ann: U
     assert "Nothing yet" not in home()
     Collection.objects.filter(pk=made.pk).update(is_public=False)
     assert "Letters that work" not in home()
+
+
+def test_what_staff_featured_stays_so_only_while_it_says_and_holds_the_same(base: Version, ann: User) -> None:
+    first, second, third = (making.make_prompt(base).listing for _ in range(3))
+    made = collection_of(ann, first, second, is_public=True)
+    texts = {"name": made.name, "about": made.about, "is_public": True}
+
+    def featured_after(act: Any, *arguments: Any, **fields: Any) -> bool:
+        Collection.objects.update(featured=1)
+        act(ann, made.public_id, *arguments, **fields)
+        return Collection.objects.get().featured == 1
+
+    assert featured_after(collections.edit, **texts)
+    assert featured_after(collections.move, first.public_id, by=-1)
+    assert featured_after(collections.annotate, first.public_id, note="")
+    assert featured_after(collections.put, first)
+    assert not featured_after(collections.edit, **texts | {"name": "Casino"})
+    assert not featured_after(collections.edit, **texts | {"about": "Win now"})
+    assert not featured_after(collections.annotate, first.public_id, note="Win now")
+    assert not featured_after(collections.put, third)
+    assert not featured_after(collections.take_out, first.public_id)
+    Collection.objects.update(featured=1)
+    assert "as it is" in client_of(ann).get(f"/en/collections/{made.public_id}/").text
