@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -105,12 +105,17 @@ def _require_may_go(user: User) -> None:
 
 
 def _leave_publishers(user: User) -> None:
-    """A publisher that nobody belongs to any more shows nothing and may be named after its person: it loses that name."""
-    for publisher in Publisher.objects.filter(memberships__user=user):
+    """A publisher that nobody belongs to any more shows nothing and may be named after its person: it loses that name.
+
+    In addresses it keeps it where it gave a GPT away, which is called by that address still.
+    """
+    gave_away = Exists(Publisher.objects.filter(pk=OuterRef("pk"), former_addresses__isnull=False))
+    for publisher in Publisher.objects.filter(memberships__user=user).annotate(gave_away=gave_away):
         if not publisher.memberships.exclude(user=user).exists():
-            slug = publisher.public_id.lower().replace("_", "-")  # nobody can have taken it
+            name = publisher.public_id.lower().replace("_", "-")  # nobody can have taken it
+            slug = publisher.slug if publisher.gave_away else name
             nothing = {"about": "", "domain": "", "verified_at": None, "skeleton": "", "folded_skeleton": ""}
-            Publisher.objects.filter(pk=publisher.pk).update(slug=slug, name=slug, **nothing)
+            Publisher.objects.filter(pk=publisher.pk).update(slug=slug, name=name, **nothing)
 
 
 def _name_nobody(user: User) -> None:

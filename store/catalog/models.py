@@ -140,7 +140,7 @@ class Listing(models.Model):
 class FormerAddress(models.Model):
     """Where a listing was found before another publisher had it: it still is."""
 
-    publisher = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="+")
+    publisher = models.ForeignKey(Publisher, on_delete=models.PROTECT, related_name="former_addresses")
     slug = models.CharField(max_length=48)
     listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="former_addresses")
     created_at = models.DateTimeField(auto_now_add=True)

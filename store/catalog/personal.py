@@ -14,5 +14,11 @@ HOLDINGS = (
     Holding("catalog.Collection"),
     Holding("catalog.ListingRevision", "created_by", kept=_PUBLISHED),
     Holding("catalog.Version", "created_by", kept=_PUBLISHED),
-    Holding("catalog.Transfer", "offered_by", kept=_("To whom a publisher offered a GPT, and what was answered.")),
+    Holding(
+        "catalog.Transfer",
+        "offered_by",
+        kept=_(
+            "To whom a publisher offered a GPT, and what was answered. The old address of a GPT that was given away goes on leading to it."
+        ),
+    ),
 )

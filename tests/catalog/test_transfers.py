@@ -11,7 +11,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from store.accounts.models import User
+from store.accounts import erasure
+from store.accounts.models import Publisher, User
 from store.billing import ledger
 from store.catalog import naming, publishing, transfers
 from store.catalog.errors import InvalidListing, NameTaken, TransferOver
@@ -80,9 +81,12 @@ def test_its_old_address_finds_it_for_programs_and_people(client: Client, giver:
         making.make_listing(version.listing.publisher, "poet")
     Listing.objects.filter(pk=version.listing_id).update(visibility="draft")
     assert client.get("/en/gpts/old-house/poet/").status_code == 404  # an address tells nobody of what they may not see
+    with pytest.raises(naming.UnknownModel) as refused:
+        naming.resolve("old-house/poet", None)
+    assert "new-house" not in str(refused.value)
 
 
-def test_it_can_come_home(giver: User, taker: User, version: Version) -> None:
+def test_it_can_come_home(client: Client, giver: User, taker: User, version: Version) -> None:
     making.confirm_address(giver)
     listing = given(giver, taker, version.listing)
 
@@ -90,6 +94,26 @@ def test_it_can_come_home(giver: User, taker: User, version: Version) -> None:
 
     assert naming.resolve("new-house/poet", None) == naming.resolve("old-house/poet", None)
     assert [str(one) for one in FormerAddress.objects.all()] == ["new-house/poet"]
+    sent_on = client.get("/en/gpts/new-house/poet/")
+    assert (sent_on.status_code, sent_on.url) == (302, "/en/gpts/old-house/poet/")  # a browser would keep a 301, and turn in circles
+    assert client.get(sent_on.url).status_code == 200
+
+
+def test_its_old_address_outlives_the_account_of_who_gave_it_away_and_their_name_does_not(
+    client: Client, giver: User, taker: User, version: Version
+) -> None:
+    given(giver, taker, version.listing)
+    emptied = making.make_publisher(giver, slug="wanda-writes")
+
+    assert erasure.erase(giver)
+
+    assert naming.resolve("old-house/poet@1.0.0", None) == version
+    assert client.get("/en/gpts/old-house/poet/").url == "/en/gpts/new-house/poet/"
+    emptied.refresh_from_db()
+    old = Publisher.objects.get(slug="old-house")
+    assert "wanda" not in emptied.slug
+    for publisher in (emptied, old):
+        assert (publisher.name, publisher.skeleton, publisher.folded_skeleton) == (publisher.public_id.lower().replace("_", "-"), "", "")
 
 
 def test_only_owners_offer_and_answer_and_those_with_a_confirmed_address(giver: User, taker: User, version: Version) -> None:
