@@ -22,6 +22,7 @@ class Request(models.Model):
 
     class Source(models.TextChoices):
         TRY = "try", _("Try-it box")
+        EMBED = "embed", _("On another site")
         CHAT = "chat", _("Chat")
         API = "api", _("API")
         ARENA = "arena", _("Arena")  # by a GPT that the store chose

@@ -19,7 +19,7 @@ from store.generation.models import Request
 from store.ratings import reading
 
 PERIODS_DAYS = (7, 30, 90)
-COUNTED = ("requests", "tries", "chats", "api", "people", "input_tokens", "output_tokens", "ratings")
+COUNTED = ("requests", "tries", "embedded", "chats", "api", "people", "input_tokens", "output_tokens", "ratings")
 Source = Request.Source
 
 
@@ -28,6 +28,7 @@ class Day:
     day: date
     requests: int = 0
     tries: int = 0  # from the try-it box
+    embedded: int = 0  # on other sites
     chats: int = 0
     api: int = 0
     people: int = 0  # with an account
@@ -85,7 +86,7 @@ def _begin(day: date) -> datetime:
 
 
 def _requests_by_day(requests: Any) -> Any:
-    sources = {"tries": Source.TRY, "chats": Source.CHAT, "api": Source.API}
+    sources = {"tries": Source.TRY, "embedded": Source.EMBED, "chats": Source.CHAT, "api": Source.API}
     return (
         requests.annotate(day=TruncDate("created_at"))
         .values("day")

@@ -25,7 +25,7 @@ from store.accounts.publishers import MAINTAINER, OWNER, require_role
 from store.billing import prices
 from store.catalog import naming
 from store.catalog.models import Listing
-from store.errors import AWAY, DomainError, NotFound, TooMany
+from store.errors import AWAY, DomainError, NotAllowed, NotFound, TooMany
 from store.generation import admission
 from store.generation import messages as reading
 from store.generation.models import Request
@@ -47,6 +47,11 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0
 class NotEmbeddable(DomainError):
     code = "not_embeddable"
     message = _("Only a GPT that is approved and costs nobody anything, with all it builds on, can be on another site.")
+
+
+class NotFree(NotAllowed):
+    code = "embed_not_free"
+    message = _("This GPT costs something now, so it answers in the store alone.")
 
 
 class InvalidEmbed(DomainError):
@@ -95,17 +100,26 @@ def _origin(written: str) -> str:
 
 
 def is_embeddable(listing: Listing) -> bool:
-    reachable = Listing.objects.reachable_by(None).filter(pk=listing.pk).exists()
-    return reachable and prices.of_listing(listing).is_free
+    return _is_reachable(listing) and prices.of_listing(listing).is_free
 
 
 def find(public_id: str) -> Embed:
-    """One that answers. Raises NotFound."""
+    """One that may be shown: switched on, of a GPT that everybody can reach. Raises NotFound."""
     loaded = Embed.objects.select_related("listing__publisher", "listing__live_revision")
     embed = loaded.filter(public_id=public_id, is_on=True).first()
-    if embed is None or not is_embeddable(embed.listing):
+    if embed is None or not _is_reachable(embed.listing):
         raise NotFound
     return embed
+
+
+def require_free(embed: Embed) -> None:
+    """Raises NotFree where it got a price, or what it builds on did, after it was switched on."""
+    if not prices.of_listing(embed.listing).is_free:
+        raise NotFree
+
+
+def _is_reachable(listing: Listing) -> bool:
+    return Listing.objects.reachable_by(None).filter(pk=listing.pk).exists()
 
 
 # ---------------------------------------------------------------- talking
@@ -128,7 +142,10 @@ def reader_of(embed: Embed, token: str) -> str:
 
 
 def ask(embed: Embed, *, visitor: str, messages: str) -> Request:
-    """`messages` is JSON, as in the API: what was said, the question last. Raises InvalidEmbed, EmbedUsedUp and whatever `admit` raises."""
+    """`messages` is JSON, as in the API: what was said, the question last. Raises NotFree, InvalidEmbed and
+    EmbedUsedUp, and what `admit` does.
+    """
+    require_free(embed)
     version = naming.resolve(embed.listing.full_name, AnonymousUser())
     said = _read(messages)
     allowance = _allowance(embed) | {"cost": MOST_ANSWER_TOKENS + reading.most_prompt_tokens(version, reading.complete(version, said)[0])}
@@ -138,7 +155,8 @@ def ask(embed: Embed, *, visitor: str, messages: str) -> Request:
         raise EmbedUsedUp(retry_after_s=error.retry_after_s) from error
     sampling = {"max_tokens": MOST_ANSWER_TOKENS}
     try:
-        asked = admission.admit(version, messages=said, sampling=sampling, user=AnonymousUser(), visitor=visitor, source=Request.Source.TRY)
+        asker: dict[str, Any] = {"user": AnonymousUser(), "visitor": visitor, "source": Request.Source.EMBED}
+        asked = admission.admit(version, messages=said, sampling=sampling, **asker)
     except (DomainError, *AWAY):
         ratelimit.give_back(**allowance)
         raise
@@ -162,7 +180,7 @@ def _read(messages: str) -> list[dict[str, str]]:
 
 def settle(request: Request, finished: Finished) -> None:
     """Gives back what an answer did not use; called whenever a request has ended, of whatever kind."""
-    if request.source != Request.Source.TRY:
+    if request.source != Request.Source.EMBED:
         return
     try:
         held = client().getdel(_held(request.public_id))

@@ -35,6 +35,7 @@ def used() -> Version:
     ask(version, "try", visitor="v1")
     ask(version, "try", user=mo)
     ask(version, "try", user=lin, days_ago=2)
+    ask(version, "embed", visitor="v2")
     ask(version, "api", user=lin)
     ask(version, "chat", user=lin)
     ask(version, "chat", user=lin, days_ago=40)
@@ -50,12 +51,12 @@ def test_every_day_has_its_numbers(used: Version) -> None:
 
     today, before = use.days[-1], use.days[-3]
     assert (len(use.days), today.day) == (7, timezone.localdate())
-    assert (today.requests, today.tries, today.chats, today.api, today.people) == (4, 2, 1, 1, 2)
-    assert (today.input_tokens, today.output_tokens, today.ratings, today.stars) == (40, 12, 1, 4)
+    assert (today.requests, today.tries, today.embedded, today.chats, today.api, today.people) == (5, 2, 1, 1, 1, 2)
+    assert (today.input_tokens, today.output_tokens, today.ratings, today.stars) == (50, 15, 1, 4)
     assert (before.requests, before.tries, before.people) == (1, 1, 1)
-    assert (use.total["requests"], use.people) == (5, 2)
+    assert (use.total["requests"], use.people) == (6, 2)
     assert (use.tried, use.stayed, use.conversion) == (3, 1, pytest.approx(1 / 3))
-    assert analytics.use_of(used.listing, days=90).total["requests"] == 6
+    assert analytics.use_of(used.listing, days=90).total["requests"] == 7
 
 
 def test_a_gpt_that_nobody_used_is_all_noughts(client: Client) -> None:
@@ -80,7 +81,7 @@ def test_members_read_it_as_a_page_and_as_csv(client: Client, used: Version) -> 
     assert table["Content-Type"] == "text/csv; charset=utf-8"
     head, *days = csv.reader(table.text.splitlines())
     assert head == ["day", *analytics.COUNTED, "mean_stars"]
-    assert days[-1] == [timezone.localdate().isoformat(), "4", "2", "1", "1", "2", "40", "12", "1", "4.0"]
+    assert days[-1] == [timezone.localdate().isoformat(), "5", "2", "1", "1", "1", "2", "50", "15", "1", "4.0"]
 
 
 def test_ninety_days_cost_as_many_queries_as_seven(used: Version) -> None:

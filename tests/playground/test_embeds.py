@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from store.accounts.models import AuditEntry, Membership
-from store.catalog.models import Listing
+from store.catalog.models import Listing, Version
 from store.errors import NotAllowed
 from store.generation.models import Request
 from store.playground import embeds
@@ -70,7 +70,7 @@ def test_a_frame_asks_and_reads_without_a_cookie(address: str, embed: Embed, eng
     assert [one["content"] for one in engine.orders[0].messages][-3:] == ["Hello", "Hi.", "An ode, please"]
     assert engine.orders[0].sampling["max_tokens"] == embeds.MOST_ANSWER_TOKENS
     request = Request.objects.get()
-    assert (request.user, request.visitor != "") == (None, True)
+    assert (request.user, request.visitor != "", request.source) == (None, True, "embed")
 
 
 def test_what_an_answer_did_not_use_of_the_days_tokens_goes_back_and_what_is_used_up_is_said(
@@ -83,7 +83,8 @@ def test_what_an_answer_did_not_use_of_the_days_tokens_goes_back_and_what_is_use
     reader.finished(asked(address, embed, token, "Hello").json()["events"])
     reader.http.close()
     after = embeds.tokens_left(embed)
-    Embed.objects.filter(pk=embed.pk).update(tokens_per_day=100)
+    Embed.objects.filter(pk=embed.pk).update(tokens_per_day=500)
+    Version.objects.filter(listing=embed.listing).update(instructions="Rhyme. " * 100)  # with them it is too much
 
     refused = asked(address, embed, token, "Hello")
 
@@ -118,12 +119,20 @@ def test_a_token_is_for_one_embed_and_a_ticket_for_one_answer(address: str, embe
     assert not Request.objects.exists()
 
 
-def test_it_stops_where_it_is_turned_off_gets_a_price_or_is_suspended(address: str, embed: Embed) -> None:
-    for change in ({"input_price_micro": 5}, {"suspended_at": "2026-01-01T00:00Z"}):
-        before = Listing.objects.filter(pk=embed.listing_id).values(*change).get()
-        Listing.objects.filter(pk=embed.listing_id).update(**change)
-        assert opened(address, embed)[0].status_code == 404, change
-        Listing.objects.filter(pk=embed.listing_id).update(**before)
+def test_it_stops_where_it_is_turned_off_or_suspended_and_says_so_where_it_got_a_price(address: str, embed: Embed) -> None:
+    _page, token = opened(address, embed)
+    Listing.objects.filter(pk=embed.listing_id).update(input_price_micro=5)
+    closed = httpx2.get(f"{address}/en/chat/embed/{embed.public_id}/")
+    refused = asked(address, embed, token, "Hello")
+    Listing.objects.filter(pk=embed.listing_id).update(input_price_micro=0, suspended_at="2026-01-01T00:00Z")
+    suspended = opened(address, embed)[0]
+    Listing.objects.filter(pk=embed.listing_id).update(suspended_at=None)
+
+    assert "costs something now" in closed.text
+    assert "<form" not in closed.text
+    assert f"frame-ancestors {SITE}" in closed.headers["content-security-policy"]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "embed_not_free")
+    assert suspended.status_code == 404
     assert opened(address, embed)[0].status_code == 200
     Embed.objects.filter(pk=embed.pk).update(is_on=False)
     assert opened(address, embed)[0].status_code == 404

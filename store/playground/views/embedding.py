@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -21,7 +23,13 @@ from store.playground.views import edge, refused, tries
 @xframe_options_exempt  # the policy below says who may frame it
 def page(request: HttpRequest, public_id: str) -> HttpResponse:
     embed = embeds.find(public_id)
-    context = {"embed": embed, "listing": embed.listing, "version": embed.listing.current_version, "token": embeds.begin(embed)}
+    context: dict[str, Any] = {"embed": embed, "listing": embed.listing, "version": embed.listing.current_version}
+    try:
+        embeds.require_free(embed)
+    except embeds.NotFree as error:
+        context |= {"closed": error}
+    else:
+        context |= {"token": embeds.begin(embed)}
     response = render(request, "playground/embed.html", context)
     policy = {"frame-ancestors": embed.origins, "sandbox": ["allow-scripts", "allow-forms", "allow-popups"]}
     response._csp_replace = policy  # type: ignore[attr-defined]  # what django-csp's decorator sets, which knows no request
