@@ -10,7 +10,8 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from inference.protocol import Attended, FailureCode, Finished, GenerationRequest, Usage
+from inference.protocol import Attended, FailureCode, Finished, GenerationRequest, Usage, inflight_key
+from store import valkey
 from store.generation import attention
 from store.generation.models import Request
 from store.pages.attention_figure import Figure, example
@@ -77,12 +78,14 @@ def test_without_a_worker_the_page_says_so_and_shows_what_was_computed_beforehan
     assert f"<code>{example().command.replace(chr(39), '&#x27;')}</code>" in page
 
 
-def test_a_layer_that_the_model_does_not_have_is_told_with_those_it_has(client: Client) -> None:
-    making.make_base()
+def test_a_layer_that_the_model_does_not_have_is_told_with_those_it_has_and_takes_no_place_any_more(client: Client) -> None:
+    base = making.make_base()
     workplace.worker_beats()
     answers(refused)
 
     assert "This model has 2 layers of 4 heads each" in client.get(PAGE, ASKED).text
+    assert base.artifact is not None
+    assert valkey.client().zcard(inflight_key(base.artifact.digest)) == 0
 
 
 @pytest.mark.parametrize("wrong", [{"text": ""}, {"text": "a" * 241}, {"layer": "0"}, {"head": "x"}, {"text": "a\0b"}])
