@@ -92,13 +92,25 @@ class ListingSerializer(serializers.ModelSerializer):
     languages = serializers.ListField(child=serializers.CharField())
     input_price_micro = serializers.SerializerMethodField(help_text="Of a million input tokens, with what the GPT builds on")
     output_price_micro = serializers.SerializerMethodField(help_text="Of a million output tokens, with what the GPT builds on")
+    monthly_price_micro = serializers.IntegerField(
+        help_text="Of 30 days in which the GPT's own price per token is not asked, what it builds on is; 0: not offered"
+    )
+    monthly_tokens = serializers.IntegerField(help_text="That such a month covers at most")
     rating = RatingSummarySerializer(source="rating_summary", allow_null=True, default=None)
 
     class Meta:
         model = Listing
         fields = [
             *("id", "name", "publisher", "texts", "current_version", "use_cases", "languages", "licence"),
-            *("input_price_micro", "output_price_micro", "rating", "request_count", "published_at"),
+            *(
+                "input_price_micro",
+                "output_price_micro",
+                "monthly_price_micro",
+                "monthly_tokens",
+                "rating",
+                "request_count",
+                "published_at",
+            ),
         ]
 
     def get_input_price_micro(self, listing: Listing) -> int:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import Publisher
 from store.catalog import search
 from store.catalog.models import Listing
-from store.pages import following, front, indexing, saved_searches, snippets, structured
+from store.pages import following, front, indexing, learning, saved_searches, snippets, structured
 from store.pages.exploring import Exploration
 
 
@@ -24,7 +24,7 @@ def home(request: HttpRequest) -> HttpResponse:
     if is_nobody and (page := front.cached_home(request)) is not None:
         response = HttpResponse(page)
     else:
-        response = render(request, "pages/home.html", front.home_page(request))
+        response = render(request, "pages/home.html", front.home_page(request) | {"lessons": learning.LESSONS})
         if is_nobody:
             front.keep_home(request, response.content.decode())
     patch_vary_headers(response, ["Cookie"])  # no cache between may show one person's home to another

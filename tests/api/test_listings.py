@@ -65,13 +65,14 @@ def test_one_listing_says_everything_but_its_instructions() -> None:
 
 def test_the_price_of_a_listing_is_what_people_pay_for_it() -> None:
     base = Listing.objects.get(slug="base")
-    Listing.objects.filter(slug="poet").update(output_price_micro=5)
+    Listing.objects.filter(slug="poet").update(output_price_micro=5, monthly_price_micro=900, monthly_tokens=100_000)
     set_prices(making.owner_of(base.publisher), base, input_price_micro=100, output_price_micro=200)
 
     one = Client().get("/api/listings/acme/poet").json()
     found = {row["name"]: (row["input_price_micro"], row["output_price_micro"]) for row in Client().get("/api/listings").json()["results"]}
 
     assert (one["input_price_micro"], one["output_price_micro"]) == (100, 205)
+    assert (one["monthly_price_micro"], one["monthly_tokens"]) == (900, 100_000)
     assert found == {"acme/poet": (100, 205), "acme/summariser": (100, 200), "labs/base": (100, 200)}
     documents.refresh_stale()
     assert names("?free=true") == []

@@ -27,7 +27,8 @@ from store.jobs.models import Job, UploadedFile
 from store.moderation import decisions
 from store.moderation.models import Submission
 from store.pages import saved_searches
-from store.playground.models import Conversation
+from store.playground import sharing
+from store.playground.models import Battle, Conversation
 from store.ratings import rating
 from store.ratings.models import Flag, Rating
 from tests import making
@@ -116,6 +117,10 @@ def _pages_of_the_account(owner: User, publisher: Publisher, live: Version) -> d
         "receipt": reverse("billing:receipt", args=[receipt.public_id]),
         "conversations": reverse("playground:chat"),
         "conversation": reverse("playground:conversation", args=[conversation.public_id]),
+        "shared conversation": reverse("playground:shared", args=[sharing.share(conversation, user=owner, name="Wanda").public_id]),
+        "arena": reverse("playground:arena"),
+        "battle": reverse("playground:battle", args=[_fought(owner, live).public_id]),
+        "arena board": reverse("playground:arena_board"),
     }
 
 
@@ -404,6 +409,13 @@ def _talked(owner: User, live: Version) -> Conversation:
         conversation.messages.create(role="user", text=f"{title}?\n\n" + "x" * 200)
         conversation.messages.create(role="assistant", text=CARD, request=_used(owner, live))
     return conversation
+
+
+def _fought(owner: User, live: Version) -> Battle:
+    """With a vote."""
+    sides = {"version_a": live, "version_b": live.weights(), "request_a": _used(owner, live), "request_b": _used(owner, live)}
+    said = {"text": f"{LONG_NAME}?", "answer_a": CARD, "answer_b": "x" * 200}
+    return Battle.objects.create(user=owner, vote="a", voted_at=timezone.now(), **sides, **said)
 
 
 def _finetune(owner: User, publisher: Publisher, base: Version, file: UploadedFile, *, report: dict[str, Any]) -> Job:

@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from PIL import Image
 
+from store.catalog import revisions
 from store.catalog.models import Listing
 from store.pages.cards import drawing, views
 from store.pages.cards.drawing import Card
@@ -68,9 +69,28 @@ def test_a_listing_has_a_card_in_each_language(client: Client, listing: Listing)
 
 
 @pytest.mark.django_db
+def test_an_icon_that_a_publisher_gave_is_on_the_card(client: Client, listing: Listing) -> None:
+    red = io.BytesIO()
+    Image.new("RGB", (64, 64), (220, 20, 20)).save(red, "PNG")
+    red.seek(0)
+    before = client.get("/en/gpts/lab/letters/card.png")
+    revision = revisions.set_icon(making.owner_of(listing.publisher), listing, red)
+    revisions.seal(revision)
+    revisions.make_live(revision)
+
+    after = client.get("/en/gpts/lab/letters/card.png")
+
+    middle, corner = ((drawing.MARGIN + at, drawing.MARGIN + at) for at in (drawing.ICON_PX // 2, 1))
+    red_seen, green_seen, _blue = picture(after.content).convert("RGB").getpixel(middle)
+    assert (red_seen > 200, green_seen < 60) == (True, True)
+    assert picture(after.content).convert("RGB").getpixel(corner)[1] > 200
+    assert before["ETag"] != after["ETag"]
+
+
+@pytest.mark.django_db
 def test_a_card_is_drawn_once_and_sent_once(client: Client, listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Card] = []
-    monkeypatch.setattr(drawing, "png", lambda card: drawn.append(card) or b"picture")
+    monkeypatch.setattr(drawing, "png", lambda card, icon: drawn.append(card) or b"picture")
 
     first = client.get("/en/gpts/lab/letters/card.png")
     second = client.get("/en/gpts/lab/letters/card.png")

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-DRAWING = 1  # goes up with what this module draws, so that nobody is shown an older one
+DRAWING = 2  # goes up with what this module draws, so that nobody is shown an older one
 SIZE = (1200, 630)
 MARGIN = 72
 COLOURS = 96  # of the palette: a card has few, and a fourth of the bytes
@@ -44,6 +44,7 @@ class Card:
     summary: str
     kind: str = ""  # weights, adapter or prompt: the shape in its icon; "" for the store itself
     facts: tuple[str, ...] = ()
+    icon: str = ""  # the digest of the picture that its publisher gave
 
     @property
     def key(self) -> str:
@@ -52,13 +53,17 @@ class Card:
         return hashlib.sha256(drawn.encode()).hexdigest()[:24]
 
 
-def png(card: Card) -> bytes:
+def png(card: Card, picture: bytes = b"") -> bytes:
+    """`picture`: that of `card.icon`; without it one is drawn from the name."""
     image = Image.new("RGB", SIZE, PAPER)
     draw = ImageDraw.Draw(image)
     width = SIZE[0] - 2 * MARGIN
     top: float = MARGIN
     if card.kind:
-        image.paste(_icon(card.instead, card.kind), (MARGIN, MARGIN))
+        if picture:
+            image.paste(*_given(picture))
+        else:
+            image.paste(_icon(card.instead, card.kind), (MARGIN, MARGIN))
         left = MARGIN + ICON_PX + 40
         name = card.name if is_drawable(card.name) else card.instead
         size = 60 if _font(60).getlength(name) <= 2 * (SIZE[0] - MARGIN - left) else 46
@@ -187,6 +192,17 @@ def _icon(full_name: str, kind: str) -> Image.Image:
         blended = tuple(round(opacity * own + (1 - opacity) * under) for own, under in zip(cell, tile, strict=True))
         _mark(draw, kind, (11.2 + 5 * column) * unit, (11 + 5 * row) * unit, unit, blended)
     return image.resize((ICON_PX, ICON_PX), Image.Resampling.LANCZOS)
+
+
+def _given(picture: bytes) -> tuple[Image.Image, tuple[int, int], Image.Image]:
+    """The picture, where it is pasted, and what of it: corners as round as those of icons that are drawn."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        icon = opened.convert("RGBA").resize((ICON_PX, ICON_PX), Image.Resampling.LANCZOS)
+    corners = Image.new("L", (ICON_PX * FINER, ICON_PX * FINER))
+    radius = 8.5 / 41 * ICON_PX * FINER
+    ImageDraw.Draw(corners).rounded_rectangle((0, 0, ICON_PX * FINER - 1, ICON_PX * FINER - 1), radius=radius, fill=255)
+    mask = ImageChops.multiply(icon.getchannel("A"), corners.resize(icon.size, Image.Resampling.LANCZOS))
+    return icon.convert("RGB"), (MARGIN, MARGIN), mask
 
 
 def _mark(draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, unit: float, colour: tuple[int, ...]) -> None:

@@ -14,7 +14,10 @@ from django.utils.cache import get_conditional_response
 from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
+from store.catalog import artifacts
+from store.catalog.errors import ArtifactRejected
 from store.catalog.models import Listing
+from store.catalog.pictures import MAX_BYTES
 from store.errors import AWAY
 from store.pages import figures, front, measured
 from store.pages.cards import drawing
@@ -57,7 +60,8 @@ def card_of(listing: Listing) -> Card:
         base = gettext(" (base %(value)s)") % {"value": bar.base} if bar.base else ""
         facts.append(f"{bar.label} {bar.value}{base}")
     kind = version.kind if version is not None else "prompt"
-    return Card(text.name, listing.full_name, listing.publisher.name, text.summary, kind=kind, facts=tuple(facts))
+    icon = listing.live_revision.icon if listing.live_revision else ""
+    return Card(text.name, listing.full_name, listing.publisher.name, text.summary, kind=kind, facts=tuple(facts), icon=icon)
 
 
 def _card_of_store() -> Card:
@@ -87,11 +91,20 @@ def _drawn(card: Card) -> HttpResponse:
     if not _drawing.acquire(timeout=WAIT_S):
         return HttpResponse(status=503, headers={"Retry-After": "10"})
     try:
-        picture = drawing.png(card)
+        picture = drawing.png(card, _icon_of(card))
     finally:
         _drawing.release()
     _keep(key, base64.b64encode(picture).decode())
     return HttpResponse(picture, content_type="image/png")
+
+
+def _icon_of(card: Card) -> bytes:
+    """Empty where there is none, or it can't be read now."""
+    try:
+        return artifacts.read_blob(card.icon, max_bytes=MAX_BYTES) if card.icon else b""
+    except (ArtifactRejected, *AWAY) as error:
+        log.warning("a card is drawn without its icon", icon=card.icon, error=repr(error)[:200])
+        return b""
 
 
 def _kept(key: str) -> Any:
