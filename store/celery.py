@@ -59,6 +59,7 @@ def _configuration() -> dict[str, Any]:
             "reconcile-batches": {"task": "store.batches.reconcile", "schedule": 5.0, "options": {"expires": 5}},
             "refresh-stale-search-entries": {"task": "store.catalog.refresh_stale", "schedule": 5.0, "options": {"expires": 5}},
             "announce-missed-versions": {"task": "store.catalog.announce_missed", "schedule": 60.0, "options": {"expires": 60}},
+            "bring-views": {"task": "store.catalog.bring_views", "schedule": 60.0, "options": {"expires": 60}},
             "rate-arena": {"task": "store.playground.rate_arena", "schedule": 600.0, "options": {"expires": 600}},
             "rerank-listings": {"task": "store.catalog.rerank", "schedule": 20.0, "options": {"expires": 20}},
             "choose-head-of-catalogue": {"task": "store.catalog.choose_head", "schedule": 600.0, "options": {"expires": 600}},

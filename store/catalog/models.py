@@ -152,6 +152,20 @@ class FormerAddress(models.Model):
         return f"{self.publisher.slug}/{self.slug}"
 
 
+class ListingViews(models.Model):
+    """How often a listing's page was looked at on a day. `store.catalog.views` says what counts."""
+
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="views")
+    day = models.DateField()
+    number = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["listing", "day"], name="one_row_of_views_per_listing_and_day")]
+
+    def __str__(self) -> str:
+        return f"{self.listing_id} on {self.day}: {self.number}"
+
+
 class Transfer(models.Model):
     """An offer of a listing to another publisher. `store.catalog.transfers` says what it means."""
 

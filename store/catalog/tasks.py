@@ -7,7 +7,7 @@ import logging
 from celery import shared_task
 from django.core.cache import cache
 
-from store.catalog import announcing, collecting
+from store.catalog import announcing, collecting, views
 from store.catalog.search import documents, heading
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,11 @@ def collect() -> None:
             "artifact store: %s objects condemned, %s put back, %s removed (%s bytes), and %s torn ones",
             *(done.condemned, done.restored, done.removed, done.removed_bytes, done.torn),
         )
+
+
+@shared_task(name="store.catalog.bring_views")
+def bring_views() -> int:
+    return views.bring()
 
 
 @shared_task(name="store.catalog.announce")

@@ -1,4 +1,4 @@
-"""How a GPT was used, day by day: counted from its requests and ratings, so that every number can be counted again.
+"""How a GPT was used, day by day: counted from its requests and ratings, so that every number can be counted again; but for views.
 
 Without the arena's: there the store chose it, not a person.
 """
@@ -19,13 +19,14 @@ from store.generation.models import Request
 from store.ratings import reading
 
 PERIODS_DAYS = (7, 30, 90)
-COUNTED = ("requests", "tries", "embedded", "chats", "api", "people", "input_tokens", "output_tokens", "ratings")
+COUNTED = ("views", "requests", "tries", "embedded", "chats", "api", "people", "input_tokens", "output_tokens", "ratings")
 Source = Request.Source
 
 
 @dataclass
 class Day:
     day: date
+    views: int = 0  # of its page
     requests: int = 0
     tries: int = 0  # from the try-it box
     embedded: int = 0  # on other sites
@@ -60,6 +61,9 @@ def use_of(listing: Listing, *, days: int) -> Use:
     for row in _requests_by_day(requests):
         if (day := by_day.get(row.pop("day"))) is not None:
             day.__dict__.update({name: value or 0 for name, value in row.items()})
+    for viewed, number in listing.views.filter(day__gte=first).values_list("day", "number"):
+        if (day := by_day.get(viewed)) is not None:
+            day.views = number
     for row in _ratings_by_day(listing, first):
         if (day := by_day.get(row["day"])) is not None:
             day.ratings, day.stars = row["count"], row["mean"]

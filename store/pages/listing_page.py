@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from store.accounts.models import User
 from store.billing import prices
 from store.billing.prices import Price
-from store.catalog import downloads
+from store.catalog import downloads, views
 from store.catalog.models import Listing, Version
 from store.generation import precision
 from store.moderation.models import Submission
@@ -32,12 +32,19 @@ def listing(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     version = _shown_version(found)
     if version is not None:
         version.listing = found  # with all that is loaded already
+    role = found.publisher.role_of(request.user)
+    if (
+        role is None
+        and request.method == "GET"
+        and views.is_by_a_person(request.headers.get("User-Agent", ""), request.headers.get("Sec-Purpose", ""))
+    ):
+        views.count(found)
     context: dict[str, Any] = {
         "listing": found,
         "version": version,
         "text": found.text(),
         "price": prices.of_version(version) if version else prices.asked(found),
-        "role": found.publisher.role_of(request.user),
+        "role": role,
         "alternatives": alternatives.of(found, version),
         "share_image": cards.address_of(found),
         "summary": getattr(found, "rating_summary", None),

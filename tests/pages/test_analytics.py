@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from store.accounts.models import User
+from store.catalog import views
 from store.catalog.models import Version
 from store.generation.models import Request
 from store.pages import analytics
@@ -81,7 +82,26 @@ def test_members_read_it_as_a_page_and_as_csv(client: Client, used: Version) -> 
     assert table["Content-Type"] == "text/csv; charset=utf-8"
     head, *days = csv.reader(table.text.splitlines())
     assert head == ["day", *analytics.COUNTED, "mean_stars"]
-    assert days[-1] == [timezone.localdate().isoformat(), "5", "2", "1", "1", "1", "2", "50", "15", "1", "4.0"]
+    assert days[-1] == [timezone.localdate().isoformat(), "0", "5", "2", "1", "1", "1", "2", "50", "15", "1", "4.0"]
+
+
+def test_a_view_of_its_page_is_one_by_a_person_who_is_not_of_its_publisher_and_counts_once(client: Client, used: Version) -> None:
+    page, browser = f"/en/gpts/{used.listing.full_name}/", {"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
+    member = Client()
+    member.force_login(making.owner_of(used.listing.publisher))
+
+    for _ in range(2):
+        client.get(page, headers=browser)
+    client.head(page, headers=browser)
+    client.get(page, headers=browser | {"sec-purpose": "prefetch"})
+    client.get(page, headers={"user-agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"})
+    member.get(page, headers=browser)
+    brought = [views.bring(), views.bring()]
+    client.get(page, headers=browser)
+    views.bring()
+
+    assert brought == [2, 0]
+    assert [day.views for day in analytics.use_of(used.listing, days=7).days] == [0] * 6 + [3]
 
 
 def test_ninety_days_cost_as_many_queries_as_seven(used: Version) -> None:

@@ -36,7 +36,7 @@ def show(request: HttpRequest, publisher: str, slug: str) -> HttpResponse:
     size = {
         "width": WIDTH,
         "height": HEIGHT,
-        "latest": [day for day in reversed(use.days) if day.requests or day.ratings],
+        "latest": [day for day in reversed(use.days) if day.requests or day.ratings or day.views],
         "most": max(day.requests for day in use.days),
     }
     return render(request, "pages/studio/analytics.html", {**context, **size})
