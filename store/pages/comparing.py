@@ -143,7 +143,22 @@ def _cost(sides: Sequence[Side], volume: dict[str, int]) -> list[Row]:
     return [
         Row(_("A month at your volume"), cells),
         Row(_("Price"), [Cell(_("Free") if side.due.price.is_free else offer(side.due.price)) for side in sides]),
+        *_access(sides),
     ]
+
+
+def _access(sides: Sequence[Side]) -> list[Row]:
+    """What is paid once instead of a GPT's own price per token, where any of them offers that."""
+    listings = [side.version.listing for side in sides]
+    if not any(listing.monthly_price_micro for listing in listings):
+        return []
+    cells = [
+        Cell(money(listing.monthly_price_micro), note=_("up to %(tokens)s tokens") % {"tokens": number(listing.monthly_tokens)})
+        if listing.monthly_price_micro
+        else Cell(NONE)
+        for listing in listings
+    ]
+    return [Row(_("Or once for 30 days"), cells, note=_("instead of its own price per token"))]
 
 
 def _monthly(price: prices.Price, volume: dict[str, int]) -> int:

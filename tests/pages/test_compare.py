@@ -107,11 +107,14 @@ def compared(*versions: Version, **query: Any) -> dict[str, Any]:
 def test_the_price_is_computed_for_the_readers_own_volume() -> None:
     free, dear = released("free"), released("dear")
     Listing.objects.filter(pk=dear.listing_id).update(input_price_micro=2_000_000, output_price_micro=4_000_000)
+    assert "Or once for 30 days" not in compared(free, dear)["page"]
+    Listing.objects.filter(pk=dear.listing_id).update(monthly_price_micro=5_000_000, monthly_tokens=2_000_000)
 
     usual, own = compared(free, dear), compared(free, dear, read="3000000", written="500000")
 
     assert row(usual, "A month at your volume") == [("Free", True), ("$3.00", False)]
     assert row(own, "A month at your volume") == [("Free", True), ("$8.00", False)]
+    assert row(usual, "Or once for 30 days") == [("–", False), ("$5.00", False)]
     assert 'name="read" type="number" min="0" max="1000000000000" step="1" inputmode="numeric" value="3000000"' in own["page"]
 
 
