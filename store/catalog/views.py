@@ -38,7 +38,9 @@ def count(listing: Listing) -> None:
 def bring() -> int:
     """Adds what waits to the database; how many views. Two at once bring each view once."""
     with client().pipeline(transaction=True) as pipeline:
-        waiting, _gone = pipeline.hgetall(WAITING).delete(WAITING).execute()
+        pipeline.hgetall(WAITING)
+        pipeline.delete(WAITING)
+        waiting: dict[str, str] = pipeline.execute()[0]
     try:
         with transaction.atomic():
             _add({_named(name): int(number) for name, number in waiting.items()})
