@@ -29,7 +29,9 @@ class CollectionForm(ActForm):
     is_public = forms.BooleanField(
         label=gettext_lazy("Shared"),
         required=False,
-        help_text=gettext_lazy("Whoever has its address can see it. It appears in no search engine; the store may show it on its home page."),
+        help_text=gettext_lazy(
+            "Whoever has its address can see it. It appears in no search engine; the store may show it on its home page."
+        ),
     )
 
 
