@@ -12,4 +12,8 @@ from django.core.asgi import get_asgi_application
 from store.bodies import App, BodyCap
 from store.kept_pages import KeptPages
 
-application = KeptPages(BodyCap(cast(App, get_asgi_application())))
+django = cast(App, get_asgi_application())  # from here on models can be imported
+
+from store.catalog import views  # noqa: E402
+
+application = KeptPages(BodyCap(django), looked=views.count_kept)

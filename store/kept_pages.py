@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,6 +35,7 @@ _PERSONAL = frozenset({b"cookie", b"authorization"})
 _EVERYTHING = ""
 
 Key = tuple[str, ...]
+Looked = Callable[[str, Mapping[bytes, bytes]], Awaitable[None]]  # at a listing (`publisher/name`), by whom these headers are
 
 
 # ---------------------------------------------------------------- what acts say
@@ -113,10 +114,14 @@ class Recorder:
 
 
 class KeptPages:
-    """ASGI wrapper: answers what it has kept, and lets one request at a time make a page that it has not."""
+    """ASGI wrapper: answers what it has kept, and lets one request at a time make a page that it has not.
 
-    def __init__(self, app: App) -> None:
+    `looked` is told of each answer of which the view behind does not hear.
+    """
+
+    def __init__(self, app: App, *, looked: Looked | None = None) -> None:
         self.app = app
+        self._looked = looked
         self._pages: OrderedDict[Key, Page] = OrderedDict()  # the longest unused first
         self._size_bytes = 0
         self._making: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -127,23 +132,25 @@ class KeptPages:
             await self.app(scope, receive, send)
             return
         name, key, request_id = asked
-        if await self._answered(name, key, request_id, send):
-            return
+        page = self._kept(key, await _marks(name)) if key in self._pages else None
+        if page is None:
+            page = await self._made(name, key, scope, receive, send)
+        if page is not None:
+            await page.send(send, request_id)
+            if self._looked is not None:
+                await self._looked(name, dict(scope["headers"]))
+
+    async def _made(self, name: str, key: Key, scope: Scope, receive: Receive, send: Send) -> Page | None:
+        """What another request has made meanwhile; None once this one is answered."""
         async with self._lock(key):
             marks = await _marks(name)
-            if marks is not None and (page := self._kept(key, marks)) is not None:
-                await page.send(send, request_id)
-                return
+            if (page := self._kept(key, marks)) is not None:
+                return page
             recorder = Recorder(send)
             await self.app(scope, receive, recorder.send)
             if marks is not None and (page := recorder.page(marks)) is not None:
                 self._keep(key, page)
-
-    async def _answered(self, name: str, key: Key, request_id: str, send: Send) -> bool:
-        if key not in self._pages or (marks := await _marks(name)) is None or (page := self._kept(key, marks)) is None:
-            return False
-        await page.send(send, request_id)
-        return True
+        return None
 
     def _lock(self, key: Key) -> asyncio.Lock:
         lock = self._making.get(key)
@@ -151,9 +158,9 @@ class KeptPages:
             lock = self._making[key] = asyncio.Lock()
         return lock
 
-    def _kept(self, key: Key, marks: tuple[str | None, ...]) -> Page | None:
+    def _kept(self, key: Key, marks: tuple[str | None, ...] | None) -> Page | None:
         page = self._pages.get(key)
-        if page is None or not page.answers(marks):
+        if page is None or marks is None or not page.answers(marks):
             return None
         self._pages.move_to_end(key)
         return page

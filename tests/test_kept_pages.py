@@ -24,9 +24,13 @@ class Site:
     status: int = 200
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [(b"Vary", b"Cookie")])
     asked: int = 0
+    looked: list[tuple[str, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.pages = KeptPages(self._answer)
+        self.pages = KeptPages(self._answer, looked=self._look)
+
+    async def _look(self, name: str, headers) -> None:
+        self.looked.append((name, headers[b"host"]))
 
     async def _answer(self, scope, receive, send) -> None:
         self.asked += 1
@@ -55,6 +59,7 @@ def test_a_visitor_is_shown_what_was_made_for_the_one_before(valkey: str) -> Non
     first, second = site.get(), site.get(PATH, (b"user-agent", b"another"))
 
     assert (first, second, site.asked) == (b"answer 1", b"answer 1", 1)
+    assert site.looked == [("lab/notes", b"store.example")]  # what the view behind does not count
 
 
 def test_an_answer_has_the_id_of_its_own_request() -> None:

@@ -7,19 +7,20 @@ counted at the moment in which Valkey loses its memory is lost: it is a number f
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 
-import redis.exceptions
 import structlog
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from store.catalog.models import Listing, ListingViews
-from store.valkey import client
+from store.errors import AWAY
+from store.valkey import async_client, client
 
 log = structlog.get_logger(__name__)
-WAITING = "views:waiting"  # a hash: "primary key day" -> number
+WAITING = "views:waiting"  # a hash: "publisher/name day" -> number
 _MACHINE = re.compile(r"bot|crawl|spider|slurp|preview|fetch|monitor|curl|wget|python|lighthouse", re.IGNORECASE)
 
 
@@ -30,9 +31,22 @@ def is_by_a_person(browser: str, purpose: str) -> bool:
 
 def count(listing: Listing) -> None:
     try:
-        client().hincrby(WAITING, f"{listing.pk} {timezone.localdate().isoformat()}", 1)
-    except redis.exceptions.RedisError as error:
+        client().hincrby(WAITING, _today(listing.full_name), 1)
+    except AWAY as error:
         log.warning("a view is not counted", error=repr(error)[:200])
+
+
+async def count_kept(listing: str, headers: Mapping[bytes, bytes]) -> None:
+    """A view of a page that was kept; `listing` is its full name."""
+    if is_by_a_person(headers.get(b"user-agent", b"").decode("latin-1"), headers.get(b"sec-purpose", b"").decode("latin-1")):
+        try:
+            await async_client().hincrby(WAITING, _today(listing), 1)
+        except AWAY as error:
+            log.warning("a view is not counted", error=repr(error)[:200])
+
+
+def _today(full_name: str) -> str:
+    return f"{full_name} {timezone.localdate().isoformat()}"
 
 
 def bring() -> int:
@@ -53,14 +67,17 @@ def bring() -> int:
     return sum(map(int, waiting.values()))
 
 
-def _named(name: str) -> tuple[int, date]:
-    pk, day = name.split()
-    return int(pk), date.fromisoformat(day)
+def _named(name: str) -> tuple[str, date]:
+    full_name, day = name.split()
+    return full_name, date.fromisoformat(day)
 
 
-def _add(views: dict[tuple[int, date], int]) -> None:
-    there = set(Listing.objects.filter(pk__in={pk for pk, _day in views}).values_list("pk", flat=True))
-    of_there = {key: number for key, number in sorted(views.items()) if key[0] in there}
-    ListingViews.objects.bulk_create((ListingViews(listing_id=pk, day=day) for pk, day in of_there), ignore_conflicts=True)
-    for (pk, day), number in of_there.items():
+def _add(views: dict[tuple[str, date], int]) -> None:
+    """Of listings that are still called so."""
+    slugs = {name.split("/")[1] for name, _day in views}
+    found = Listing.objects.filter(slug__in=slugs).values_list("pk", "publisher__slug", "slug")
+    there = {f"{publisher}/{slug}": pk for pk, publisher, slug in found}
+    of_there = sorted(((there[name], day), number) for (name, day), number in views.items() if name in there)
+    ListingViews.objects.bulk_create((ListingViews(listing_id=pk, day=day) for (pk, day), _number in of_there), ignore_conflicts=True)
+    for (pk, day), number in of_there:
         ListingViews.objects.filter(listing=pk, day=day).update(number=F("number") + number)

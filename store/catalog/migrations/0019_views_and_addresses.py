@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0005_lookalikes_and_proofs'),
-        ('catalog', '0017_arranged_collections'),
+        ('catalog', '0018_search_head'),
     ]
 
     operations = [
