@@ -22,6 +22,7 @@ os.environ["VALKEY_PORT"] = str(_free_port())  # served by the fixture `valkey`
 from store.settings import *  # noqa: E402, F403
 from store.settings import DATABASES, VAR_DIR  # noqa: E402
 
+ARENA_LEAST_CONTENDERS = 2  # worlds of tests are small
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 if os.environ.get("TEST_POSTGRESQL"):

@@ -35,11 +35,6 @@ pytestmark = pytest.mark.django_db
 LONG = "Which of the two is the better one for a letter to my landlord?"
 
 
-@pytest.fixture(autouse=True)
-def _a_small_store(settings: LazySettings) -> None:
-    settings.ARENA_LEAST_CONTENDERS = 2
-
-
 @pytest.fixture
 def base() -> Version:
     """Unlisted, so that it meets nobody."""

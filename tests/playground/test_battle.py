@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from django.conf import LazySettings
 
 from store.accounts.models import User
 from store.catalog.models import Listing, Version
@@ -23,8 +22,7 @@ START = "/en/chat/arena/start/"
 
 
 @pytest.fixture(autouse=True)
-def contenders(settings: LazySettings) -> list[Version]:
-    settings.ARENA_LEAST_CONTENDERS = 2
+def contenders() -> list[Version]:
     base = making.make_base(slug="base")
     Listing.objects.filter(pk=base.listing_id).update(visibility="unlisted")
     return [making.make_prompt(base, making.make_listing(making.make_publisher(slug=f"house-of-{name}"), slug=name)) for name in ("p", "q")]
