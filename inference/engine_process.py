@@ -161,7 +161,9 @@ class EngineLoop:
         self._stats = self._figures()
 
     def _figures(self) -> dict[str, Any]:
-        return {**self._engine.stats(), "preparing": len(self._preparation)}
+        """The engine's, in which those that are prepared wait too."""
+        stats, preparing = self._engine.stats(), len(self._preparation)
+        return {**stats, "waiting": stats["waiting"] + preparing, "preparing": preparing}
 
     def _step(self) -> None:
         for request, event in self._engine.step():
