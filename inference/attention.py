@@ -82,26 +82,34 @@ class KeyValueStore:
     ) -> None:
         """`by_head`: within a block the tokens of a head stand together, as PagedAttention reads them, else the heads of a token."""
         block = (config.kv_heads, block_size) if by_head else (block_size, config.kv_heads)
-        shape = (config.layers, blocks + 1, *block, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        # Keys and values of a layer stand one behind the other, so that one operation writes or reads both.
+        self._both = torch.zeros((config.layers, 2, blocks + 1, *block, config.head_dim), dtype=dtype, device=device)
+        self.keys, self.values = self._both.unbind(1)
         self.block_size = block_size
-        self._gathered = [self.keys.new_empty(0), self.values.new_empty(0)]
+        self._gathered = self._both.new_empty(0)
 
-    def gathered(self, layer: int, blocks: Tensor, *, heads: int) -> list[Tensor]:
-        """Keys and values of these blocks one behind the other, each [heads, seen, d], until the next call.
+    def heads_of(self, blocks: Tensor) -> Tensor:
+        """Where the part of each head stands among those of a layer: [..., 2 * kv_heads], of keys, then of values. By head only."""
+        count, kv_heads = self.keys.shape[1:3]
+        heads = torch.arange(kv_heads, device=blocks.device)
+        return blocks[..., None] * kv_heads + torch.cat((heads, heads + count * kv_heads))
 
-        blocks: of each head, counted over those of all heads. They are copied into memory kept from step to step: pages given
-        back and asked for at every layer took longer than all else of decoding 32 rows.
+    def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """slots: of each token's keys, then its values, into the tokens of all heads' parts, [n * 2 * kv_heads]; k, v: [n, kv_heads, d]."""
+        new = torch.cat((k, v), dim=1).flatten(0, 1)
+        self._both[layer].view(-1, new.shape[-1]).index_copy_(0, slots, new)
+
+    def gathered(self, layer: int, parts: Tensor) -> Tensor:
+        """These parts of heads one behind the other, [parts, block_size * d], until the next call.
+
+        They are copied into memory kept from step to step: pages given back and asked for at every layer took longer than all
+        else of decoding 32 rows.
         """
-        _, _, size, head_dim = self.keys.shape[1:]
-        count = len(blocks) * size * head_dim
-        for number, store in enumerate((self.keys, self.values)):
-            if self._gathered[number].numel() < count:
-                self._gathered[number] = store.new_empty(count)
-            into = self._gathered[number][:count].view(len(blocks), -1)
-            torch.index_select(store[layer].view(-1, size * head_dim), 0, blocks, out=into)
-        return [its[:count].view(heads, -1, head_dim) for its in self._gathered]
+        size = self.block_size * self.keys.shape[-1]
+        if self._gathered.numel() < len(parts) * size:
+            self._gathered = self._both.new_empty(len(parts) * size)
+        into = self._gathered[: len(parts) * size].view(-1, size)
+        return torch.index_select(self._both[layer].view(-1, size), 0, parts, out=into)
 
     def zero(self, blocks: Sequence[int]) -> None:
         """Clears freed blocks: a NaN left in masked keys or values would leak through the softmax's product with zero."""
@@ -115,7 +123,7 @@ class _Decoding:
     """Sequences that add one token each and have about as many blocks: one padded gather serves them together."""
 
     rows: slice | Tensor  # the b of the step's tokens
-    table: Tensor  # [b * kv_heads * width] blocks of each head, padded with those of block 0
+    table: Tensor  # [2 * b * kv_heads * width] the parts of each head, those of keys before those of values, padded with block 0's
     keys: int  # how many each sees, padding included
     positions: Tensor  # [b]
 
@@ -127,10 +135,9 @@ class PagedAttention:
         """`pieces` in the order in which their tokens stand in the step."""
         self._store = store
         self._device = store.keys.device
-        self._heads = torch.arange(store.keys.shape[2], device=self._device)
         slots = torch.tensor(slots_of(pieces, store.block_size), device=self._device)
         blocks, within = slots // store.block_size, slots % store.block_size
-        self._written = (self._of_heads(blocks) * store.block_size + within[:, None]).flatten()  # [n * kv_heads]
+        self._written = (store.heads_of(blocks) * store.block_size + within[:, None]).flatten()  # [n * 2 * kv_heads]
         self._chunks: list[tuple[slice, Piece, Tensor]] = []
         decoding: dict[int, list[tuple[int, Piece]]] = {}
         row = 0
@@ -139,16 +146,15 @@ class PagedAttention:
                 decoding.setdefault(_bucket(self._block_count(piece)), []).append((row, piece))
             else:
                 seen = torch.tensor(piece.blocks[: self._block_count(piece)], device=self._device)
-                self._chunks.append((slice(row, row + piece.count), piece, self._of_heads(seen).t().flatten()))
+                self._chunks.append((slice(row, row + piece.count), piece, store.heads_of(seen).t().flatten()))
             row += piece.count
         self._decoding = [self._together(members) for members in decoding.values()]
         self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
-        for store, new in ((self._store.keys, k), (self._store.values, v)):
-            store[layer].view(-1, k.shape[-1]).index_copy_(0, self._written, new.reshape(-1, k.shape[-1]))
+        self._store.write(layer, self._written, k, v)
         parts: list[tuple[slice | Tensor, Tensor]] = [
-            (together.rows, self._attend_decoding(q[together.rows], layer, together, self._decoding_mask(number, window)))
+            (together.rows, self._attend_decoding(q[together.rows], layer, together, self._decoding_mask(number, window, q.dtype)))
             for number, together in enumerate(self._decoding)
         ]
         for number, (rows, piece, blocks) in enumerate(self._chunks):
@@ -161,10 +167,6 @@ class PagedAttention:
             out[of_part] = part
         return out
 
-    def _of_heads(self, blocks: Tensor) -> Tensor:
-        """Where the part of each head stands among those of all blocks: [..., kv_heads]."""
-        return blocks[..., None] * len(self._heads) + self._heads
-
     def _block_count(self, piece: Piece) -> int:
         return -(-piece.end // self._store.block_size)
 
@@ -172,18 +174,20 @@ class PagedAttention:
         width = max(self._block_count(piece) for _, piece in members)
         table = [[*piece.blocks[: self._block_count(piece)], *([0] * (width - self._block_count(piece)))] for _, piece in members]
         rows = [row for row, _ in members]
+        parts = self._store.heads_of(torch.tensor(table, device=self._device)).unflatten(-1, (2, -1))  # [b, width, 2, kv_heads]
         return _Decoding(
             rows=slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] < len(rows) else torch.tensor(rows, device=self._device),
-            table=self._of_heads(torch.tensor(table, device=self._device)).transpose(1, 2).flatten(),
+            table=parts.permute(2, 0, 3, 1).flatten(),
             keys=width * self._store.block_size,
             positions=torch.tensor([piece.start for _, piece in members], device=self._device),
         )
 
-    def _decoding_mask(self, number: int, window: int | None) -> Tensor:
-        """Which keys each sees: bool [b, 1, 1, keys]."""
+    def _decoding_mask(self, number: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """Added to scores: 0 for the keys that each sees, else minus infinity; [b, 1, 1, keys]."""
         if (key := (number, window)) not in self._masks:
             together = self._decoding[number]
-            self._masks[key] = visible(together.positions, together.keys, window)[:, None, None]
+            hidden = ~visible(together.positions, together.keys, window)[:, None, None]
+            self._masks[key] = torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
         return self._masks[key]
 
     def _chunk_mask(self, number: int, window: int | None) -> Tensor | None:
@@ -198,13 +202,14 @@ class PagedAttention:
         """Keys and values, [kv_heads, seen, d], that a chunk sees: its own where nothing stands before it."""
         if not piece.start:
             return k.transpose(0, 1), v.transpose(0, 1)
-        return [its[:, : piece.end] for its in self._store.gathered(layer, blocks, heads=len(self._heads))]
+        both = self._store.gathered(layer, blocks).view(2, k.shape[1], -1, k.shape[2])
+        return [its[:, : piece.end] for its in both]
 
     def _attend_decoding(self, q: Tensor, layer: int, together: _Decoding, mask: Tensor) -> Tensor:
         """q: [b, heads, d]. The group of queries that share a key head stands where a sequence would."""
-        (b, heads, head_dim), kv_heads = q.shape, len(self._heads)
-        keys, values = (its.view(b, kv_heads, -1, head_dim) for its in self._store.gathered(layer, together.table, heads=b * kv_heads))
-        grouped = q.reshape(b, kv_heads, heads // kv_heads, head_dim)
+        b, heads, head_dim = q.shape
+        keys, values = self._store.gathered(layer, together.table).view(2, b, -1, together.keys, head_dim)
+        grouped = q.reshape(b, keys.shape[1], -1, head_dim)
         return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask).reshape(b, heads, head_dim)
 
 

@@ -26,7 +26,7 @@ from inference.naming import projection_name
 from inference.quantised import product, rows
 
 Rotation = tuple[Tensor, Tensor]  # cosine of each token's angles and what its other half is times, float32 [n, 1, head_dim]
-PART = 256  # of a row of logits, of which the largest is sought first
+PART = 32  # of a row of logits, of which the largest is sought first; 256 took twice the time to find the best of 32 rows
 
 
 class PositionOutOfContext(ValueError):
@@ -186,21 +186,27 @@ class Layer(nn.Module):
 
     def forward(self, hidden: Tensor, rotation: Rotation | None, attention: Attention, lora: LoraPath | None, dtype: torch.dtype) -> Tensor:
         """hidden: float32 [n, hidden]; `dtype` is that of the matrices."""
+        q, k, v = self.before(hidden, rotation, lora, dtype)
+        seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
+        return self.behind(hidden, seen, lora, dtype)
+
+    def before(self, hidden: Tensor, rotation: Rotation | None, lora: LoraPath | None, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as attention takes them."""
         q, k, v = self._queries_keys_values(self.attention_norm(hidden).to(dtype), lora)
         if self.config.qk_norm:
             q, k = self.q_norm(q.float()).to(q.dtype), self.k_norm(k.float()).to(k.dtype)
         if self.config.query_scale != 1.0:
             q = q * self.config.query_scale
         if rotation is not None:
-            q, k = rotate(q, *rotation), rotate(k, *rotation)
-        seen = attention(self.number, q, k, v, window=self.config.windows[self.number])
-        (attended,) = self._project(seen.reshape(len(hidden), -1), lora, "out")
-        hidden = hidden + self._normed_behind(self.attention_post_norm, attended)
-        return hidden + self._normed_behind(self.mlp_post_norm, self._mlp(self.mlp_norm(hidden).to(dtype), lora))
+            q, k = rotate(q, k, *rotation)
+        return q, k, v
 
-    def _normed_behind(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """What a part of the layer adds to the stream."""
-        return cast(Tensor, norm(x.float())) if self.config.post_norms else x
+    def behind(self, hidden: Tensor, seen: Tensor, lora: LoraPath | None, dtype: torch.dtype) -> Tensor:
+        """What the next layer takes; seen: [n, heads, head_dim]."""
+        (attended,) = self._project(seen.flatten(1), lora, "out")
+        hidden = hidden + self.attention_post_norm(attended.float())
+        added = self._mlp(self.mlp_norm(hidden).to(dtype), lora)
+        return hidden + cast(Tensor, self.mlp_post_norm(added.float()))
 
     def _queries_keys_values(self, x: Tensor, lora: LoraPath | None) -> tuple[Tensor, Tensor, Tensor]:
         heads, kv_heads, head_dim = self.config.heads, self.config.kv_heads, self.config.head_dim
@@ -235,8 +241,23 @@ def _embedding(rows: int, size: int) -> nn.Embedding:
     return nn.Embedding.from_pretrained(torch.empty(rows, size), freeze=False)
 
 
+class RMSNorm(nn.RMSNorm):
+    """x / √(mean(x²) + eps) · weight: on processors in five operations, where torch's own takes nine and twice the time."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__(size, eps=eps)
+        self._eps = torch.tensor(eps, device="cpu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float32 [..., size]"""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x * torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_() * self.weight
+
+
 def _norm(config: GPTConfig, size: int) -> nn.Module:
-    return nn.RMSNorm(size, eps=config.norm_eps) if config.gated else nn.LayerNorm(size, eps=config.norm_eps)
+    return RMSNorm(size, config.norm_eps) if config.gated else nn.LayerNorm(size, eps=config.norm_eps)
 
 
 def best_of(logits: Tensor, count: int) -> Tensor:
@@ -261,13 +282,15 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def rotate(q: Tensor, k: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     """Rotary position embedding, pairing each dimension with the one half a head away (Hugging Face's layout).
 
-    x: [n, heads, head_dim]; cosine, sine: float32 [n, 1, head_dim], the sine of the first half of the dimensions negative.
+    q: [n, heads, head_dim]; k: [n, kv_heads, head_dim]; cosine, sine: float32 [n, 1, head_dim], the sine of the first half of the
+    dimensions negative.
     """
-    wide = x.float()
-    return (wide * cosine).addcmul(wide.roll(x.shape[-1] // 2, dims=-1), sine).to(x.dtype)
+    wide = torch.cat((q, k), dim=1).float()
+    turned = (wide * cosine).addcmul(wide.roll(wide.shape[-1] // 2, dims=-1), sine).to(q.dtype)
+    return turned[:, : q.shape[1]], turned[:, q.shape[1] :]
 
 
 def rope_frequencies(rope: Rope, head_dim: int) -> Tensor:

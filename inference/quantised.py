@@ -49,7 +49,7 @@ class Int8Rows(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Float32 [*ids, in]."""
-        return self.weight[ids].float() * self.scale[ids][..., None]
+        return F.embedding(ids, self.weight).float() * self.scale[ids][..., None]
 
 
 class Int8Linear(Int8Rows):
@@ -94,7 +94,7 @@ def product(matrix: nn.Module, x: Tensor) -> Tensor:
 
 def rows(matrix: nn.Module, ids: Tensor) -> Tensor:
     """Rows of a linear or an embedding, however they are kept; float32 [*ids, in]."""
-    return matrix.rows(ids) if isinstance(matrix, Int8Rows) else matrix.weight[ids].float()  # type: ignore[index]
+    return matrix.rows(ids) if isinstance(matrix, Int8Rows) else F.embedding(ids, matrix.weight).float()  # type: ignore[arg-type]
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
