@@ -26,12 +26,12 @@ from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
 from inference.engine_options import DTYPES, EngineOptions
-from inference.footprint import give_back_freed_memory
 from inference.grammar import GrammarRefused, GrammarTooSlow
 from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
 from inference.model import GPT
 from inference.native import fastest_runner
+from inference.pages import give_back_freed_memory, settle
 from inference.prompts import Encoder, Prompt, RequestRefused, sampling_of
 from inference.protocol import (
     Attended,
@@ -110,7 +110,7 @@ class EngineCore:
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
         engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model), encoder=encoder)
-        give_back_freed_memory()
+        settle()
         return engine
 
     @property

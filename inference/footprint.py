@@ -7,7 +7,6 @@ comes.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,10 +163,3 @@ def outlook(folder: Path) -> dict[str, Any]:
             dtype: beside + weights_bytes(config, dtype) + CACHE_TOKENS * cache_token_bytes(config, dtype) for dtype in DTYPE_BYTES
         },
     }
-
-
-def give_back_freed_memory() -> None:
-    """Has the allocator return what was freed: reading and packing weights leave up to 250 MB behind. Only glibc needs it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -1,0 +1,33 @@
+"""Memory in large pages: it says what it said, and what nobody has touched stays untouched."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+
+import pytest
+
+from inference.pages import LARGE, settle
+
+SIZE = 8 * LARGE
+
+
+def kib_of(field: str) -> int:
+    text = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8") if Path("/proc/self/smaps_rollup").exists() else ""
+    return sum(map(int, re.findall(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)))
+
+
+def test_memory_in_use_moves_into_large_pages_and_none_is_taken_that_was_not() -> None:
+    used, unused = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), mmap.mmap(-1, 16 * SIZE, flags=mmap.MAP_PRIVATE)
+    used.write(b"weights!" * (SIZE // 8))
+    before, large = kib_of("Rss"), kib_of("AnonHugePages")
+
+    settle()
+
+    assert used[: SIZE + 1] == b"weights!" * (SIZE // 8)
+    assert kib_of("Rss") < before + len(unused) // 2 // 1024
+    if kib_of("AnonHugePages") == large:
+        pytest.skip("this system gives no large pages")
+    assert kib_of("AnonHugePages") >= large + (SIZE - LARGE) // 1024
+    unused.close()
