@@ -26,6 +26,7 @@ from inference.attention import Piece
 from inference.cache import BLOCK_SIZE, BlockPool, Scope, SequenceBlocks
 from inference.checkpoint import load_gpt
 from inference.engine_options import DTYPES, EngineOptions
+from inference.footprint import weights_bytes
 from inference.grammar import GrammarRefused, GrammarTooSlow
 from inference.grammars import Grammars
 from inference.lora_settings import AdapterError
@@ -110,7 +111,7 @@ class EngineCore:
         options = options or EngineOptions()
         model = load_gpt(folder, dtype=DTYPES[options.dtype], device=options.device)
         engine = cls(model, Tokenizer.from_folder(folder), options, run_with=fastest_runner(model), encoder=encoder)
-        settle()
+        settle(weights_bytes=weights_bytes(model.config, options.dtype))
         return engine
 
     @property

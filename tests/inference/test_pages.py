@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.pages import LARGE, settle
+from inference.pages import LARGE, use_large_pages
 
 SIZE = 8 * LARGE
 
@@ -23,7 +23,7 @@ def test_memory_in_use_moves_into_large_pages_and_none_is_taken_that_was_not() -
     used.write(b"weights!" * (SIZE // 8))
     before, large = kib_of("Rss"), kib_of("AnonHugePages")
 
-    settle()
+    use_large_pages()
 
     assert used[: SIZE + 1] == b"weights!" * (SIZE // 8)
     assert kib_of("Rss") < before + len(unused) // 2 // 1024
