@@ -20,7 +20,7 @@ PRESENT = 63  # the bit of an entry in /proc/self/pagemap
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 WORTHWHILE_BYTES = 64 * 2**20  # of weights
-KEPT_BYTES, OWN_PAGES_BYTES = 2**30, 32 * 2**20  # the second is the most that glibc takes
+KEPT_BYTES, OWN_PAGES_BYTES = 64 * 2**20, 32 * 2**20  # the second is the most that glibc takes
 
 
 def settle(*, weights_bytes: int) -> None:
