@@ -1,11 +1,11 @@
 """The benchmark of training: this project's loop beside PEFT and transformers' Trainer, same model, examples, batches and losses.
 
-    python -m benchmarks.training                              # LoRA r=16, then all weights, of SmolLM2-135M-Instruct
+    python -m benchmarks.training                              # LoRA r=16, all weights of SmolLM2-135M-Instruct, a model from nothing
     python -m benchmarks.training --rows lora --rounds 5 --json var/benchmarks/training.json
     python -m benchmarks.training FOLDER --quick               # whether everything works; its figures mean nothing
 
 As in `benchmarks.core` the sides take turns, each a process of its own that is stopped while it is not its turn, and ratios are taken
-within each round. A side whose losses are not ours, step by step, is reported and not compared.
+within each round, which all begin with the same weights. A side whose losses are not ours, step by step, is reported and not compared.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
+
 from benchmarks import machine
 from benchmarks.sides import Child, Program, Side, SideFailed
-from benchmarks.workload import Prompts, text_tokens
+from benchmarks.workload import TEXT, Prompts, text_tokens
+from inference import pretraining
 from inference.batching import batch
-from inference.checkpoint import load_gpt
+from inference.checkpoint import SINGLE, load_gpt
+from inference.pretraining import Shape
 from inference.recipe import Recipe
 from inference.trainable import TrainableLora
 
@@ -39,11 +43,13 @@ class Row:
     name: str
     title: str
     settings: dict[str, Any]
+    shape: Shape | None = None  # of a model that has learned nothing; None: the one that is given
 
 
 ROWS = (
     Row("lora", "LoRA, rank 16, beside all seven linears", {"rank": 16, "alpha": 32.0, "learning_rate": 2e-4}),
     Row("weights", "all weights", {"scope": "weights", "learning_rate": 1e-5}),
+    Row("pretraining", "a model from nothing", {"scope": "weights", "learning_rate": 1e-3}, Shape(layers=8)),
 )
 
 
@@ -64,25 +70,28 @@ class Bench:
     threads: int
     micro_batch: int
     dtypes: list[str]
+    theirs: list[str]
 
     @property
     def tokens(self) -> int:
         return self.batch * self.length * self.steps
 
 
-def measure(row: Row, bench: Bench, prompts: Prompts, scratch: Path) -> dict[str, Measured]:
+def measure(row: Row, bench: Bench, scratch: Path) -> dict[str, Measured]:
+    folder = bench.folder if row.shape is None else _begun(scratch / "begun", row.shape)
+    prompts = Prompts(text_tokens(folder))
     settings = {**row.settings, "epochs": 1, "batch_size": bench.batch, "max_length": bench.length, "validation_share": 0.0}
     recipe = Recipe.from_json(settings)
-    adapter = _start(row, recipe, bench.folder, scratch)
-    shared = {"folder": str(bench.folder), "threads": bench.threads}
+    adapter = _start(row, recipe, folder, scratch)
+    shared = {"folder": str(folder), "threads": bench.threads}
     found: dict[str, Measured] = {}
     children: dict[str, Child] = {}
     try:
         for dtype in bench.dtypes:
             children[f"ours, {dtype}"] = Child(Side(f"ours-{row.name}", dtype), OURS, {**shared, "dtype": dtype})
         name = "PEFT + Trainer" if adapter else "Trainer"
-        for autocast in (True, False):
-            dtype = "bfloat16" if autocast else "float32"
+        for dtype in bench.theirs:
+            autocast = dtype == "bfloat16"
             options = {**shared, "adapter": adapter, "autocast": autocast, "micro_batch": bench.micro_batch}
             title = f"{name}, {'bfloat16 autocast' if autocast else dtype}"
             children[title] = Child(Side(f"trainer-{row.name}", dtype), THEIRS, options)
@@ -116,6 +125,14 @@ def _start(row: Row, recipe: Recipe, folder: Path, scratch: Path) -> str:
     return str(scratch / "start")
 
 
+def _begun(folder: Path, shape: Shape) -> Path:
+    """Of weights that are the same in either precision."""
+    pretraining.begin(folder, TEXT, shape, seed=1)
+    weights = {name: weight.bfloat16() for name, weight in load_file(folder / SINGLE).items()}
+    save_file(weights, folder / SINGLE, metadata={"format": "pt"})
+    return folder
+
+
 def _peak_bytes(pid: int) -> int:
     """The most the process has held in memory so far, loading included."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -133,6 +150,14 @@ def table(found: dict[str, Measured], bench: Bench) -> str:
         allowed = NEAR["bfloat16" if "bfloat16" in title or bench.dtypes[0] == "bfloat16" else "float32"]
         said = f"{ratio:.2f}" if apart <= allowed else "not compared"
         lines.append(f"| {title} | {rate:.0f} | {said} | {memory} | {apart:.4f} |")
+    return "\n".join(lines)
+
+
+def by_step(found: dict[str, Measured]) -> str:
+    """The losses of the first round, one step in each line."""
+    lines = [f"| step | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
+    for number, losses in enumerate(zip(*(measured.losses[0] for measured in found.values()), strict=False), 1):
+        lines.append(f"| {number} | {' | '.join(f'{loss:.4f}' for loss in losses)} |")
     return "\n".join(lines)
 
 
@@ -154,6 +179,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--micro-batch", type=int, default=0, help="of the Trainer, which accumulates; default: the whole step at once")
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"], help="of our base's matrices")
+    parser.add_argument("--theirs", nargs="+", choices=["float32", "bfloat16"], default=["bfloat16", "float32"], help="of the Trainer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true", help="small work, to see whether everything works")
@@ -161,20 +187,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))  # so that the sides are ended too
     if options.quick:
         options.batch, options.length, options.steps, options.rounds = 2, 48, 2, 2
-    sizes = {name: getattr(options, name) for name in ("batch", "length", "steps", "rounds", "threads", "micro_batch", "dtypes")}
+    sizes = {name: getattr(options, name) for name in ("batch", "length", "steps", "rounds", "threads", "micro_batch", "dtypes", "theirs")}
     bench = Bench(options.folder.resolve(), **sizes)
     described = machine.describe()
     print(f"On {machine.in_words(described)}")
     print(f"{bench.steps} steps of {bench.batch} sequences of {bench.length} tokens, {bench.rounds} rounds, {bench.threads} threads\n")
-    prompts, kept = Prompts(text_tokens(bench.folder)), {}
+    kept = {}
     for row in (row for row in ROWS if row.name in options.rows):
         print(row.title)
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                found = measure(row, bench, prompts, Path(scratch))
+                found = measure(row, bench, Path(scratch))
             except SideFailed as error:
                 raise SystemExit(f"{row.name}: {error}") from error
-        print(f"\n{table(found, bench)}\n")
+        print(f"\n{table(found, bench)}\n\n{by_step(found)}\n")
         kept[row.name] = {title: {"seconds": m.seconds, "losses": m.losses, "peak_bytes": m.peak_bytes} for title, m in found.items()}
         if options.json:
             options.json.write_text(json.dumps({"machine": described, "tokens": bench.tokens, "rows": kept}, indent=2) + "\n")

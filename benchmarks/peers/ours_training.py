@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import tempfile
@@ -37,22 +38,27 @@ class OursTraining:
     def __init__(self, options: dict[str, Any]) -> None:
         torch.set_num_threads(options["threads"])
         self._source, self._work = Path(options["folder"]), Path(tempfile.mkdtemp())
-        self._model = load_gpt(self._source, dtype=getattr(torch, options["dtype"]))
+        self._dtype = getattr(torch, options["dtype"])
+        self._training: Training | None = None
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
 
     def ready(self, settings: dict[str, Any], examples: list[list[int]]) -> None:
         """`examples` as they come from a file; the seed says in which order they are trained."""
+        self._training = None
+        gc.collect()
+        model = load_gpt(self._source, dtype=self._dtype)
         self._channel = Silent()
         artifacts = ArtifactStore(self._work.as_uri())
         desk = Desk(self._channel, artifacts, self._work, self._work, memory_bytes=0, segment_s=math.inf)
         taught = [Example(tuple(tokens), (True,) * len(tokens)) for tokens in examples]
         task = JobTask(job="benchmark", attempt=1, kind="finetune", params={"base": ""})
-        self._training = Training(task, desk, recipe=Recipe.from_json(settings), model=self._model, examples=taught, source=self._source)
+        self._training = Training(task, desk, recipe=Recipe.from_json(settings), model=model, examples=taught, source=self._source)
         self._training.begin()
 
     def train(self) -> dict[str, Any]:
+        assert self._training is not None
         self._training.to_the_end()
         self._channel.losses += [event["loss"] for event in self._training._unsaid]
         return {"losses": self._channel.losses}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -44,29 +46,22 @@ class Losses(TrainerCallback):  # type: ignore[misc]
 class TrainerSide:
     def __init__(self, options: dict[str, Any]) -> None:
         torch.set_num_threads(options["threads"])
+        self._folder, self._adapter = options["folder"], options["adapter"]
         self._autocast, self._micro_batch = options["autocast"], options["micro_batch"]
-        self._model = AutoModelForCausalLM.from_pretrained(options["folder"], dtype=torch.float32)
-        self._model.config.use_cache = False
-        self._versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-        self._start: dict[str, torch.Tensor] = {}
-        if options["adapter"]:
-            import peft
-
-            self._model = peft.PeftModel.from_pretrained(self._model, options["adapter"], is_trainable=True)
-            self._start = {name: p.detach().clone() for name, p in self._model.named_parameters() if p.requires_grad}
-            self._versions["peft"] = peft.__version__
+        self._trainer: transformers.Trainer | None = None
 
     def versions(self) -> dict[str, str]:
-        return self._versions
+        packages = ("transformers", "torch", "peft") if self._adapter else ("transformers", "torch")
+        return {name: version(name) for name in packages}
 
     def ready(self, settings: dict[str, Any], examples: list[list[int]]) -> None:
         """`examples` in the order in which they are trained."""
+        self._trainer = None
+        gc.collect()
+        model = self._load()
         recipe, steps = Recipe.from_json(settings), -(-len(examples) // settings["batch_size"])
-        learned = {name: parameter for name, parameter in self._model.named_parameters() if parameter.requires_grad}
-        with torch.no_grad():
-            for name, start in self._start.items():
-                learned[name].copy_(start)
-        optimiser = torch.optim.AdamW(learned.values(), lr=recipe.learning_rate, weight_decay=0.0)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=0.0)
         rates = LambdaLR(optimiser, lambda step: recipe.rate(min(step, steps - 1), steps) / recipe.learning_rate)
         micro_batch = self._micro_batch or recipe.batch_size
         arguments = TrainingArguments(
@@ -84,7 +79,7 @@ class TrainerSide:
         )
         self._losses = Losses()
         self._trainer = InOrder(
-            self._model,
+            model,
             arguments,
             train_dataset=Steps(examples),
             data_collator=_together,
@@ -92,7 +87,18 @@ class TrainerSide:
             callbacks=[self._losses],
         )
 
+    def _load(self) -> Any:
+        """The weights that every round begins with."""
+        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=torch.float32)
+        model.config.use_cache = False
+        if not self._adapter:
+            return model
+        import peft
+
+        return peft.PeftModel.from_pretrained(model, self._adapter, is_trainable=True)
+
     def train(self) -> dict[str, Any]:
+        assert self._trainer is not None
         self._trainer.train()
         return {"losses": self._losses.found}
 

@@ -13,7 +13,7 @@ from inference.examples import Example
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(Path(), batch=2, length=50, steps=1, rounds=2, threads=1, micro_batch=0, dtypes=["float32"])
+    return Bench(Path(), batch=2, length=50, steps=1, rounds=2, threads=1, micro_batch=0, dtypes=["float32"], theirs=["float32"])
 
 
 def test_ratios_are_taken_within_a_round_and_memory_beside_them(bench: Bench) -> None:
