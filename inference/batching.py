@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from inference.attention import CausalAttention
@@ -78,36 +77,62 @@ def passes(examples: Sequence[Example], processes: Processes = ALONE) -> Iterato
 def losses(model: GPT, packed: Packed, lora: TrainableLora | None) -> Tensor:
     """Cross-entropy of every trained token, float32 [trained]."""
     hidden = model(packed.tokens, packed.positions, CausalAttention(packed.lengths), lora)[packed.rows]
-    if model.head_weight.requires_grad:
-        return F.cross_entropy(model.logits(hidden).float(), packed.targets, reduction="none")
-    return cast(Tensor, _FrozenHead.apply(hidden, packed.targets, model))
+    return cast(Tensor, _Head.apply(hidden, model.head_weight, packed.targets))
 
 
-class _FrozenHead(torch.autograd.Function):
-    """Cross-entropy float32 [n] behind a head that is not trained, of some tokens at a time: all their logits never exist at once.
+class _Head(torch.autograd.Function):
+    """Cross-entropy float32 [n] of hidden states [n, hidden] behind a head [vocabulary, hidden], HEAD_ROWS tokens at a time, whose
+    float32 logits stand in the same memory: pages that are asked for and given back again took longer than what is computed in them.
 
-    A token's gradient is (softmax - target) times the head's rows and whatever its loss is multiplied with later, so it is
-    computed while its logits are there.
+    A token's gradient is (softmax - target) times the head's rows and whatever its loss is multiplied with later. Where the head is
+    not trained it is computed while the logits are there; else they are computed once more, since the head's own gradient
+    needs to know that factor.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, model: GPT) -> Tensor:
-        grads, found = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None, []
-        weight = model.head_weight
-        for rows in torch.arange(len(hidden), device=hidden.device).split(HEAD_ROWS):
-            logits = model.logits(hidden[rows]).float()
-            logits -= logits.logsumexp(dim=-1, keepdim=True)
-            found.append(-logits.gather(1, targets[rows, None])[:, 0])
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        of_hidden, of_weight = ctx.needs_input_grad[:2]
+        found = hidden.new_empty(len(hidden), dtype=torch.float32)
+        grads = torch.empty_like(hidden) if of_hidden and not of_weight else None
+        for rows, exponentials, sums in _softmaxes(hidden, weight, targets, found):
             if grads is not None:
-                logits.exp_().scatter_add_(1, targets[rows, None], logits.new_full((len(rows), 1), -1.0))
-                grads[rows] = (logits.to(weight.dtype) @ weight).to(grads.dtype)
-        ctx.save_for_backward(*([] if grads is None else [grads]))
-        return torch.cat(found) if found else hidden.new_empty(0, dtype=torch.float32)
+                exponentials.scatter_add_(1, targets[rows, None], -sums)
+                grads[rows] = (exponentials.to(weight.dtype) @ weight).to(grads.dtype).div_(sums)
+        ctx.save_for_backward(*((hidden, weight, targets) if of_weight else () if grads is None else (grads,)))
+        return found
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (grads,) = ctx.saved_tensors
-        return grads * grad[:, None].to(grads.dtype), None, None
+        if not ctx.needs_input_grad[1]:
+            (grads,) = ctx.saved_tensors
+            return grads * grad[:, None].to(grads.dtype), None, None
+        hidden, weight, targets = ctx.saved_tensors
+        moved = weight.new_empty(len(hidden), len(weight))
+        for rows, exponentials, sums in _softmaxes(hidden, weight, targets):
+            exponentials.scatter_add_(1, targets[rows, None], -sums)
+            moved[rows] = exponentials.mul_(grad[rows, None] / sums)
+        return (moved @ weight).to(hidden.dtype), moved.t() @ hidden.to(weight.dtype), None
+
+
+def _softmaxes(hidden: Tensor, weight: Tensor, targets: Tensor, found: Tensor | None = None) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """(rows, the exponentials of their logits less the largest, the sums of these [rows, 1]), in memory that the next take over.
+
+    `found` gets their cross-entropies.
+    """
+    logits = weight.new_empty(min(len(hidden), HEAD_ROWS), len(weight))
+    wide = logits.float()  # the same memory where they are float32
+    for at in range(0, len(hidden), HEAD_ROWS):
+        rows = slice(at, at + HEAD_ROWS)
+        x = hidden[rows].to(weight.dtype)
+        torch.mm(x, weight.t(), out=logits[: len(x)])
+        raised = wide[: len(x)].copy_(logits[: len(x)])
+        raised -= raised.amax(dim=-1, keepdim=True)
+        if found is not None:
+            found[rows] = -raised.gather(1, targets[rows, None])[:, 0]
+        sums = raised.exp_().sum(dim=-1, keepdim=True)
+        if found is not None:
+            found[rows] += sums[:, 0].log()
+        yield rows, raised, sums
 
 
 @torch.no_grad()
@@ -143,10 +168,10 @@ def steps_per_epoch(count: int, recipe: Recipe) -> int:
 def room_bytes(
     model_tokens: int, *, layers: int, hidden: int, inner: int, vocabulary: int, head_learns: bool = True, recompute: bool = False
 ) -> int:
-    """About what a pass of so many tokens holds for its gradient: the states of every layer, and the logits, of HEAD_ROWS tokens at a
-    time where the head does not learn. With `recompute` what goes into every layer, and the states of one.
+    """About what a pass of so many tokens holds for its gradient, without the gradients of what is learned: the states of every layer and
+    the logits of HEAD_ROWS tokens, where the head learns also their gradients, of all tokens. With `recompute` what goes into
+    every layer, and beside that once the states of a layer and once the logits.
     """
-    within, between = 4 * (16 * hidden + 6 * inner), 4 * hidden
-    kept = within + layers * between if recompute else layers * within
-    logit_rows = model_tokens if head_learns else min(model_tokens, HEAD_ROWS)
-    return model_tokens * kept + logit_rows * 3 * 4 * vocabulary
+    within, between = model_tokens * 4 * (16 * hidden + 6 * inner), model_tokens * 4 * hidden
+    logits = (2 * min(model_tokens, HEAD_ROWS) + (model_tokens if head_learns else 0)) * 4 * vocabulary
+    return layers * between + max(within, logits) if recompute else layers * within + logits

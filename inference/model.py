@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -242,7 +242,7 @@ def _embedding(rows: int, size: int) -> nn.Embedding:
 
 
 class RMSNorm(nn.RMSNorm):
-    """x / √(mean(x²) + eps) · weight: on processors in five operations, where torch's own takes nine and twice the time."""
+    """x / √(mean(x²) + eps) · weight: on processors, as its gradient, in half of the operations that torch's own takes."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__(size, eps=eps)
@@ -252,8 +252,31 @@ class RMSNorm(nn.RMSNorm):
         """x: float32 [..., size]"""
         if x.device.type != "cpu":
             return super().forward(x)
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_() * self.weight
+        if x.requires_grad:
+            return cast(Tensor, _NormedByRoot.apply(x, self.weight, self._eps))
+        return x * _inverse_root(x, self._eps) * self.weight
+
+
+class _NormedByRoot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
+        scale = _inverse_root(x, eps)
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        along = grad * weight
+        behind = (along * x).sum(dim=-1, keepdim=True).mul_(scale.pow(3)).div_(-x.shape[-1])
+        weight_grad = (grad * x).mul_(scale).flatten(0, -2).sum(dim=0) if ctx.needs_input_grad[1] else None
+        return along.mul_(scale).addcmul_(x, behind), weight_grad, None
+
+
+def _inverse_root(x: Tensor, eps: Tensor) -> Tensor:
+    """1 / √(mean(x²) + eps) of each row."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_()
 
 
 def _norm(config: GPTConfig, size: int) -> nn.Module:

@@ -120,7 +120,7 @@ class TrainableLora(nn.Module):
 
 
 class _Beside(torch.autograd.Function):
-    """y + scale · B·A·x, multiplied in the dtype of x, of which nothing but x and A·x is kept for the gradients.
+    """y + scale · B·A·x in the place of y, multiplied in the dtype of x, of which nothing but x and A·x is kept for the gradients.
 
     x: [n, in]; y: [n, out]; A: float32 [rank, in]; B: float32 [out, rank].
     """
@@ -131,7 +131,8 @@ class _Beside(torch.autograd.Function):
         inner = x @ a.t()
         ctx.save_for_backward(x, inner, a, b)
         ctx.scale = scale
-        return torch.addmm(y, inner, b.t())
+        ctx.mark_dirty(y)
+        return y.addmm_(inner, b.t())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
