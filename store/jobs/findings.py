@@ -168,6 +168,16 @@ class Contents:
         ]
 
 
+def counts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the report goes on with the versions made of the data: counts alone, of what there is any."""
+    found = {name: report[name] for name in ("examples", "tokens", "duplicates", "near_duplicates", "scripts") if report.get(name)}
+    overlap = {name: count for name, count in (report.get("overlap") or {}).items() if name != "lines" and count}
+    findings = {finding["kind"]: finding["count"] for finding in report.get("findings") or [] if finding["count"]}
+    mentions = {axis: groups for axis, groups in (report.get("mentions") or {}).items() if any(groups.values())}
+    named = {"overlap": overlap, "findings": findings, "mentions": mentions}
+    return found | {name: value for name, value in named.items() if value}
+
+
 def _bars(counted: Sequence[tuple[str | Promise, int]]) -> list[Bar]:
     most, whole = max((count for _name, count in counted), default=0), sum(count for _name, count in counted)
     return [Bar(name, count, f"{100 * count / most:.1f}%", _share(count, whole)) for name, count in counted if most]

@@ -26,7 +26,7 @@ from store.billing.models import Reservation
 from store.catalog import artifacts, importing, publishing
 from store.catalog.models import Listing, Version
 from store.errors import NotFound
-from store.jobs import checkpoints, dispatch
+from store.jobs import checkpoints, dispatch, findings
 from store.jobs.errors import BaseNotTrainable, InvalidSetting, NothingToPublish, TooLargeToTrain, TooManyFinetunes
 from store.jobs.models import Job, UploadedFile
 from store.jobs.outcomes import end
@@ -318,7 +318,8 @@ def make_version(user: User, job: Job, *, listing: Listing, number: str, change_
     manifest, measured = _at(job, step)
     base = Version.objects.get(public_id=job.subject) if job.subject else None
     artifact = artifacts.record(manifest)
-    facts = {"file": job.params["file"], "settings": job.params["settings"], **measured}
+    report = findings.counts(job.after.result) if job.after else {}
+    facts = {"file": job.params["file"], "settings": job.params["settings"], "data_report": report, **measured}
     made: dict[str, Any] = {"number": number, "base": base, "artifact": artifact, "made_by": job.public_id, "change_log": change_log}
     if job.params["settings"].get("scope") != "weights":
         return publishing.create_adapter_version(user, listing, facts=facts, **made)

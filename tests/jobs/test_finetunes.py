@@ -41,7 +41,11 @@ from tests.making import join, make_artifact, make_base, make_listing, make_publ
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LINE = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}\n'
-GOOD = {"valid": True, "examples": 4, "error_count": 0, "problems": [], "tokens": 40, "trained_tokens": 8, "longest_tokens": 10}
+GOOD = {
+    **{"valid": True, "examples": 4, "error_count": 0, "problems": [], "tokens": 40, "trained_tokens": 8, "longest_tokens": 10},
+    "findings": [{"kind": "email", "count": 2, "lines": [1, 3]}, {"kind": "key", "count": 0, "lines": []}],
+    "overlap": {"held_out": 1, "exact": 1, "near": 0, "lines": [4]},
+}
 BAD = GOOD | {
     "valid": False,
     "examples": 3,
@@ -452,6 +456,12 @@ def test_the_result_becomes_a_draft_with_its_lineage(scene: Scene) -> None:
     assert version.artifact is not None
     assert version.artifact.digest == job.result["manifest"]
     assert (version.facts["train_loss"], version.facts["file"]) == (1.5, scene.file.sha256)
+    assert version.facts["data_report"] == {
+        "examples": 4,
+        "tokens": 40,
+        "findings": {"email": 2},
+        "overlap": {"held_out": 1, "exact": 1},
+    }
     assert list(version.ancestry.values_list("ancestor", flat=True)) == [scene.base.pk]
 
 
@@ -554,6 +564,6 @@ def test_weights_that_were_trained_become_a_draft_that_knows_what_they_were_trai
     assert (version.kind, version.state, version.base, version.made_by) == ("weights", "draft", scene.base, job.public_id)
     assert (version.artifact.digest, version.weights()) == (job.result["manifest"], version)  # type: ignore[union-attr]
     assert list(version.ancestry.values_list("ancestor", flat=True)) == [scene.base.pk]
-    kept = {"parameters", "context_length", "architecture", "dtype", "file", "settings", "steps", "validation_loss"}
+    kept = {"parameters", "context_length", "architecture", "dtype", "file", "settings", "data_report", "steps", "validation_loss"}
     assert version.facts.keys() == kept
     assert (version.facts["parameters"], version.facts["steps"], version.facts["validation_loss"]) == (1000, 2, 1.5)
