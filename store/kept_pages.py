@@ -193,8 +193,8 @@ def _asked(scope: Scope) -> tuple[str, Key, str] | None:
 async def _marks(name: str) -> tuple[str | None, ...] | None:
     """Which changes were last said of the listing and of everything; None when Valkey is away."""
     try:
-        first, second = await valkey.async_client().mget(_mark_key(_EVERYTHING), _mark_key(name))
+        answered: list[Any] = await valkey.async_client().mget(_mark_key(_EVERYTHING), _mark_key(name))
     except AWAY as error:
         log.warning("no page is kept: Valkey is away", error=repr(error)[:200])
         return None
-    return first, second
+    return tuple(answered)
