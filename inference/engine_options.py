@@ -21,7 +21,7 @@ class EngineOptions:
     max_batch_tokens: int = 128  # computed in one step: half a second of SmolLM2-135M on one core, which others wait for
     batch_beside: int | None = None  # of those for batch requests, in a step that people wait for; None: 2 on a processor, else all
     max_running: int = 32
-    max_waiting: int = 32  # from here on the engine says that it has no room
+    max_waiting: int = 64  # from here on it says that it has no room: as many as a worker gives, so that batches take nobody's place
     adapter_bytes: int = ADAPTER_BYTES  # of adapters kept in memory
     stack_bytes: int = STACK_BYTES  # of the copies of them that torch computes with; the C++ path needs none
     lookahead: int = 8  # tokens guessed and checked in one step of a single stream; 0: none

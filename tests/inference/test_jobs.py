@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from inference import job_kinds, job_process, jobs
@@ -81,9 +82,14 @@ def undisturbed(place: Place) -> bytes:
 
 def children() -> list[int]:
     """The job processes that run now; one that was just started may have no name yet."""
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    found = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-    return [pid for pid in found if b"inference.job_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [child.pid for child in psutil.Process().children() if "inference.job_process" in _command_of(child)]
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return []
 
 
 def test_a_run_killed_in_mid_flight_resumes_to_the_same_bits(place: Place, undisturbed: bytes) -> None:
