@@ -6,8 +6,6 @@ import mmap
 import re
 from pathlib import Path
 
-import pytest
-
 from inference.pages import LARGE, use_large_pages
 
 SIZE = 8 * LARGE
@@ -27,7 +25,6 @@ def test_memory_in_use_moves_into_large_pages_and_none_is_taken_that_was_not() -
 
     assert used[: SIZE + 1] == b"weights!" * (SIZE // 8)
     assert kib_of("Rss") < before + len(unused) // 2 // 1024
-    if kib_of("AnonHugePages") == large:
-        pytest.skip("this system gives no large pages")
-    assert kib_of("AnonHugePages") >= large + (SIZE - LARGE) // 1024
+    gained = kib_of("AnonHugePages") - large
+    assert gained == 0 or gained >= (SIZE - LARGE) // 1024  # none where the system gives none
     unused.close()
