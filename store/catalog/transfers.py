@@ -84,7 +84,7 @@ def accept(user: User, made: Transfer) -> Listing:
         audit.record(user, "listing.take_over", listing.public_id, transfer=made.public_id, of=made.giver.slug, by=made.taker.slug)
         search.outdate(search.built_on(listing))
         search.refresh(listing)
-        _tell(made, _("accepted"))
+        _tell(made)
     return listing
 
 
@@ -93,7 +93,7 @@ def decline(user: User, made: Transfer) -> None:
     with transaction.atomic():
         _answer(made, State.DECLINED)
         audit.record(user, "listing.decline_offer", made.listing.public_id, transfer=made.public_id)
-        _tell(made, _("declined"))
+        _tell(made)
 
 
 def open_offers() -> QuerySet[Transfer]:
@@ -132,6 +132,7 @@ def _answer(made: Transfer, state: Transfer.State) -> None:
     made.state = state
 
 
-def _tell(made: Transfer, answer: str) -> None:
-    params = {"publisher": made.taker.name, "subject": made.listing.full_name, "answer": answer}
+def _tell(made: Transfer) -> None:
+    """Who offered it, in their own language: what is kept is the state, which the message names when it is read."""
+    params = {"publisher": made.taker.name, "subject": made.listing.full_name, "answer": made.state}
     notify([made.offered_by], Notification.Kind.TRANSFER_ANSWERED, key=f"transfer-answer:{made.public_id}", params=params, url="/studio/")

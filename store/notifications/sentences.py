@@ -35,11 +35,14 @@ SENTENCES: dict[str, Promise] = {
     Kind.BADGE_AT_RISK: _("The proof of the domain %(subject)s is not found any more. If it stays away, the badge goes on %(until)s."),
     Kind.BADGE_LOST: _("The badge of the domain %(subject)s is gone: its proof was not found for several days."),
 }
+ANSWERS = {"accepted": _("accepted"), "declined": _("declined")}
 
 
 def sentence(notification: Notification) -> str:
     """What happened, in one sentence without markup."""
     params = {key: str(value) for key, value in notification.params.items()}
+    if (answer := params.get("answer")) in ANSWERS:
+        params["answer"] = str(ANSWERS[answer])
     return str(SENTENCES[notification.kind]) % defaultdict(str, params | {"subject": subject(notification.params)})
 
 

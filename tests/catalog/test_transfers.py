@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from store.accounts import erasure
 from store.accounts.models import Publisher, User
@@ -19,6 +19,7 @@ from store.catalog.errors import InvalidListing, NameTaken, TransferOver
 from store.catalog.models import FormerAddress, Listing, Transfer, Version
 from store.errors import Conflict, NotAllowed, NotFound
 from store.notifications.models import Notification
+from store.notifications.sentences import sentence
 from tests import making
 
 pytestmark = pytest.mark.django_db
@@ -67,7 +68,18 @@ def test_it_is_the_others_once_an_owner_there_accepts_and_earns_for_them_from_th
     assert listing.full_name == "new-house/poet"
     assert ledger.earnings_of(offered.giver).balance_micro == before > 0
     assert ledger.earnings_of(offered.taker).balance_micro == before
-    assert Notification.objects.get(user=giver).params["answer"] == "accepted"
+
+
+def test_who_offered_it_reads_of_the_answer_in_their_own_language(giver: User, taker: User, version: Version) -> None:
+    offered = transfers.offer(giver, version.listing, to="new-house")
+
+    with translation.override("zh-hans"):
+        transfers.decline(taker, offered)
+
+    told = Notification.objects.get(user=giver)
+    assert sentence(told).endswith("was answered: declined.")
+    with translation.override("zh-hans"):
+        assert "已拒绝" in sentence(told)
 
 
 def test_its_old_address_finds_it_for_programs_and_people(client: Client, giver: User, taker: User, version: Version) -> None:
