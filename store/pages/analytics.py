@@ -45,12 +45,17 @@ class Use:
     people: int = 0  # in the whole time: fewer than the days' sum
     tried: int = 0  # browsers and accounts that used the try-it box
     stayed: int = 0  # accounts of those that also chatted or called it
+    rated: int = 0  # accounts of those whose rating stands
     total: dict[str, int] = field(default_factory=dict)
 
     @property
-    def conversion(self) -> float | None:
-        """Share of who tried it that also used it otherwise, 0 to 1."""
-        return self.stayed / self.tried if self.tried else None
+    def percent(self) -> dict[str, float | None]:
+        """`tried` of the views, `stayed` and `rated` of who tried it, 0 to 100; None where there is nothing to be a share of.
+
+        A try may have had no view that counts: the home page has a try-it box too, and a team's own views are left out.
+        """
+        parts = {"tried": (self.tried, self.total["views"]), "stayed": (self.stayed, self.tried), "rated": (self.rated, self.tried)}
+        return {name: 100 * part / whole if 0 < whole >= part else None for name, (part, whole) in parts.items()}
 
 
 def use_of(listing: Listing, *, days: int) -> Use:
@@ -72,8 +77,10 @@ def use_of(listing: Listing, *, days: int) -> Use:
     tried = requests.filter(source=Source.TRY)
     counts = tried.aggregate(people=Count("user", distinct=True), browsers=Count("visitor", filter=Q(user=None), distinct=True))
     use.tried = counts["people"] + counts["browsers"]
-    stayed = requests.exclude(source=Source.TRY).filter(user__in=tried.filter(user__isnull=False).values("user"))
+    triers = tried.filter(user__isnull=False).values("user")
+    stayed = requests.exclude(source=Source.TRY).filter(user__in=triers)
     use.stayed = stayed.aggregate(people=Count("user", distinct=True))["people"]
+    use.rated = reading.visible(listing).filter(created_at__gte=_begin(first), user__in=triers).count()
     return use
 
 

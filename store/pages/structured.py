@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.translation import get_language, gettext
 
 from store.accounts.models import Publisher
+from store.billing import access
 from store.billing.prices import MICRO, Price
 from store.catalog.models import Listing, ListingText, Version
 from store.pages.templatetags.ui import bcp47
@@ -35,7 +36,7 @@ def of_listing(
         "inLanguage": listing.languages,
         "license": {"@type": "CreativeWork", "name": listing.licence},
         "author": _organisation(site, listing.publisher),
-        "offers": _offer(price),
+        "offers": [_offer(price), _monthly_offer(listing)] if listing.monthly_price_micro else _offer(price),
     }
     if version is not None:
         application["softwareVersion"] = version.number
@@ -97,6 +98,13 @@ def _offer(price: Price) -> dict[str, Any]:
         for name, micro in asked.items()
     ]
     return {"@type": "Offer", "price": price.output_micro / MICRO, "priceCurrency": CURRENCY, "priceSpecification": parts}
+
+
+def _monthly_offer(listing: Listing) -> dict[str, Any]:
+    """Its own price once instead of by the token, for as long as it lasts."""
+    asked = {"price": listing.monthly_price_micro / MICRO, "priceCurrency": CURRENCY}
+    lasts = {"@type": "UnitPriceSpecification", **asked, "billingDuration": access.PERIOD.days, "unitCode": "DAY"}
+    return {"@type": "Offer", **asked, "priceSpecification": lasts}
 
 
 def _breadcrumbs(site: str, steps: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_every_day_has_its_numbers(used: Version) -> None:
     assert (today.input_tokens, today.output_tokens, today.ratings, today.stars) == (50, 15, 1, 4)
     assert (before.requests, before.tries, before.people) == (1, 1, 1)
     assert (use.total["requests"], use.people) == (6, 2)
-    assert (use.tried, use.stayed, use.conversion) == (3, 1, pytest.approx(1 / 3))
+    assert (use.tried, use.stayed, use.rated) == (3, 1, 1)
     assert analytics.use_of(used.listing, days=90).total["requests"] == 7
 
 
@@ -67,7 +67,8 @@ def test_a_gpt_that_nobody_used_is_all_noughts(client: Client) -> None:
 
     use = analytics.use_of(version.listing, days=30)
 
-    assert (len(use.days), sum(use.total.values()), use.conversion) == (30, 0, None)
+    assert (len(use.days), sum(use.total.values())) == (30, 0)
+    assert use.percent == {"tried": None, "stayed": None, "rated": None}
     assert client.get(f"/en/studio/gpts/{version.listing.full_name}/analytics/?days=x").status_code == 200
 
 
@@ -80,6 +81,7 @@ def test_members_read_it_as_a_page_and_as_csv(client: Client, used: Version) -> 
     assert page.status_code == 200
     assert page.text.count('<th scope="row">') == 2  # days with use
     assert page.text.count('<rect class="day"') == 7
+    assert page.text.count("占试用者的 33.3%") == 2
     assert table["Content-Type"] == "text/csv; charset=utf-8"
     head, *days = csv.reader(table.text.splitlines())
     assert head == ["day", *analytics.COUNTED, "mean_stars"]
@@ -103,7 +105,9 @@ def test_a_view_of_its_page_is_one_by_a_person_who_is_not_of_its_publisher_and_c
     views.bring()
 
     assert brought == [2, 0]
-    assert [day.views for day in analytics.use_of(used.listing, days=7).days] == [0] * 6 + [3]
+    use = analytics.use_of(used.listing, days=7)
+    assert [day.views for day in use.days] == [0] * 6 + [3]
+    assert use.percent == {"tried": 100, "stayed": pytest.approx(100 / 3), "rated": pytest.approx(100 / 3)}
 
 
 def test_ninety_days_cost_as_many_queries_as_seven(used: Version) -> None:

@@ -76,6 +76,17 @@ def test_ratings_are_told_only_where_there_are_some(client: Client, listing: Lis
     assert after["author"]["url"] == "http://testserver/en/publishers/lab/"
 
 
+def test_who_asks_for_a_month_offers_both(client: Client, listing: Listing) -> None:
+    asks = {"output_price_micro": 1_000_000, "monthly_price_micro": 4_500_000, "monthly_tokens": 2_000_000}
+    Listing.objects.filter(pk=listing.pk).update(**asks)
+
+    by_the_token, monthly = blocks(client.get("/en/gpts/lab/letters/").text)[0]["offers"]
+
+    assert by_the_token["price"] == 1.0
+    assert monthly["price"] == monthly["priceSpecification"]["price"] == 4.5
+    assert (monthly["priceSpecification"]["billingDuration"], monthly["priceSpecification"]["unitCode"]) == (30, "DAY")
+
+
 @pytest.mark.parametrize(
     ("path", "is_indexed"),
     [
