@@ -1,5 +1,6 @@
 // The chat: asks, shows answers as they are written, stops them, asks again in other words, and keeps the drawer's numbers shown.
 import { dress, keepDraft, sendOnEnter, show, takeDraft, trouble, words } from "./answer.js";
+import { pressOnce, sendOrStop } from "./stoppable.js";
 import { post } from "./stream.js";
 
 const chat = document.querySelector("[data-chat]");
@@ -11,13 +12,11 @@ const say = (error) => trouble(part("trouble"), error && (error.error ?? { messa
 let stopUrl = null; // of the answer under way
 let isBusy = false; // from the press on Send to the end of the answer
 let editUrl = null; // of the question being edited
+const swap = composer && sendOrStop(part("send"), part("stopper"));
 
 function busy(is) {
   isBusy = is;
-  if (!composer) return;
-  part("send").hidden = is;
-  part("stopper").hidden = !is;
-  part("stopper").disabled = false;
+  swap?.(is);
 }
 
 function editing(url) {
@@ -74,7 +73,9 @@ async function ask(url, { again = false, clears = false } = {}) {
     const result = await send(url, fields);
     if (url === composer.dataset.ask && composer.elements.model) return location.replace(result.url); // a conversation has begun
     editing(null);
-    await watch(place(result, { again }));
+    const article = place(result, { again });
+    if (document.activeElement === document.body) composer.elements.text.focus(); // the button that asked again is gone
+    await watch(article);
   } catch (error) {
     if (clears && !field.value) field.value = asked;
     if (error.error?.way_out) keepDraft(field.value);
@@ -101,8 +102,7 @@ async function judge(button) {
 }
 
 async function stop() {
-  if (!stopUrl) return;
-  part("stopper").disabled = true;
+  if (!stopUrl || !pressOnce(part("stopper"))) return;
   await send(stopUrl, {}).catch(say);
 }
 

@@ -1,5 +1,6 @@
 // Several GPTs side by side: one text, an answer streamed from each at the same time.
 import { dress, keepDraft, sendOnEnter, show, takeDraft, trouble, words } from "./answer.js";
+import { pressOnce, sendOrStop } from "./stoppable.js";
 import { post } from "./stream.js";
 
 const page = document.querySelector("[data-compare]");
@@ -14,11 +15,7 @@ function begin() {
   const ask = (url, fields) => post(url, fields, { csrfUrl: page.dataset.csrf, offline: words().offline });
   let running = []; // where each answer under way is stopped
 
-  const busy = (is) => {
-    send.hidden = is;
-    stop.hidden = !is;
-    stop.disabled = false;
-  };
+  const busy = sendOrStop(send, stop);
 
   // Asks one of them; null when it could not be asked, which it says in its place.
   async function admit(side) {
@@ -57,7 +54,7 @@ function begin() {
   });
 
   stop.addEventListener("click", async () => {
-    stop.disabled = true;
+    if (!pressOnce(stop)) return;
     await Promise.all(running.map((url) => ask(url, {}).catch(() => null))); // one that has ended needs no stopping
   });
   page.addEventListener("keydown", (event) => {

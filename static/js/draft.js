@@ -1,5 +1,6 @@
 // A chat beside the form of a prompt GPT: each question goes with what the form holds at that moment.
 import { show, trouble, words } from "./answer.js";
+import { pressOnce, sendOrStop } from "./stoppable.js";
 import { post } from "./stream.js";
 
 const SENT = ["base", "instructions", "temperature", "top_p", "max_tokens"];
@@ -18,11 +19,7 @@ function begin(box) {
   let talk = 0; // its number: an answer that comes after a new beginning is not for it
   box.hidden = false;
 
-  const busy = (is) => {
-    send.hidden = is;
-    stop.hidden = !is;
-    stop.disabled = false;
-  };
+  const busy = sendOrStop(send, stop);
 
   function offer() {
     const lines = (form.elements.starters?.value ?? "").split("\n").map((line) => line.trim()).filter(Boolean).slice(0, 6);
@@ -67,8 +64,7 @@ function begin(box) {
   }
 
   function halt() {
-    if (!asked) return;
-    stop.disabled = true;
+    if (!asked || !pressOnce(stop)) return;
     send_(asked.stop, {}).catch((error) => trouble(part("trouble"), error.error));
   }
 

@@ -1,4 +1,5 @@
 // The chat in a frame of another site. It has no cookies and no storage: what was said is in this page alone, and is sent along.
+import { sendOrStop } from "./stoppable.js";
 import { follow } from "./stream.js";
 
 const box = document.querySelector("[data-embed]");
@@ -12,10 +13,7 @@ const add = (name) => {
   thread.append(made);
   return made.querySelector(".body");
 };
-const busy = (is) => {
-  send.hidden = is;
-  stop.hidden = !is;
-};
+const busy = sendOrStop(send, stop);
 const tell = (message) => {
   trouble.textContent = message;
   trouble.className = message ? "notice bad" : "";

@@ -1,5 +1,6 @@
 // The try-it box: one question, one streamed answer, and the way on into a chat.
 import { dress, keepDraft, sendOnEnter, show, takeDraft, trouble, words } from "./answer.js";
+import { pressOnce, sendOrStop } from "./stoppable.js";
 import { post } from "./stream.js";
 
 for (const box of document.querySelectorAll("[data-try]")) {
@@ -13,11 +14,7 @@ function begin(box, form) {
   const send_ = (url, fields) => post(url, fields, { csrfUrl: form.dataset.csrf, offline: words().offline });
   let asked = null; // {events, stop, keep, text}
 
-  const busy = (is) => {
-    send.hidden = is;
-    stop.hidden = !is;
-    stop.disabled = false;
-  };
+  const busy = sendOrStop(send, stop);
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -42,8 +39,7 @@ function begin(box, form) {
   });
 
   stop.addEventListener("click", async () => {
-    if (!asked) return;
-    stop.disabled = true;
+    if (!asked || !pressOnce(stop)) return;
     await send_(asked.stop, {}).catch((error) => trouble(part("trouble"), error.error));
   });
   box.addEventListener("keydown", (event) => {

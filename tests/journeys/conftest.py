@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import ConsoleMessage, Locator, Page
 
 from store.accounts.models import User
+from tests.journeys.test_languages import english_in
 from tests.making import make_user
 from tests.stack import Stack
 
 PASSWORD = "correct horse 9"  # what tests.making gives everybody
+TABS_AT_MOST = 120
+FOR_AXE = {"preload": False, "reporter": "no-passes"}  # to describe what is as it should be takes as long as to find what is not
+TWO_FRAMES = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+BEFORE_THE_FOCUS = """(element) => {
+  const at = document.activeElement;
+  return element === at ? "there" : element.compareDocumentPosition(at) & Node.DOCUMENT_POSITION_FOLLOWING ? "before" : "after";
+}"""
+
+Judge = Callable[[Page], None]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,9 +51,14 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 
 @pytest.fixture
-def site(page: Page, stack: Stack) -> Iterator[Page]:
+def complaints() -> list[str]:
+    """What the browser of `site` complained of."""
+    return []
+
+
+@pytest.fixture
+def site(page: Page, stack: Stack, complaints: list[str]) -> Iterator[Page]:
     """A page with the stack's address, that fails the test when the browser reports an error or a violated policy."""
-    complaints: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:
@@ -53,6 +69,21 @@ def site(page: Page, stack: Stack) -> Iterator[Page]:
     page.set_default_timeout(20_000)
     yield page
     assert complaints == []
+
+
+@pytest.fixture
+def judge(complaints: list[str]) -> Judge:
+    """Fails for what axe finds wrong with a page, and for English on a Chinese one."""
+
+    def judged(page: Page) -> None:
+        told = list(complaints)
+        violations = Axe().run(page, options=FOR_AXE).response["violations"]
+        page.evaluate(TWO_FRAMES)
+        complaints[:] = told  # without those about the styles that axe itself sets
+        english = english_in(page.content()) if "/zh-hans/" in page.url else []
+        assert [f"{violation['id']}: {violation['nodes'][0]['html'][:160]}" for violation in violations] + english == []
+
+    return judged
 
 
 def sign_in(page: Page, stack: Stack, user: User) -> None:
@@ -82,3 +113,36 @@ def _with_real_password(user: User) -> None:
 def real_password(user: User) -> User:
     _with_real_password(user)
     return user
+
+
+def press(page: Page, target: Locator) -> None:
+    reach(page, target)
+    page.keyboard.press("Enter")
+
+
+def write(page: Page, target: Locator, text: str) -> None:
+    """Types it in the place of what a field holds."""
+    reach(page, target)
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type(text)
+
+
+def choose(page: Page, target: Locator, value: str) -> None:
+    """Goes through the choices of a <select> to this one."""
+    reach(page, target)
+    page.keyboard.press("Home")
+    for _ in range(target.locator("option").count()):
+        if target.input_value() == value:
+            return
+        page.keyboard.press("ArrowDown")
+    raise AssertionError(f"{target} offers no {value}")
+
+
+def reach(page: Page, target: Locator) -> None:
+    """Goes on by Tab, or back by Shift+Tab, until the target has the focus, as somebody without a mouse does."""
+    for _ in range(TABS_AT_MOST):
+        where = target.evaluate(BEFORE_THE_FOCUS)
+        if where == "there":
+            return
+        page.keyboard.press("Shift+Tab" if where == "before" else "Tab")
+    raise AssertionError(f"{target} cannot be reached by Tab")

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from store.accounts.models import User
 from store.catalog.models import Version
-from tests.journeys.conftest import real_password, sign_in
+from tests.journeys.conftest import FOR_AXE, TWO_FRAMES, real_password, sign_in
 from tests.journeys.scene import Scene, build_scene
 from tests.journeys.test_languages import english_in
 from tests.stack import Stack
@@ -23,9 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.real_model]
 DESK, TELEPHONE = ("light", 1440), ("dark", 360)  # no theme changes what is where
 VIEWS = {"en": (TELEPHONE, DESK), "zh-hans": (DESK, TELEPHONE)}  # axe judges the page in the last
 PICTURED_TOO = (("dark", 1440), ("light", 360))
-FOR_AXE = {"preload": False, "reporter": "no-passes"}  # to describe what is as it should be takes as long as to find what is not
 BASE = "smollm2-135m-instruct"
-TWO_FRAMES = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 UNSEEN = """() => {
   const box = (element) => element.getBoundingClientRect();
   const named = (element) => element.outerHTML.replace(/\\s+/g, " ").slice(0, 100);

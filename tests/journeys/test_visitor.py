@@ -50,24 +50,6 @@ def test_from_the_home_page_to_a_kept_conversation(site: Page, stack: Stack) -> 
     assert Conversation.objects.get(public_id=re.search(r"cnv_\w+", conversation).group()).user.username == username
 
 
-def test_a_gpt_and_its_base_answer_the_same_text_side_by_side(site: Page, stack: Stack) -> None:
-    listing = free_prompt_gpt()
-    site.goto(f"{stack.url}/en/gpts/{listing.full_name}/")
-    site.get_by_role("link", name="Compare", exact=True).click()
-    sides = site.locator("[data-side]")
-    expect(sides).to_have_count(2)
-
-    site.locator("#compare-text").fill("Say hello in one short sentence.")
-    site.keyboard.press("Enter")
-
-    for number in range(2):
-        answer = sides.nth(number).locator("[data-answer]")
-        expect(answer).not_to_have_attribute("aria-busy", "true", timeout=ANSWER_WITHIN_MS)
-        expect(sides.nth(number).locator(".numbers")).to_contain_text("token", timeout=ANSWER_WITHIN_MS)
-        expect(answer).not_to_contain_text("will stand here")
-    expect(site.locator("[data-send]")).to_be_visible(timeout=ANSWER_WITHIN_MS)
-
-
 def test_without_javascript_a_visitor_asks_on_a_listing_page(browser: Browser, stack: Stack) -> None:
     listing = free_prompt_gpt()
     page = browser.new_context(java_script_enabled=False).new_page()
