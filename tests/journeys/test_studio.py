@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.real_model]
 WITHIN_MS = 300_000
 WIDTH = 576  # of SmolLM2-135M
 LANGUAGES = ["en", "zh-hans"]
-REFUSED = {"en": "optimizer.pt may carry code", "zh-hans": "optimizer.pt"}
+REFUSED = {"en": "optimizer.pt may carry code", "zh-hans": "optimizer.pt 可能带有代码"}
 DRAFT_SAVED = {"en": "The draft is saved.", "zh-hans": "草稿已保存。"}
 WITHDRAWN = {"en": "Withdrawn", "zh-hans": "已撤回"}
 STARTER = {"en": "What is the capital of France?", "zh-hans": "法国的首都是哪里？"}
@@ -60,7 +60,7 @@ def test_an_adapter_is_brought_checked_and_made_a_draft(
         site.keyboard.press("Enter")
     chooser.value.set_files([pickle, *adapter])
 
-    expect(site.locator("#folder-files [role=alert]")).to_contain_text(REFUSED[language], timeout=WITHIN_MS)
+    expect(site.locator("[data-folder-arriving]")).to_contain_text(REFUSED[language], timeout=WITHIN_MS)
     check = site.locator("form[action$='/check/'] button")
     expect(check).to_be_visible(timeout=WITHIN_MS)
     judge(site)
