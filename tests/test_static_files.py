@@ -34,6 +34,13 @@ def test_every_part_of_the_style_sheet_is_imported_once() -> None:
     assert sorted(imported) == sorted(str(path.relative_to(CSS)) for path in CSS.rglob("*.css") if path.name != "site.css")
 
 
+def test_no_class_is_laid_out_in_two_parts() -> None:
+    began: dict[str, str] = {}
+    for path in CSS.rglob("*.css"):
+        for name in set(re.findall(r"^  \.([\w-]+) \{", path.read_text(), re.MULTILINE)):
+            assert began.setdefault(name, path.name) == path.name, name
+
+
 def test_raw_colours_stand_in_the_tokens_only() -> None:
     for path in CSS.rglob("*.css"):
         if path.name not in ("tokens.css", "glyph.css"):
