@@ -165,6 +165,7 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "pages:home"
 ACCOUNT_LOGOUT_REDIRECT_URL = "pages:home"
 ACCOUNT_ADAPTER = "store.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"login": "store.accounts.forms.SignInForm"}
 ACCOUNT_LOGIN_METHODS = {"email", "username"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", "optional")  # or "mandatory"

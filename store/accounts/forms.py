@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.forms import LoginForm
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +16,17 @@ class ActForm(forms.Form):
     def refuse(self, error: DomainError) -> None:
         """Shows what the act refused at the field it is about."""
         self.add_error(error.param if error.param in self.fields else None, str(error))
+
+
+class SignInForm(LoginForm):
+    """Says what it asks for in labels, which stay while somebody types, and in the store's own words."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = _("Username or e-mail")
+        self.fields["remember"].label = _("Stay signed in")
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)
 
 
 class ProfileForm(ActForm):

@@ -50,6 +50,13 @@ def totp_code(secret: str) -> str:
 # ---------------------------------------------------------------- signing up, in and out
 
 
+def test_the_sign_in_page_says_in_its_language_what_it_asks_for() -> None:
+    page = Client().get("/zh-hans/account/login/").text
+
+    assert [label for label in ("用户名或邮箱", "密码", "保持登录") if label not in page] == []
+    assert "placeholder" not in page.partition("<main")[2].partition("</main>")[0]
+
+
 def test_who_signs_up_on_a_chinese_page_is_written_to_in_chinese_and_confirms_their_address() -> None:
     browser = Client()
 

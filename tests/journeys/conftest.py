@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from store.accounts.models import User
 from tests.journeys.test_languages import english_in
@@ -26,6 +26,8 @@ BEFORE_THE_FOCUS = """(element) => {
 }"""
 
 Judge = Callable[[Page], None]
+WITHIN_MS = 20_000  # on a busy machine
+expect.set_options(timeout=WITHIN_MS)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,7 +68,7 @@ def site(page: Page, stack: Stack, complaints: list[str]) -> Iterator[Page]:
 
     page.on("console", listen)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(WITHIN_MS)
     yield page
     assert complaints == []
 
