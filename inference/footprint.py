@@ -21,7 +21,8 @@ CACHE_BYTES = {"bfloat16": 2, "float32": 4, "int8": 2}  # of a number of a key o
 SCALE_BYTES = 6  # of an int8 row: its scale in float32 and in bfloat16
 PROCESS_BYTES = 250 * 2**20  # Python, torch and its libraries, and what its allocator holds back: measured on CPU
 PRODUCTS_BYTES = 40 * 2**20  # of oneDNN's products, as many as it keeps prepared (`inference.prepacked`): measured
-RENDERER_BYTES = 80 * 2**20  # of the process that renders an engine's conversations, its share of common pages: measured
+RENDERERS = 2  # processes that make an engine's prompts: one for most, one for what takes its time (`inference.preparation`)
+RENDERER_BYTES = 80 * 2**20  # of one of them, its share of common pages: measured
 TOKENIZER_TIMES = 4  # memory of a tokenizer, in sizes of its file
 RULE_VOCABULARY_BYTES = 900  # of a token, in the form that rules for answers need (`inference.grammars`): measured
 LOGIT_COPIES = 4  # float32 numbers that a step and its sampling have for each entry of the vocabulary
@@ -112,9 +113,9 @@ def beside_bytes(folder: Path, config: GPTConfig, options: dict[str, Any]) -> in
     return PROCESS_BYTES + vocabulary_bytes + logits_bytes + hidden_bytes
 
 
-def renderer_bytes(folder: Path) -> int:
-    """What the process takes that renders the engine's conversations (`inference.renderer`)."""
-    return RENDERER_BYTES + tokenizer_bytes(folder)
+def renderers_bytes(folder: Path) -> int:
+    """What the processes take that make the engine's prompts (`inference.renderer`), both of them running."""
+    return RENDERERS * (RENDERER_BYTES + tokenizer_bytes(folder))
 
 
 def tokenizer_bytes(folder: Path) -> int:
@@ -129,7 +130,7 @@ def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprin
     """
     config = GPTConfig.from_folder(folder)
     kept_bytes = weights_bytes(config, options["dtype"]) + packed_bytes(config, options)
-    fixed_bytes = renderer_bytes(folder) + beside_bytes(folder, config, options) + kept_bytes
+    fixed_bytes = renderers_bytes(folder) + beside_bytes(folder, config, options) + kept_bytes
     token_bytes = cache_token_bytes(config, options["dtype"])
     left_bytes = budget_bytes - fixed_bytes
     if left_bytes < LEAST_CACHE_TOKENS * token_bytes:
@@ -143,7 +144,7 @@ def fit(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprin
 
 def fit_beside_server(folder: Path, *, budget_bytes: int, options: dict[str, Any]) -> Footprint:
     """The footprint of an engine whose model a server holds, in memory that is not this worker's. Raises Unfit."""
-    need_bytes = PROCESS_BYTES + tokenizer_bytes(folder) + renderer_bytes(folder)
+    need_bytes = PROCESS_BYTES + tokenizer_bytes(folder) + renderers_bytes(folder)
     if need_bytes > budget_bytes:
         raise Unfit(f"The engine needs {need_bytes // 2**20} MB; this worker may use {budget_bytes // 2**20} MB (WORKER_MEMORY_BYTES).")
     return Footprint(need_bytes, options)
@@ -155,7 +156,7 @@ def outlook(folder: Path) -> dict[str, Any]:
     The memory is that of an engine with its usual cache, without adapters.
     """
     config = GPTConfig.from_folder(folder)
-    beside = renderer_bytes(folder) + beside_bytes(folder, config, {})
+    beside = renderers_bytes(folder) + beside_bytes(folder, config, {})
     return {
         "parameter_count": config.parameter_count,
         "context_length": config.context_length,

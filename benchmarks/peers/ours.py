@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.peers.lines import resident_bytes, serve
 from inference import Engine, SamplingParams
-from inference.footprint import fit, renderer_bytes
+from inference.footprint import fit, renderers_bytes
 from inference.native import library
 from inference.protocol import FinishReason
 
@@ -47,7 +47,7 @@ class Ours:
         """
         self._engine._core.prepare_grammars()
         stated = fit(self._folder, budget_bytes=NO_LIMIT_BYTES, options=self._options).bytes
-        return {"resident_bytes": resident_bytes(), "stated_bytes": stated - renderer_bytes(self._folder)}
+        return {"resident_bytes": resident_bytes(), "stated_bytes": stated - renderers_bytes(self._folder)}
 
 
 if __name__ == "__main__":
