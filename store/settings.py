@@ -33,6 +33,7 @@ HTTPS = env.bool("HTTPS", SITE_URL.startswith("https://"))
 # `manage.py up --prepare` imports a small real model and seeds demo publishers; not on a store that others reach, unless asked to
 DEMO = env.bool("DEMO", not HTTPS and is_loopback(urlsplit(SITE_URL).hostname or ""))
 DEMO_FINETUNE = env.bool("DEMO_FINETUNE", True)  # whether seeding the demo starts a fine-tune to watch
+DEMO_GPTS = env.int("DEMO_GPTS", 100)  # how many of the demo's prompt GPTs are listed, at most
 
 # ---------------------------------------------------------------- applications
 

@@ -100,6 +100,7 @@ def running_stack() -> Iterator[Stack]:
         "WORKER_CHECKPOINT_S": "4",  # so that even a short run has something to resume from
         "VISITOR_TRIES_PER_DAY": "100000",
         "DEMO_FINETUNE": "false",  # ten minutes of work beside every story
+        "DEMO_GPTS": "3",  # the least that the arena needs beside their base: the checks ask each of them with the real model
         "LOG_LEVEL": "INFO",
     }
     process = subprocess.Popen(

@@ -40,7 +40,8 @@ def _django_beside_playwright() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    found = shutil.which("chromium") or shutil.which("google-chrome")
+    # The first is Chromium without the windows, menus and toolbars that nobody sees here: half the processor time.
+    found = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet = ["--disable-component-update", "--disable-sync"]
     # Else each navigation starts a process of its own, and one more for the next: eight times the processor time.

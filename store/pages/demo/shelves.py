@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.db import transaction
 
 from store.accounts.models import Publisher, User
@@ -26,9 +27,9 @@ def seed_base(*, operator: User, owner: User, progress: Callable[[str, float | N
 
 
 def seed_gpts(*, operator: User, owner: User) -> list[str]:
-    """Full names of those that were missing and are published now, on the base, which must be there."""
+    """Full names of those that were missing and are published now, on the base, which must be there. At most `DEMO_GPTS` are listed."""
     there = _there()
-    missing = [gpt for gpt in GPTS if gpt.full_name not in there]
+    missing = [gpt for gpt in GPTS[: settings.DEMO_GPTS] if gpt.full_name not in there]
     publishers = _seed_publishers(owner) if missing else {}
     for gpt in missing:
         _publish(gpt, publishers[gpt.publisher], there[BASE.full_name], operator=operator, owner=owner)
