@@ -13,14 +13,15 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, QuerySet
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from inference.protocol import Claim, Outcome, Segment, Verdict
 from store.accounts.models import Publisher
 from store.jobs import sending
+from store.jobs.dispatch import MAX_ATTEMPTS
 from store.jobs.models import Job, JobSegment
-from store.jobs.outcomes import COUNTED, end, note, requeue
+from store.jobs.outcomes import COUNTED, UNCOUNTED, end, note, requeue
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ MAX_ERROR_CHARS = 4000
 WISHES = {Job.Wish.NONE: Verdict.GO_ON, Job.Wish.PAUSE: Verdict.PAUSE, Job.Wish.CANCEL: Verdict.CANCEL}
 CANCELLED = "cancelled"  # error codes of a worker that did as it was told
 PAUSED = "paused"
+OUTAGES = frozenset({"artifacts_unreachable", "worker_storage"})  # nothing is wrong with the job: it waits until that is over
+OUTAGE_TRIES = 10  # the pauses between them come to about fifty minutes
 
 _on_segment: dict[str, Callable[[Job, list[dict[str, Any]]], None]] = {}
 
@@ -82,7 +85,10 @@ def heartbeat(message: Claim) -> Verdict:
 
 
 def segment(message: Segment) -> Verdict:
-    """Makes a checkpoint current. A wished pause takes effect here, and the worker learns of it by the answer."""
+    """Makes a checkpoint current. A wished pause takes effect here, and the worker learns of it by the answer.
+
+    Attempts run out for a job that gets no further: whatever died on the way to this segment counts no more.
+    """
     with transaction.atomic():
         jobs = held(message)
         job = jobs.first()
@@ -90,7 +96,11 @@ def segment(message: Segment) -> Verdict:
             return _said_before(message)
         done = min(max(message.done, job.done), 1.0)
         moved = jobs.filter(segment=message.number).update(
-            segment=F("segment") + 1, checkpoint=message.checkpoint, done=done, heartbeat_at=timezone.now()
+            segment=F("segment") + 1,
+            checkpoint=message.checkpoint,
+            done=done,
+            heartbeat_at=timezone.now(),
+            max_attempts=Greatest(F("max_attempts"), F("attempt") + MAX_ATTEMPTS - 1),
         )
         if not moved:
             return _said_before(message)
@@ -134,12 +144,22 @@ def fail(jobs: QuerySet[Job], *, code: str, error: str, detail: dict[str, object
 
 
 def try_again(job: Job, jobs: QuerySet[Job], *, code: str, error: str) -> bool:
-    """Another attempt, after a pause that doubles with each."""
-    pause_s = min(BACKOFF_FIRST_S * 2 ** (job.attempt - 1), BACKOFF_MOST_S)
+    """Another attempt, after a pause that doubles with each that gets no further."""
+    tries = _tries_without_progress(job)
+    pause_s = min(BACKOFF_FIRST_S * 2**tries, BACKOFF_MOST_S)
     note(job, "retrying", code=code, error=error[:2000], pause_s=pause_s)
-    done = requeue(jobs, allowed=COUNTED, not_before=timezone.now() + timedelta(seconds=pause_s))
+    allowed = UNCOUNTED if code in OUTAGES and tries < OUTAGE_TRIES else COUNTED
+    done = requeue(jobs, allowed=allowed, not_before=timezone.now() + timedelta(seconds=pause_s))
     _next_of(job)
     return done
+
+
+def _tries_without_progress(job: Job) -> int:
+    """How often it was tried again since its last segment."""
+    again = job.events.filter(kind="retrying")
+    if last := job.segments.last():
+        again = again.filter(created_at__gt=last.created_at)
+    return again.count()
 
 
 def _left(job: Job, jobs: QuerySet[Job]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from inference.protocol import Claim, Verdict
 from store.jobs import claims, dispatch
@@ -176,13 +177,50 @@ def test_attempts_run_out() -> None:
     assert (fresh(job).state, fresh(job).attempt) == (Job.State.FAILED, 1)
 
 
+def test_attempts_run_out_for_a_job_that_gets_no_further_alone() -> None:
+    job = claimed()
+    pauses = []
+    for attempt in range(1, 6):
+        claims.claim(claim_of(fresh(job)))
+        claims.segment(segment_of(fresh(job), attempt - 1))
+        claims.failed(outcome_of(fresh(job), error="It died.", code="process_died", retriable=True))
+        pauses.append(_waited_for(job))
+    for _ in range(2):
+        claims.claim(claim_of(fresh(job)))
+        claims.failed(outcome_of(fresh(job), error="It died.", code="process_died", retriable=True))
+        pauses.append(_waited_for(job))
+
+    assert (fresh(job).state, fresh(job).attempt, fresh(job).segment) == (Job.State.FAILED, 7, 5)
+    assert pauses == [10] * 5 + [20, None]
+
+
+def test_what_is_wrong_around_a_job_is_waited_for_for_most_of_an_hour_and_costs_it_no_attempt() -> None:
+    job = claimed()
+    pauses = []
+    while fresh(job).state != Job.State.FAILED:
+        claims.claim(claim_of(fresh(job)))
+        claims.failed(outcome_of(fresh(job), error="It is away.", code="artifacts_unreachable", retriable=True))
+        pauses.append(_waited_for(job))
+
+    assert pauses == [10, 20, 40, 80, 160, 320, *[600] * 6, None]
+
+
+def _waited_for(job: Job) -> int | None:
+    """The seconds until the next attempt, which may then begin; None when there is none."""
+    begun = fresh(job)
+    if begun.not_before is None:
+        return None
+    Job.objects.filter(pk=job.pk).update(not_before=None)
+    return round((begun.not_before - timezone.now()).total_seconds())
+
+
 def test_a_worker_that_leaves_at_a_checkpoint_costs_no_attempt() -> None:
-    job = claimed(max_attempts=1)
+    job = claimed()
     claims.segment(segment_of(job, 0))
 
     claims.failed(outcome_of(job, code="paused", error="The job was left at a checkpoint.", retriable=True))
 
-    assert (fresh(job).state, fresh(job).attempt, fresh(job).max_attempts) == (Job.State.QUEUED, 2, 2)
+    assert (fresh(job).state, fresh(job).attempt, fresh(job).max_attempts) == (Job.State.QUEUED, 2, 4)
     assert queued()[0] | {"trace": ""} == {
         "job": job.public_id,
         "attempt": 2,
