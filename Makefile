@@ -71,7 +71,7 @@ messages: install-test
 	@$(PY) tests/check_messages.py
 
 pytest: install-test
-	@OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser and not soak"
+	@OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist loadgroup -m "not stack and not browser"
 
 # Every actor's story on one running stack. What its processes commit stays in its database, so these have a run of their own.
 # All of them on PostgreSQL: TEST_POSTGRESQL=1 make journeys
@@ -80,7 +80,7 @@ journeys: install-test
 
 # Kills the processes of the store under running jobs, again and again: SOAK_KILLS=200 SOAK_SEED=7 make soak
 soak: install-test
-	@SOAK_KILLS=$${SOAK_KILLS:-60} $(VENV)/bin/pytest -n 0 -m soak tests/journeys/test_job_faults.py
+	@SOAK_KILLS=$${SOAK_KILLS:-60} $(VENV)/bin/pytest -n 0 tests/journeys/test_job_faults.py
 
 # The tests that touch the database, once more on a real PostgreSQL that the tests start themselves; but for a thousand rows again and again,
 # which are about the number of queries.

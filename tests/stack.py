@@ -24,6 +24,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+PRICE_MICRO_PER_STEP = 10
 READY_WITHIN_S = 300.0  # the first time, the model is downloaded and converted
 
 
@@ -97,7 +98,8 @@ def running_stack() -> Iterator[Stack]:
         "WORKER_CACHE_DIR": str(settings.BASE_DIR / "var" / "cache"),  # kept between runs: the converted model
         "WORKER_DTYPE": "float32",  # the same text on every machine
         "WORKER_JOB_NICE": "0",  # on a busy machine a job that gives way to everything would not end in time
-        "WORKER_CHECKPOINT_S": "4",  # so that even a short run has something to resume from
+        "WORKER_CHECKPOINT_S": "1",  # so that even a short run has something to resume from
+        "FINETUNE_PRICE_MICRO_PER_STEP": str(PRICE_MICRO_PER_STEP),  # of what is held; tests start most of them where nothing is
         "VISITOR_TRIES_PER_DAY": "100000",
         "DEMO_FINETUNE": "false",  # ten minutes of work beside every story
         "DEMO_GPTS": "3",  # the least that the arena needs beside their base: the checks ask each of them with the real model

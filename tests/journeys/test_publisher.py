@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 
 import pytest
 from playwright.sync_api import Page
@@ -50,7 +48,7 @@ def test_what_is_submitted_is_checked_reviewed_and_listed(site: Page, stack: Sta
     assert sentence(Notification.objects.get(user=somebody)).endswith("was approved.")
 
 
-def test_a_fine_tune_survives_its_killed_worker_and_becomes_a_version(stack: Stack, somebody: User) -> None:
+def test_a_fine_tune_of_the_real_base_learns_and_becomes_a_version(stack: Stack, somebody: User) -> None:
     publisher = make_publisher(somebody)
     lines = [
         json.dumps({"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"The number is {n}."}]})
@@ -66,13 +64,10 @@ def test_a_fine_tune_survives_its_killed_worker_and_becomes_a_version(stack: Sta
         settings={"epochs": 3, "batch_size": 4, "rank": 4, "learning_rate": 1e-3, "max_length": 128},
     )
 
-    wait_until(lambda: Job.objects.filter(pk=job.pk, segment__gt=0).exists(), within_s=240, what="the first checkpoint")
-    for pid in stack.pids("inference.worker", "jobs.training"):
-        os.kill(pid, signal.SIGKILL)
     wait_until(lambda: Job.objects.get(pk=job.pk).has_ended, within_s=400, what="the end of the fine-tune")
 
     job.refresh_from_db()
-    assert (job.state, job.error, job.attempt) == ("succeeded", "", 2)
+    assert (job.state, job.error, job.attempt) == ("succeeded", "", 1)
     numbers = list(job.segments.values_list("number", flat=True))
     assert numbers == list(range(len(numbers)))
     assert job.result["validation_loss"] < job.result["base_validation_loss"]
