@@ -24,7 +24,7 @@ import obstore.exceptions
 from filelock import FileLock
 from obstore.store import LocalStore, from_url
 
-from inference.protocol import BLOB_SUFFIXES, Manifest, ManifestFile, blob_key, manifest_key, places_of
+from inference.protocol import BLOB_SUFFIXES, Manifest, ManifestFile, blob_key, manifest_key, part_bytes, places_of
 
 CHUNK_BYTES = 4 * 1024 * 1024
 MAX_FILES = 512
@@ -93,7 +93,8 @@ class ArtifactStore:
             if done is not None:
                 done(so_far / total)
         manifest = Manifest(tuple(files))
-        self._write(manifest_key(manifest.digest), iter([manifest.encode()]))
+        raw = manifest.encode()
+        self._write(manifest_key(manifest.digest), iter([raw]), size_bytes=len(raw))
         return manifest
 
     def put_file(self, path: Path) -> ManifestFile:
@@ -119,12 +120,12 @@ class ArtifactStore:
         if self._size_of(key) == file.size_bytes:
             with suppress(FileNotFoundError):  # moved aside just now
                 return self._make_durable(key)  # whoever stores the same may still be at it
-        self._write(key, _unchanged(source, file))
+        self._write(key, _unchanged(source, file), size_bytes=file.size_bytes)
 
-    def _write(self, key: str, chunks: Iterator[bytes]) -> None:
-        try:
-            obstore.put(self._store, key, chunks, use_multipart=True)  # an exception from `chunks` aborts it
-        except obstore.exceptions.BaseError as error:
+    def _write(self, key: str, chunks: Iterator[bytes], *, size_bytes: int) -> None:
+        try:  # an exception from `chunks` aborts it
+            obstore.put(self._store, key, chunks, use_multipart=True, chunk_size=part_bytes(size_bytes))
+        except (obstore.exceptions.BaseError, FileNotFoundError) as error:  # the second: there is no such bucket
             raise ArtifactUnreachable(f"{key} could not be written: {_first_line(error)}") from error
         self._make_durable(key)
 

@@ -337,6 +337,8 @@ class Answered(Message):
 # ---------------------------------------------------------------- artifacts
 
 BLOB_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".txt", ".md", ".jinja"})
+LEAST_PART_BYTES = 5 * 1024 * 1024
+MOST_PARTS = 10_000
 
 
 def blob_key(sha256: str) -> str:
@@ -355,6 +357,11 @@ def condemned_key(key: str) -> str:
 def places_of(key: str) -> tuple[str, ...]:
     """Where to look for an object, one after the other; so it is found also while it is moved there or back."""
     return key, condemned_key(key), key
+
+
+def part_bytes(size_bytes: int) -> int:
+    """How large the parts are in which an object goes into a bucket, which takes so many and, but for the last, none smaller."""
+    return max(LEAST_PART_BYTES, -(-size_bytes // MOST_PARTS))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import obstore.exceptions
 import redis.exceptions
 from django.db import OperationalError
 from django.utils.functional import Promise
@@ -61,11 +62,12 @@ class TooMany(DomainError):
 
 
 class Unavailable(DomainError):
-    """The database or the broker is away for a moment."""
+    """The database, the broker or the artifact store is away for a moment."""
 
     code = "unavailable"
     status = 503
     message = _("The store is being restarted or is over capacity. Try again in a few seconds.")
 
 
-AWAY = (OperationalError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)  # what is raised then
+# What is raised then. The last one is an artifact store that can't be reached or has no room.
+AWAY = (OperationalError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, obstore.exceptions.GenericError)

@@ -28,6 +28,7 @@ from store.catalog.models import Artifact
 CHUNK_BYTES = 1024 * 1024
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_FILES = 1000
+COPIED_AT_ONCE_BYTES = 5 * 1024**3  # the largest object that a bucket copies by itself
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,7 +60,7 @@ class Spool:
         key = protocol.blob_key(self.sha256)
         if not _is_kept(key, self.size_bytes):
             self.file.seek(0)
-            obstore.put(open_store(), key, self.file)
+            obstore.put(open_store(), key, self.file, chunk_size=protocol.part_bytes(self.size_bytes))
             make_durable(key)
 
 
@@ -206,9 +207,17 @@ def _require_kept(key: str, size_bytes: int, *, path: str) -> None:
 def move(key: str, to: str) -> None:
     """Has the object under another key, as if it was stored now; there before it is gone here. Raises FileNotFoundError."""
     store = open_store()
-    obstore.copy(store, key, to)
     if isinstance(store, LocalStore):
+        obstore.copy(store, key, to)
         os.utime(Path(str(store.prefix)) / to)
+    elif (size_bytes := obstore.head(store, key)["size"]) <= COPIED_AT_ONCE_BYTES:
+        obstore.copy(store, key, to)
+    else:
+        with tempfile.TemporaryFile(prefix="blob-") as file:
+            for chunk in obstore.get(store, key).stream(min_chunk_size=CHUNK_BYTES):
+                file.write(chunk)
+            file.seek(0)
+            obstore.put(store, to, file, chunk_size=protocol.part_bytes(size_bytes))
     make_durable(to)
     with suppress(FileNotFoundError):
         obstore.delete(store, key)

@@ -30,7 +30,7 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Says it is for a moment when the database or the broker is away, and that something broke otherwise."""
+    """Says it is for a moment when the database, the broker or the artifact store is away, and that something broke otherwise."""
     if isinstance(sys.exc_info()[1], AWAY):
         response = _bare(request, "503.html", HTTPStatus.SERVICE_UNAVAILABLE)
         response["Retry-After"] = "5"
