@@ -197,10 +197,9 @@ class Training:
             self._step()
             due = self._bench.channel.pausing or time.monotonic() - segment_began >= segment_s
             if self._is_at_its_end or self._bench.processes.agreed(due):
-                began = time.monotonic()
-                self._end_segment()
+                saving_s = self._end_segment()
                 segment_began = time.monotonic()
-                segment_s = self._bench.segment_s and max(self._bench.segment_s, TIMES_SAVING * (segment_began - began))
+                segment_s = self._bench.segment_s and max(self._bench.segment_s, TIMES_SAVING * saving_s)
 
     @property
     def _is_at_its_end(self) -> bool:
@@ -366,13 +365,17 @@ class Training:
 
     # ------------------------------------------------------------ checkpoints
 
-    def _end_segment(self) -> None:
+    def _end_segment(self) -> float:
+        """The seconds that saving took, without those for which the store was waited for: it may have been away for minutes."""
+        began = time.monotonic()
         digest = self._bench.keep(self._write, number=self._segment)
+        saving_s = time.monotonic() - began
         self._bench.channel.segment(number=self._segment, checkpoint=digest, events=self._events, done=self._done)
         self._forget(self._checkpoint, kept=digest)
         self._segment += 1
         self._checkpoint = digest
         self._events = []
+        return saving_s
 
     def _write(self, folder: Path) -> None:
         moments = {resuming.RANDOM: torch.get_rng_state()}

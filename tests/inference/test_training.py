@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from inference import batching
+from inference import batching, training
 from inference.attention import CausalAttention
 from inference.batching import losses, pack, split
 from inference.checkpoint import load_gpt
@@ -44,6 +45,26 @@ def test_the_loss_falls_in_training_and_on_what_was_held_out(place: Place) -> No
     assert told.events[-1]["loss"] < told.events[1]["loss"] - 0.3
     assert result["validation_loss"] < result["base_validation_loss"] - 0.3
     assert set(told.events[-1]) == {"step", "loss", "learning_rate", "grad_norm", "tokens_per_s", "validation_loss"}
+
+
+class AwayAtFirst(Told):
+    """The store answers the first segment late."""
+
+    def segment(self, **segment: Any) -> None:
+        if not self.segments:
+            time.sleep(0.5)
+        super().segment(**segment)
+
+
+def test_a_store_that_was_away_makes_the_next_segment_no_longer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = AwayAtFirst()
+    monkeypatch.setattr(training, "TIMES_SAVING", 1)
+
+    run(place.finetune(changes={"batch_size": 1, "epochs": 5}), place.bench(told, segment_s=1e-3))
+
+    first, second, *_rest = told.segments
+    assert len(second["events"]) < 20
+    assert sum(len(segment["events"]) for segment in told.segments) == 41
 
 
 def test_an_adapter_takes_its_first_step_before_its_base_is_measured_without_it(place: Place, tmp_path: Path) -> None:
