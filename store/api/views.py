@@ -28,7 +28,7 @@ from store.playground.arena import standings
         summary=_("Find GPTs"),
         description=_(
             "The listed GPTs that match everything that is given, a page at a time: ask for the next one at the address in `next`. "
-            "`count` is exact up to 2,000; `count_is_least` says that there may be more."
+            "`count` is exact unless `count_is_least` says that there may be more."
         ),
         parameters=[ListingQuery],
         responses={200: ListingPageSerializer, **errors(400)},
@@ -41,8 +41,8 @@ class Listings(APIView):
         query = ListingQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
         wanted = query.validated_data
-        found = search.find(q=wanted["q"], facts=_facts(wanted), sort=wanted["sort"])
-        page = found.page(after=wanted["after"], size=wanted["limit"])
+        found = search.find(q=wanted["q"], facts=_facts(wanted), sort=wanted["sort"], after=wanted["after"])
+        page = found.page(size=wanted["limit"])
         total = found.total
         return Response(
             {

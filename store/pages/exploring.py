@@ -152,7 +152,7 @@ class Exploration:
     @cached_property
     def found(self) -> search.Found:
         facts = [FILTERS[name].fact(value) for name, value in self.filters.items()]
-        return search.find(q=self.q, facts=facts, sort=self.sort, use_cases=list(self.use_cases.values()))
+        return search.find(q=self.q, facts=facts, sort=self.sort, after=self.after, use_cases=list(self.use_cases.values()))
 
     @property
     def total(self) -> Count:
@@ -160,7 +160,7 @@ class Exploration:
 
     @cached_property
     def _page(self) -> search.Page:
-        page = self.found.page(after=self.after, size=PAGE_SIZE)
+        page = self.found.page(size=PAGE_SIZE)
         return replace(page, listings=front.with_measurements(page.listings))
 
     @property

@@ -198,7 +198,7 @@ def test_pages_by_position_show_everything_once_and_in_order(base: Version, sort
 
     shown, after, pages = [], "", 0
     while pages == 0 or after:
-        page = search.find(q=q, sort=sort).page(after=after, size=3)
+        page = search.find(q=q, sort=sort, after=after).page(size=3)
         shown += [listing.pk for listing in page.listings]
         after, pages = page.next, pages + 1
 
@@ -209,7 +209,7 @@ def test_pages_by_position_show_everything_once_and_in_order(base: Version, sort
 @pytest.mark.parametrize("after", ["x", "_", "1_x", "nan_1", "inf_2", "1_99999999999999999999", "zz_1", "1__2", "１_１"])
 @pytest.mark.parametrize("sort", ["best", "name"])
 def test_a_position_that_no_page_said_begins_at_the_top(base: Version, after: str, sort: str) -> None:
-    assert [listing.slug for listing in search.find(sort=sort).page(after=after).listings] == ["smollm2"]
+    assert [listing.slug for listing in search.find(sort=sort, after=after).page().listings] == ["smollm2"]
 
 
 def test_of_more_than_can_be_looked_at_the_best_come_first_and_counts_say_at_least(base: Version, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +355,7 @@ def large(base: Version, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
     for number, listing in enumerate(listed_ones):
         SearchEntry.objects.filter(listing=listing).update(rank=0.5 + number / 20)
     monkeypatch.setattr(finding, "CANDIDATES", 2)
+    monkeypatch.setattr(finding, "ENOUGH", 3)
     monkeypatch.setattr(finding, "READ", 0)
     monkeypatch.setattr(heading, "HEAD", 3)
     monkeypatch.setattr(heading, "SLACK", 0)
@@ -365,9 +366,20 @@ def large(base: Version, monkeypatch: pytest.MonkeyPatch) -> list[Listing]:
 
 def test_the_best_of_many_are_found_in_the_head(large: list[Listing]) -> None:
     found = search.find(q="does")
+    page = found.page(size=2)
 
-    assert [listing.slug for listing in found.page().listings] == ["gpt-5", "gpt-4", "gpt-3"]
-    assert found.total.has_more
+    assert [listing.slug for listing in page.listings] == ["gpt-5", "gpt-4"]
+    assert (found.total.number, found.total.has_more) == (3, True)
+
+
+def test_further_pages_go_on_behind_the_head(large: list[Listing], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "CANDIDATES", 9)
+    first = search.find(q="does").page(size=2)
+
+    behind = search.find(q="does", after=first.next)
+
+    assert [listing.slug for listing in behind.page().listings] == ["gpt-3", "gpt-2", "gpt-1", "gpt-0"]
+    assert behind.total == finding.Count(6)
 
 
 def test_what_the_head_lacks_is_found_all_the_same(large: list[Listing]) -> None:

@@ -23,7 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def find(*, q: str = "", facts: Sequence[str] = (), sort: str = "best", use_cases: list[UseCase] | None = None) -> Found:
-    """The listed GPTs that match all words and facts. `use_cases`: all there are, when the caller has them anyway."""
+def find(*, q: str = "", facts: Sequence[str] = (), sort: str = "best", after: str = "", use_cases: list[UseCase] | None = None) -> Found:
+    """The listed GPTs that match all words and facts; behind the position `after`, the `next` of the page before. `use_cases`: all there
+    are, when the caller has them anyway.
+    """
     known = use_cases if use_cases is not None else list(UseCase.objects.order_by("position", "slug"))
-    return Found(Search(q.strip(), tuple(dict.fromkeys(facts)), sort), Synonyms.of(known))
+    return Found(Search(q.strip(), tuple(dict.fromkeys(facts)), sort, after), Synonyms.of(known))

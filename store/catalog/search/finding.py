@@ -3,8 +3,8 @@
 A search with neither words nor filters walks the index of its order, at any depth. Every other takes the listings that match, at
 most CANDIDATES for each place the words may stand in, and orders them by themselves. When more match than that, the top of the list
 is right all the same, since the best are looked for first: words in the head of the catalogue (`heading`), filters in the first
-WALKED of the wanted order. What follows is then some of the rest, and every count is a least one. So nothing costs more than a
-fixed amount, however many listings there are.
+WALKED of the wanted order. In a large catalogue ENOUGH of these end the look for a first page. What follows is then some of the
+rest, and every count is a least one. So nothing costs more than a fixed amount, however many listings there are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from store.catalog.search.synonyms import Synonyms
 CANDIDATES = 1_000  # enough to show "1,000+"; with 10,000 a million listings cost ten times as much to filter
 COUNTED = 1_000  # beyond it a count is shown as "1,000+"
 WALKED = 4_000  # of the wanted order, by their facts
-SAMPLE = 100  # of the best are enough to count facets by in a large catalogue: "100+"
+ENOUGH = 120  # of the best are enough in a large catalogue, for the first page and to count by: "120+"; the largest page has 100
 READ = 1_000  # of the wanted order, by their words, where the head does not know them
 PART = 1_000  # candidates for each word where nothing holds all of them
 MAX_CHARS = 200  # of a question
@@ -50,6 +50,7 @@ class Search:
     q: str = ""
     facts: tuple[str, ...] = ()  # all of which must hold: "use/chat", "free"
     sort: str = "best"
+    after: str = ""  # the position at which the page before ended
 
     def without(self, fact: str) -> Search:
         return replace(self, facts=tuple(one for one in self.facts if one != fact))
@@ -144,8 +145,8 @@ class Found:
 
     # ---------------------------------------------------------------- pages
 
-    def page(self, *, after: str = "", size: int = 20) -> Page:
-        position = Position.read(after, self.search.sort) if after else None
+    def page(self, *, size: int = 20) -> Page:
+        position = Position.read(self.search.after, self.search.sort) if self.search.after else None
         rows = self._walk(position, size + 1) if self._is_everything else self._after(position)[: size + 1]
         ids = [row.listing_id for row in rows[:size]]
         # What the index may not know yet (a suspension of this second) is never shown.
@@ -215,6 +216,11 @@ class Found:
                 best[candidate.listing_id] = candidate
         return list(best.values())
 
+    @property
+    def _enough(self) -> int:
+        """How many of the best end the look in a large catalogue; behind the first page nothing but the cap does."""
+        return CANDIDATES + 1 if self.search.after else ENOUGH
+
     _is_cut: bool = False
     _is_in_part: bool = False
 
@@ -228,6 +234,9 @@ class Found:
         first = self._walked(self.search.facts, self.search.sort)
         if len(first) > CANDIDATES or not self._is_large:
             self._is_cut = len(first) > CANDIDATES
+            return first
+        if len(first) >= self._enough:
+            self._is_cut = True
             return first
         others = self._fetch(self._expression(), CANDIDATES + 1)
         self._is_cut = len(others) > CANDIDATES
@@ -244,11 +253,11 @@ class Found:
     def _by_score(self) -> dict[int, Candidate]:
         best: dict[int, Candidate] = {}
         self._add(best, ranking.EXACT, self._fetch(self._whole_name, CANDIDATES))
-        of_head = self._fetch_head([(text, self._expression(mark)) for text, mark in _PLACES], CANDIDATES + 1)
-        for text, rows in of_head:
-            self._add(best, text, rows)
-        self._is_cut = len(best) > CANDIDATES
+        of_head = dict(self._fetch_head([(text, self._expression(mark)) for text, mark in _PLACES], CANDIDATES + 1))
         for text, mark in _PLACES:
+            self._add(best, text, of_head.get(text, []))
+            # Of what is not in the head nothing ranks higher, so the best are these where the place has enough of them.
+            self._is_cut = self._is_cut or (bool(of_head) and len(best) >= self._enough)
             if not self._is_cut:
                 rows = self._fetch(self._expression(mark), CANDIDATES + 1)
                 self._is_cut = len(rows) > CANDIDATES
@@ -356,7 +365,7 @@ class Found:
             best = [row[3] for row in self._walked(search.facts, "best")]
             if not search.facts or len(best) > CANDIDATES or not self._is_large:
                 return best, len(best) > CANDIDATES
-        if len(best) >= SAMPLE:
+        if len(best) >= ENOUGH:
             return best, True
         every = [row[0] for row in _rows(f"{engine().sql('e.facts')} AND e.is_listed LIMIT {CANDIDATES + 1}", [expression])]
         return every, len(every) > CANDIDATES
