@@ -11,6 +11,7 @@ input means that the parent is gone: the process ends at once.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -177,14 +178,24 @@ def work(order: Order, channel: Channel) -> dict[str, Any]:
         return {"type": "cancelled"}
     except JobError as error:
         return _failure(error.code, str(error), detail=error.detail, retriable=error.retriable)
-    except MemoryError as error:
-        return _failure("out_of_memory", f"The worker ran out of memory: {error}. Choose fewer tokens per batch or a smaller model.")
     except Exception as error:
         traceback.print_exc()
+        if _is_for_want_of_memory(error):
+            said = str(error).partition("\n")[0] or type(error).__name__
+            advice = "Choose smaller batches, fewer tokens per example or a smaller base."
+            return _failure("out_of_memory", f"The worker ran out of memory: {said}. {advice}")
         if isinstance(error, OSError) or (isinstance(error, SafetensorError) and "I/O error" in str(error)):
             return _failure("worker_storage", f"The worker could not read or write a file: {error}.", retriable=True)
         detail = {"traceback": traceback.format_exc()[-4000:]}
         return _failure("internal", f"{type(error).__name__}: {error}", detail=detail, retriable=True)
+
+
+def _is_for_want_of_memory(error: Exception) -> bool:
+    """Python, the system and torch each say it in their own way; torch by its words."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 
 
 def _failure(code: str, message: str, *, detail: Mapping[str, Any] | None = None, retriable: bool = False) -> dict[str, Any]:

@@ -75,7 +75,7 @@ FAILURES: dict[str, str | Promise] = {
     "worker_lost": _("The worker that ran it stopped answering, %(attempts)s times. Try again, it goes on from the last checkpoint."),
     "process_died": _("The process that ran it ended without a result, perhaps for want of memory. Try again or choose smaller settings."),
     "hung": _("It gave no sign of life and was ended. Try again, it goes on from the last checkpoint."),
-    "out_of_memory": _("The worker has too little memory for it. Choose fewer tokens per example or a smaller base."),
+    "out_of_memory": _("The worker has too little memory for it. Choose smaller batches, fewer tokens per example or a smaller base."),
     "diverged": _("The loss was no longer a number near step %(step)s. Start again with a lower learning rate."),
     "too_many_steps": _("%(steps)s steps are more than the %(limit)s allowed. Choose fewer epochs or larger batches."),
     "artifact_unusable": _("A file of the job is missing or was changed in the artifact store."),

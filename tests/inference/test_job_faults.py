@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from inference import jobs
 from inference.protocol import JobTask, Segment, Verdict
-from tests.inference.job_bench import Place
+from tests.inference.job_bench import Place, chat_line
 from tests.inference.test_jobs import OneJobStore, at
 
 
@@ -92,6 +94,32 @@ def test_a_base_that_does_not_fit_into_memory_is_refused_with_advice(place: Plac
     (failed,) = store.outcomes
     assert (failed.code, failed.retriable) == ("out_of_memory", False)
     assert "Choose a smaller base or fewer tokens per example." in failed.error
+
+
+def test_a_step_that_needs_more_memory_than_there_is_ends_the_job_with_advice(place: Place) -> None:
+    """The system refuses it, as on a machine where nothing is left; no worker has said beforehand how much it may use."""
+    children: list[jobs.Child] = []
+
+    def work() -> jobs.Child:
+        children.append(jobs.Child(jobs.Share(nice=0)))
+        return children[-1]
+
+    def said(_job: str, event: Mapping[str, Any]) -> None:
+        if event.get("stage") == "loading":
+            process = psutil.Process(children[-1].pid)
+            process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + 16 * 2**20,) * 2)
+
+    store = OneJobStore()
+    long = "Paris is in Parisland. " * 50
+    data = place.put_data([chat_line(f"Where is Paris, {n}?", long) for n in range(64)])
+    task = place.finetune(changes={"batch_size": 64, "max_length": 2048, "validation_share": 0.0})
+    task = replace(task, params={**task.params, "file": data})
+
+    jobs.run(task, store, place=replace(at(place, work=work), progress=said))
+
+    (failed,) = store.outcomes
+    assert (failed.code, failed.retriable) == ("out_of_memory", False)
+    assert "Choose smaller batches, fewer tokens per example or a smaller base." in failed.error
 
 
 def test_one_bad_line_among_a_hundred_thousand_is_found_by_its_number(place: Place) -> None:
