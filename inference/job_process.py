@@ -34,6 +34,8 @@ LOWEST_PRIORITY = 19
 AUTOGROUP = Path("/proc/self/autogroup")  # sched(7): how much the whole session yields, where sessions share the processor
 AUTOGROUP_TRIES = 5  # one in a tenth of a second is heard, of all on the machine
 CANCELLED_STATUS = 3
+STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE})
+WANT_OF_MEMORY = ("can't allocate memory", "annot allocate memory", "out of memory", "bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -184,18 +186,26 @@ def work(order: Order, channel: Channel) -> dict[str, Any]:
             said = str(error).partition("\n")[0] or type(error).__name__
             advice = "Choose smaller batches, fewer tokens per example or a smaller base."
             return _failure("out_of_memory", f"The worker ran out of memory: {said}. {advice}")
-        if isinstance(error, OSError) or (isinstance(error, SafetensorError) and "I/O error" in str(error)):
+        if _is_of_storage(error):
             return _failure("worker_storage", f"The worker could not read or write a file: {error}.", retriable=True)
         detail = {"traceback": traceback.format_exc()[-4000:]}
         return _failure("internal", f"{type(error).__name__}: {error}", detail=detail, retriable=True)
 
 
+def _is_of_storage(error: Exception) -> bool:
+    """Whether the worker's disk has no room or fails, which may be over at the next attempt."""
+    if isinstance(error, OSError):
+        return error.errno in STORAGE_ERRNOS
+    return isinstance(error, SafetensorError) and "I/O error" in str(error)
+
+
 def _is_for_want_of_memory(error: Exception) -> bool:
-    """Python, the system and torch each say it in their own way; torch by its words."""
+    """Python, the system and torch each say it in their own way; torch and safetensors by their words."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    words = ("can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    if isinstance(error, RuntimeError | SafetensorError):
+        return any(word in str(error) for word in WANT_OF_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 def _failure(code: str, message: str, *, detail: Mapping[str, Any] | None = None, retriable: bool = False) -> dict[str, Any]:

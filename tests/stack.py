@@ -102,7 +102,7 @@ def running_stack() -> Iterator[Stack]:
         "FINETUNE_PRICE_MICRO_PER_STEP": str(PRICE_MICRO_PER_STEP),  # of what is held; tests start most of them where nothing is
         "VISITOR_TRIES_PER_DAY": "100000",
         "DEMO_FINETUNE": "false",  # ten minutes of work beside every story
-        "DEMO_GPTS": "3",  # the least that the arena needs beside their base: the checks ask each of them with the real model
+        "DEMO_GPTS": "3",  # with their base the least that the arena needs: the checks ask each of them with the real model
         "LOG_LEVEL": "INFO",
     }
     process = subprocess.Popen(

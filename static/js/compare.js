@@ -54,7 +54,7 @@ function begin() {
   });
 
   stop.addEventListener("click", async () => {
-    if (!pressOnce(stop)) return;
+    if (!running.length || !pressOnce(stop)) return;
     await Promise.all(running.map((url) => ask(url, {}).catch(() => null))); // one that has ended needs no stopping
   });
   page.addEventListener("keydown", (event) => {

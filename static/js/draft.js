@@ -41,6 +41,7 @@ function begin(box) {
     const question = text.value.trim();
     if (!stop.hidden || !question) return text.focus();
     busy(true);
+    asked = null; // there is nothing of it to stop before it is admitted
     trouble(part("trouble"), null);
     const now = draft();
     const mine = talk;

@@ -2,7 +2,9 @@
 // pressed the one by key can press the other.
 export function sendOrStop(send, stop) {
   for (const button of [send, stop]) {
-    button.addEventListener("keydown", (event) => event.repeat && event.preventDefault()); // a key held long is one press
+    button.addEventListener("keydown", (event) => {
+      if (event.repeat && [" ", "Enter"].includes(event.key)) event.preventDefault(); // a key held long is one press
+    });
   }
   return (isUnderWay) => {
     const had = [send, stop].includes(document.activeElement);

@@ -20,6 +20,7 @@ function begin(box, form) {
     event.preventDefault();
     if (!stop.hidden) return;
     busy(true);
+    asked = null; // there is nothing of it to stop before it is admitted
     trouble(part("trouble"), null);
     keep.hidden = true;
     try {

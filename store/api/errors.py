@@ -112,7 +112,7 @@ def translated(exception: Exception) -> DomainError:
     if isinstance(exception, SuspiciousOperation):
         return DomainError()
     if isinstance(exception, AWAY):
-        log.error("something_is_away", error=repr(exception))
+        log.error("something_is_away", exc_info=exception)  # an artifact store that is set up wrongly says so here alone
         return Unavailable()
     log.error("request_failed", exc_info=exception)
     return ServerError()

@@ -213,7 +213,7 @@ def move(key: str, to: str) -> None:
     elif (size_bytes := obstore.head(store, key)["size"]) <= COPIED_AT_ONCE_BYTES:
         obstore.copy(store, key, to)
     else:
-        with tempfile.TemporaryFile(prefix="blob-") as file:
+        with tempfile.TemporaryFile(prefix="blob-") as file:  # obstore cannot read in the midst of writing
             for chunk in obstore.get(store, key).stream(min_chunk_size=CHUNK_BYTES):
                 file.write(chunk)
             file.seek(0)

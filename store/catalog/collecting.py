@@ -134,5 +134,5 @@ def _alone(key: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         log.info("%s is gone already: another sweep was quicker", key)
-    except BaseError:
+    except (BaseError, OSError):
         log.exception("%s stays as it is", key)

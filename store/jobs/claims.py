@@ -133,7 +133,7 @@ def failed(message: Outcome) -> bool:
             return end(jobs, Job.State.CANCELLED) is not None
         if message.code == PAUSED:
             return _left(job, jobs)
-        if message.retriable and job.attempt < job.max_attempts:
+        if message.retriable and (job.attempt < job.max_attempts or _waits_for(message.code, tries_without_progress(job))):
             return try_again(job, jobs, code=message.code, error=message.error)
         return fail(jobs, code=message.code, error=message.error, detail=message.detail)
 
@@ -145,21 +145,24 @@ def fail(jobs: QuerySet[Job], *, code: str, error: str, detail: dict[str, object
 
 def try_again(job: Job, jobs: QuerySet[Job], *, code: str, error: str) -> bool:
     """Another attempt, after a pause that doubles with each that gets no further."""
-    tries = _tries_without_progress(job)
+    tries = tries_without_progress(job)
     pause_s = min(BACKOFF_FIRST_S * 2**tries, BACKOFF_MOST_S)
     note(job, "retrying", code=code, error=error[:2000], pause_s=pause_s)
-    allowed = UNCOUNTED if code in OUTAGES and tries < OUTAGE_TRIES else COUNTED
-    done = requeue(jobs, allowed=allowed, not_before=timezone.now() + timedelta(seconds=pause_s))
+    done = requeue(jobs, allowed=UNCOUNTED if _waits_for(code, tries) else COUNTED, not_before=timezone.now() + timedelta(seconds=pause_s))
     _next_of(job)
     return done
 
 
-def _tries_without_progress(job: Job) -> int:
-    """How often it was tried again since its last segment."""
+def _waits_for(code: str, tries: int) -> bool:
+    """Whether what ended an attempt is waited for, without counting the attempt."""
+    return code in OUTAGES and tries < OUTAGE_TRIES
+
+
+def tries_without_progress(job: Job) -> int:
+    """How often it was tried again since its last segment, or since somebody had it tried again."""
+    began = [moment.created_at for moment in (job.segments.last(), job.events.filter(kind="retried").last()) if moment is not None]
     again = job.events.filter(kind="retrying")
-    if last := job.segments.last():
-        again = again.filter(created_at__gt=last.created_at)
-    return again.count()
+    return again.filter(created_at__gt=max(began)).count() if began else again.count()
 
 
 def _left(job: Job, jobs: QuerySet[Job]) -> bool:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from store import valkey
 from store.jobs import sending, taken_down
-from store.jobs.claims import fail, try_again
+from store.jobs.claims import fail, tries_without_progress, try_again
 from store.jobs.models import Job
 from store.jobs.outcomes import end, follow, note
 
@@ -76,7 +76,7 @@ def _lose(pk: int, claim: str) -> bool:
             return bool(silent.update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE))
         if job.attempt < job.max_attempts:
             return try_again(job, silent, code="worker_lost", error=LOST)
-        return fail(silent, code="worker_lost", error=LOST, detail={"attempts": job.attempt, "worker": job.worker})
+        return fail(silent, code="worker_lost", error=LOST, detail={"attempts": 1 + tries_without_progress(job), "worker": job.worker})
 
 
 def _follow() -> int:

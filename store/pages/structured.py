@@ -36,7 +36,7 @@ def of_listing(
         "inLanguage": listing.languages,
         "license": {"@type": "CreativeWork", "name": listing.licence},
         "author": _organisation(site, listing.publisher),
-        "offers": [_offer(price), _monthly_offer(listing)] if listing.monthly_price_micro else _offer(price),
+        "offers": [_offer(price), _monthly_offer(listing)] if _is_sold_by_the_month(listing, version, price) else _offer(price),
     }
     if version is not None:
         application["softwareVersion"] = version.number
@@ -100,10 +100,17 @@ def _offer(price: Price) -> dict[str, Any]:
     return {"@type": "Offer", "price": price.output_micro / MICRO, "priceCurrency": CURRENCY, "priceSpecification": parts}
 
 
+def _is_sold_by_the_month(listing: Listing, version: Version | None, price: Price) -> bool:
+    """Whether a month costs what it says and no more: what the GPT builds on would be asked by the token all the same."""
+    own = (listing.input_price_micro, listing.output_price_micro) == (price.input_micro, price.output_micro)
+    return bool(listing.monthly_price_micro) and own and version is not None and version.state == Version.State.RELEASED
+
+
 def _monthly_offer(listing: Listing) -> dict[str, Any]:
-    """Its own price once instead of by the token, for as long as it lasts."""
+    """Its own price once instead of by the token, for as long, and for as many tokens, as it lasts."""
     asked = {"price": listing.monthly_price_micro / MICRO, "priceCurrency": CURRENCY}
-    lasts = {"@type": "UnitPriceSpecification", **asked, "billingDuration": access.PERIOD.days, "unitCode": "DAY"}
+    of = {"referenceQuantity": {"@type": "QuantitativeValue", "value": listing.monthly_tokens, "unitText": gettext("tokens")}}
+    lasts = {"@type": "UnitPriceSpecification", **asked, **of, "billingDuration": access.PERIOD.days, "unitCode": "DAY"}
     return {"@type": "Offer", **asked, "priceSpecification": lasts}
 
 

@@ -374,7 +374,9 @@ def test_the_best_of_many_are_found_in_the_head(large: list[Listing]) -> None:
 
 def test_further_pages_go_on_behind_the_head(large: list[Listing], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "CANDIDATES", 9)
-    first = search.find(q="does").page(size=2)
+    found = search.find(q="does")
+    first = found.page(size=2)
+    assert found.total == finding.Count(3, is_least=True)  # enough, though there is room for the others
 
     behind = search.find(q="does", after=first.next)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import mmap
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
+import numpy as np
 import pytest
+import torch
 
-from inference import jobs
+from inference import job_kinds, job_process, jobs
+from inference.job_process import Channel, Order
 from inference.protocol import JobTask, Segment, Verdict
-from tests.inference.job_bench import Place, chat_line
+from tests.inference.job_bench import Place
 from tests.inference.test_jobs import OneJobStore, at
 
 
@@ -96,30 +99,22 @@ def test_a_base_that_does_not_fit_into_memory_is_refused_with_advice(place: Plac
     assert "Choose a smaller base or fewer tokens per example." in failed.error
 
 
-def test_a_step_that_needs_more_memory_than_there_is_ends_the_job_with_advice(place: Place) -> None:
-    """The system refuses it, as on a machine where nothing is left; no worker has said beforehand how much it may use."""
-    children: list[jobs.Child] = []
+REFUSED = {  # more than any machine has
+    "python": lambda: bytearray(1 << 60),
+    "the system": lambda: mmap.mmap(-1, 1 << 60),
+    "numpy": lambda: np.empty(1 << 60, dtype=np.uint8),
+    "torch": lambda: torch.empty(1 << 55, dtype=torch.uint8),
+}
 
-    def work() -> jobs.Child:
-        children.append(jobs.Child(jobs.Share(nice=0)))
-        return children[-1]
 
-    def said(_job: str, event: Mapping[str, Any]) -> None:
-        if event.get("stage") == "loading":
-            process = psutil.Process(children[-1].pid)
-            process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + 16 * 2**20,) * 2)
+@pytest.mark.parametrize("who", REFUSED)
+def test_memory_that_is_refused_in_the_midst_of_a_job_ends_it_with_advice(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    monkeypatch.setattr(job_kinds, "run", lambda *_args, **_kwargs: REFUSED[who]())
 
-    store = OneJobStore()
-    long = "Paris is in Parisland. " * 50
-    data = place.put_data([chat_line(f"Where is Paris, {n}?", long) for n in range(64)])
-    task = place.finetune(changes={"batch_size": 64, "max_length": 2048, "validation_share": 0.0})
-    task = replace(task, params={**task.params, "file": data})
+    said = job_process.work(Order(task={}, artifacts="", cache="", parent=0), Channel(io.StringIO(), io.StringIO()))
 
-    jobs.run(task, store, place=replace(at(place, work=work), progress=said))
-
-    (failed,) = store.outcomes
-    assert (failed.code, failed.retriable) == ("out_of_memory", False)
-    assert "Choose smaller batches, fewer tokens per example or a smaller base." in failed.error
+    assert (said["type"], said["code"], said["retriable"]) == ("error", "out_of_memory", False)
+    assert "Choose smaller batches, fewer tokens per example or a smaller base." in said["message"]
 
 
 def test_one_bad_line_among_a_hundred_thousand_is_found_by_its_number(place: Place) -> None:

@@ -52,13 +52,13 @@ class AwayAtFirst(Told):
 
     def segment(self, **segment: Any) -> None:
         if not self.segments:
-            time.sleep(0.5)
+            time.sleep(2)
         super().segment(**segment)
 
 
 def test_a_store_that_was_away_makes_the_next_segment_no_longer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     told = AwayAtFirst()
-    monkeypatch.setattr(training, "TIMES_SAVING", 1)
+    monkeypatch.setattr(training, "TIMES_SAVING", 0.1)  # so that a slow disk makes no difference, and the wait would
 
     run(place.finetune(changes={"batch_size": 1, "epochs": 5}), place.bench(told, segment_s=1e-3))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -205,13 +206,32 @@ def test_what_is_wrong_around_a_job_is_waited_for_for_most_of_an_hour_and_costs_
     assert pauses == [10, 20, 40, 80, 160, 320, *[600] * 6, None]
 
 
+def test_an_outage_in_the_last_attempt_is_waited_for_too_and_a_new_try_has_all_its_patience_again() -> None:
+    publisher = make_publisher()
+    job = claimed(publisher)
+    for code in ("process_died", "process_died", *["artifacts_unreachable"] * 9):
+        assert fresh(job).state != Job.State.FAILED
+        claims.claim(claim_of(fresh(job)))
+        claims.failed(outcome_of(fresh(job), error="It is away.", code=code, retriable=True))
+        Job.objects.filter(pk=job.pk).update(not_before=None)
+    assert fresh(job).state == Job.State.FAILED
+
+    dispatch.retry(owner_of(publisher), fresh(job))
+    claims.claim(claim_of(fresh(job)))
+    claims.failed(outcome_of(fresh(job), error="It is away.", code="artifacts_unreachable", retriable=True))
+
+    assert _waited_for(job) == 10
+
+
 def _waited_for(job: Job) -> int | None:
     """The seconds until the next attempt, which may then begin; None when there is none."""
     begun = fresh(job)
     if begun.not_before is None:
         return None
     Job.objects.filter(pk=job.pk).update(not_before=None)
-    return round((begun.not_before - timezone.now()).total_seconds())
+    pause_s = begun.events.filter(kind="retrying").last().detail["pause_s"]
+    assert timezone.now() < begun.not_before <= timezone.now() + timedelta(seconds=pause_s)
+    return int(pause_s)
 
 
 def test_a_worker_that_leaves_at_a_checkpoint_costs_no_attempt() -> None:

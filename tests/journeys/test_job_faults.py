@@ -116,6 +116,8 @@ def test_whatever_dies_a_job_ends_once_with_the_bits_of_an_undisturbed_run(stack
 
     for job in jobs:
         assert_like(undisturbed, ended(job))
+    if together is SHORT:
+        assert {"process_died", "worker_lost"} <= {event.detail["code"] for job in jobs for event in job.events.filter(kind="retrying")}
     steps = undisturbed.result["steps"]
     wallet = ledger.wallet_of(somebody)
     assert (wallet.balance_micro, wallet.held_micro) == (CREDIT_MICRO - (1 + len(jobs)) * steps * PRICE_MICRO_PER_STEP, 0)

@@ -254,10 +254,12 @@ class Found:
         best: dict[int, Candidate] = {}
         self._add(best, ranking.EXACT, self._fetch(self._whole_name, CANDIDATES))
         of_head = dict(self._fetch_head([(text, self._expression(mark)) for text, mark in _PLACES], CANDIDATES + 1))
+        sure = set(best)
         for text, mark in _PLACES:
             self._add(best, text, of_head.get(text, []))
             # Of what is not in the head nothing ranks higher, so the best are these where the place has enough of them.
-            self._is_cut = self._is_cut or (bool(of_head) and len(best) >= self._enough)
+            sure.update(row[0] for row in of_head.get(text, []))
+            self._is_cut = self._is_cut or (bool(of_head) and len(sure) >= self._enough)
             if not self._is_cut:
                 rows = self._fetch(self._expression(mark), CANDIDATES + 1)
                 self._is_cut = len(rows) > CANDIDATES

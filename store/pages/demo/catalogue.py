@@ -242,6 +242,24 @@ GPTS = (
         ),
     ),
     DemoGPT(
+        publisher="demo-lab",
+        slug="capital-cities",
+        use_cases=("chat",),
+        en=Page(
+            name="Capital Cities",
+            summary="Ask for the capital of a country and get it in one English sentence.",
+            use="Ask `What is the capital of …?` with a country.",
+            limits="Where the largest city is better known than the capital it can name the wrong one. Other questions about a country "
+            "are often answered wrongly.",
+        ),
+        zh=Page(
+            name="各国首都",
+            summary="询问一个国家的首都，用一句英语回答。本 GPT 只支持英语。",
+            use="用 `What is the capital of …?` 加国名提问。",
+            limits="最大的城市比首都更有名时，它可能说错。关于国家的其他问题常常答错。",
+        ),
+    ),
+    DemoGPT(
         publisher="demo-desk",
         slug="sentence-fixer",
         use_cases=("rewrite",),
@@ -295,24 +313,6 @@ GPTS = (
             summary="用一两句浅显的英语解释日常事物。本 GPT 只支持英语。",
             use="用 `What is …?` 问一样东西：设备、场所、自然现象或日常生活中的词。",
             limits="问原因、问过程会出错。它会用词语本身来解释词语，也可能很自信地说错：重要的内容请核对。",
-        ),
-    ),
-    DemoGPT(
-        publisher="demo-lab",
-        slug="capital-cities",
-        use_cases=("chat",),
-        en=Page(
-            name="Capital Cities",
-            summary="Ask for the capital of a country and get it in one English sentence.",
-            use="Ask `What is the capital of …?` with a country.",
-            limits="Where the largest city is better known than the capital it can name the wrong one. Other questions about a country "
-            "are often answered wrongly.",
-        ),
-        zh=Page(
-            name="各国首都",
-            summary="询问一个国家的首都，用一句英语回答。本 GPT 只支持英语。",
-            use="用 `What is the capital of …?` 加国名提问。",
-            limits="最大的城市比首都更有名时，它可能说错。关于国家的其他问题常常答错。",
         ),
     ),
     DemoGPT(

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ('catalog', '0001_squashed'),
+        ('catalog', '0001_squashed_0019_views_and_addresses'),
     ]
 
     operations = [

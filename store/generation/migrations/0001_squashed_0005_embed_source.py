@@ -19,10 +19,10 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('accounts', '0001_squashed'),
+        ('accounts', '0001_squashed_0005_lookalikes_and_proofs'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ('billing', '0001_squashed'),
-        ('catalog', '0001_squashed'),
+        ('billing', '0001_squashed_0006_monthly_access'),
+        ('catalog', '0001_squashed_0019_views_and_addresses'),
     ]
 
     operations = [

@@ -85,7 +85,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('accounts', '0001_squashed'),
+        ('accounts', '0001_squashed_0005_lookalikes_and_proofs'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

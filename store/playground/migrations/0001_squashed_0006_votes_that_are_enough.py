@@ -21,9 +21,9 @@ class Migration(migrations.Migration):
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ('catalog', '0001_squashed'),
-        ('generation', '0001_squashed'),
-        ('jobs', '0001_squashed'),
+        ('catalog', '0001_squashed_0019_views_and_addresses'),
+        ('generation', '0001_squashed_0005_embed_source'),
+        ('jobs', '0001_squashed_0007_model_folders'),
     ]
 
     operations = [
