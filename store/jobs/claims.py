@@ -133,6 +133,8 @@ def failed(message: Outcome) -> bool:
             return end(jobs, Job.State.CANCELLED) is not None
         if message.code == PAUSED:
             return _left(job, jobs)
+        if message.retriable and job.wish == Job.Wish.PAUSE:
+            return _paused(job, jobs)
         if message.retriable and (job.attempt < job.max_attempts or _waits_for(message.code, tries_without_progress(job))):
             return try_again(job, jobs, code=message.code, error=message.error)
         return fail(jobs, code=message.code, error=message.error, detail=message.detail)
@@ -168,13 +170,17 @@ def tries_without_progress(job: Job) -> int:
 def _left(job: Job, jobs: QuerySet[Job]) -> bool:
     """The worker ended after a segment: because a pause was wished, or because it was itself asked to stop."""
     if job.wish == Job.Wish.PAUSE:
-        jobs.update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE)
-        note(job, "paused")
-        _next_of(job)
-        return True
+        return _paused(job, jobs)
     note(job, "left", worker=job.worker)
     transaction.on_commit(partial(sending.send, job.pk))
     return requeue(jobs)
+
+
+def _paused(job: Job, jobs: QuerySet[Job]) -> bool:
+    """A pause that was wished takes effect, since the attempt is over."""
+    note(job, "paused")
+    _next_of(job)
+    return bool(jobs.update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE))
 
 
 def _verdict(jobs: QuerySet[Job]) -> Verdict:

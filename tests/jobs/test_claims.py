@@ -223,6 +223,15 @@ def test_an_outage_in_the_last_attempt_is_waited_for_too_and_a_new_try_has_all_i
     assert _waited_for(job) == 10
 
 
+def test_a_wished_pause_takes_effect_when_the_attempt_fails() -> None:
+    job = claimed()
+    Job.objects.filter(pk=job.pk).update(wish=Job.Wish.PAUSE)
+
+    claims.failed(outcome_of(job, error="It is away.", code="artifacts_unreachable", retriable=True))
+
+    assert (fresh(job).state, fresh(job).wish) == (Job.State.PAUSED, Job.Wish.NONE)
+
+
 def _waited_for(job: Job) -> int | None:
     """The seconds until the next attempt, which may then begin; None when there is none."""
     begun = fresh(job)
