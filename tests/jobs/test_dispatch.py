@@ -105,7 +105,7 @@ def test_a_failed_job_gets_new_attempts_and_forgets_its_failure() -> None:
     publisher = make_publisher()
     job = claimed(publisher, max_attempts=1)
     claims.segment(segment_of(job, 0))
-    claims.failed(outcome_of(job, error="It died.", code="process_died", retriable=True))
+    claims.failed(outcome_of(job, error="It died.", code="process_died", retriable=False))
 
     dispatch.retry(owner_of(publisher), fresh(job))
 
