@@ -109,10 +109,7 @@ def segment(message: Segment) -> Verdict:
         )
         if (counts := _on_segment.get(job.kind)) is not None:
             counts(job, message.events)
-        paused = jobs.filter(wish=Job.Wish.PAUSE).update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE)
-        if paused:
-            note(job, "paused")
-            _next_of(job)
+        if paused(job, jobs.filter(wish=Job.Wish.PAUSE)):
             return Verdict.PAUSE
         return _verdict(jobs)
 
@@ -134,7 +131,7 @@ def failed(message: Outcome) -> bool:
         if message.code == PAUSED:
             return _left(job, jobs)
         if message.retriable and job.wish == Job.Wish.PAUSE:
-            return _paused(job, jobs)
+            return paused(job, jobs)
         if message.retriable and (job.attempt < job.max_attempts or _waits_for(message.code, tries_without_progress(job))):
             return try_again(job, jobs, code=message.code, error=message.error)
         return fail(jobs, code=message.code, error=message.error, detail=message.detail)
@@ -170,17 +167,19 @@ def tries_without_progress(job: Job) -> int:
 def _left(job: Job, jobs: QuerySet[Job]) -> bool:
     """The worker ended after a segment: because a pause was wished, or because it was itself asked to stop."""
     if job.wish == Job.Wish.PAUSE:
-        return _paused(job, jobs)
+        return paused(job, jobs)
     note(job, "left", worker=job.worker)
     transaction.on_commit(partial(sending.send, job.pk))
     return requeue(jobs)
 
 
-def _paused(job: Job, jobs: QuerySet[Job]) -> bool:
-    """A pause that was wished takes effect, since the attempt is over."""
+def paused(job: Job, jobs: QuerySet[Job]) -> bool:
+    """A pause that was wished takes effect, where `jobs` finds the job; whether it did."""
+    if not jobs.update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE):
+        return False
     note(job, "paused")
     _next_of(job)
-    return bool(jobs.update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE))
+    return True
 
 
 def _verdict(jobs: QuerySet[Job]) -> Verdict:

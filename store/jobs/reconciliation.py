@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from store import valkey
 from store.jobs import sending, taken_down
-from store.jobs.claims import fail, tries_without_progress, try_again
+from store.jobs.claims import fail, paused, tries_without_progress, try_again
 from store.jobs.models import Job
-from store.jobs.outcomes import end, follow, note
+from store.jobs.outcomes import end, follow
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,7 @@ def _lose(pk: int, claim: str) -> bool:
         if job.wish == Job.Wish.CANCEL:
             return end(silent, Job.State.CANCELLED) is not None
         if job.wish == Job.Wish.PAUSE:
-            note(job, "paused")
-            return bool(silent.update(state=Job.State.PAUSED, claim="", wish=Job.Wish.NONE))
+            return paused(job, silent)
         if job.attempt < job.max_attempts:
             return try_again(job, silent, code="worker_lost", error=LOST)
         return fail(silent, code="worker_lost", error=LOST, detail={"attempts": 1 + tries_without_progress(job), "worker": job.worker})
