@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 
 from store.accounts.models import User
 from store.catalog.models import Version
-from tests.journeys.conftest import FOR_AXE, TWO_FRAMES, real_password, sign_in
+from tests.journeys.conftest import FOR_AXE, TWO_FRAMES, WITHIN_MS, real_password, sign_in
 from tests.journeys.scene import Scene, build_scene
 from tests.journeys.test_languages import english_in
 from tests.stack import Stack
@@ -78,7 +78,7 @@ def test_pages_behind_a_sign_in_are_whole(browser: Browser, stack: Stack, scene:
 def opened(browser: Browser, stack: Stack, person: User) -> tuple[Page, list[str]]:
     """A browser in which the person is signed in, and what it complains of from then on."""
     page, complaints = browser.new_context(reduced_motion="reduce").new_page(), []
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(WITHIN_MS)
     sign_in(page, stack, person)
     page.on("console", lambda said: complaints.append(f"{said.text[:160]} {said.location['url']}") if said.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
